@@ -1,0 +1,191 @@
+"""Configuration of a stage: a frozen dataclass whose every field is made with `option(...)`.
+
+The field's metadata is the only place where an option is described: the command line builds its
+flags from it, the TOML file is checked against it, and the fingerprint takes the semantic part.
+Types: bool, int, float, str, `X | None`, `Literal[...]` and `tuple[str, ...]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+
+from stages.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """What `option` records about a field."""
+
+    help: str
+    semantic: bool = True
+    min: float | None = None
+    max: float | None = None
+    min_open: bool = False  # True: min itself is not allowed
+    max_open: bool = False
+    choices: tuple[Any, ...] | None = None
+    flag: str | None = None  # name on the command line without dashes, when it is not the field's own name
+
+
+@dataclass(frozen=True)
+class OptionType:
+    """A field's annotation, taken apart. `base` is bool, int, float or str (the element's type for a tuple)."""
+
+    base: type
+    optional: bool = False
+    choices: tuple[Any, ...] | None = None
+    is_tuple: bool = False
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    semantic: bool = True,
+    min: float | None = None,
+    max: float | None = None,
+    min_open: bool = False,
+    max_open: bool = False,
+    choices: Sequence[Any] | None = None,
+    flag: str | None = None,
+) -> Any:
+    """A dataclass field with its help text (state unit and range), limits and flag name.
+
+    `semantic=False` is for what cannot change the result: device, workers, log interval.
+    `min_open` / `max_open` exclude the limit itself. Values are checked by `check_ranges`.
+    """
+    allowed = tuple(choices) if choices is not None else None
+    info = OptionInfo(help, semantic, min, max, min_open, max_open, allowed, flag)
+    return dataclasses.field(default=default, metadata={"option": info})
+
+
+def option_info(field: dataclasses.Field[Any]) -> OptionInfo:
+    """What `option` recorded about a dataclass field; TypeError for a field not made with `option`."""
+    info = field.metadata.get("option")
+    if not isinstance(info, OptionInfo):
+        raise TypeError(f"field {field.name!r} was not made with stages.config.option")
+    return info
+
+
+def option_types(config_class: type) -> dict[str, OptionType]:
+    """Field name -> its type taken apart, in the order of the dataclass."""
+    hints = typing.get_type_hints(config_class)
+    return {f.name: _take_apart(f.name, hints[f.name]) for f in dataclasses.fields(config_class)}
+
+
+def _take_apart(name: str, annotation: Any) -> OptionType:
+    origin = typing.get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        members = [a for a in typing.get_args(annotation) if a is not type(None)]
+        if len(members) == 1:
+            return dataclasses.replace(_take_apart(name, members[0]), optional=True)
+    elif origin is Literal:
+        choices = typing.get_args(annotation)
+        return OptionType(type(choices[0]), choices=choices)
+    elif origin is tuple:
+        arguments = typing.get_args(annotation)
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return dataclasses.replace(_take_apart(name, arguments[0]), is_tuple=True)
+    elif annotation in (bool, int, float, str):
+        return OptionType(annotation)
+    raise TypeError(f"option {name!r} has the unsupported type {annotation!r}")
+
+
+def coerce(name: str, value: Any, kind: OptionType) -> Any:
+    """`value` (from TOML or from a caller) as the field's type; UsageError naming the value otherwise.
+
+    An int is taken for a float and a list for a tuple; nothing else is converted, so that a quoted
+    number or `true` for a count is reported instead of guessed at.
+    """
+    if value is None and kind.optional:
+        return None
+    if kind.is_tuple:
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"{name} must be a list, got {value!r}")
+        element = dataclasses.replace(kind, is_tuple=False, optional=False)
+        return tuple(coerce(name, v, element) for v in value)
+    if kind.base is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind.base) or (isinstance(value, bool) and kind.base is not bool):
+        raise UsageError(f"{name} must be {_TYPE_WORDS[kind.base]}, got {value!r}")
+    return value
+
+
+_TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def check_ranges(config: Any) -> None:
+    """Check the type, limits and choices of every field; call it from `__post_init__`.
+
+    Raises:
+        UsageError: the first field whose value is not allowed, e.g. "ratio must be in (0, 1], got 1.5".
+    """
+    kinds = option_types(type(config))
+    for field in dataclasses.fields(config):
+        info, kind = option_info(field), kinds[field.name]
+        name = field.name.replace("_", "-")
+        value = coerce(name, getattr(config, field.name), kind)
+        object.__setattr__(config, field.name, value)
+        if value is None:
+            continue
+        for item in value if kind.is_tuple else (value,):
+            _check_one(name, item, info, kind)
+
+
+def _check_one(name: str, value: Any, info: OptionInfo, kind: OptionType) -> None:
+    choices = info.choices or kind.choices
+    if choices and value not in choices:
+        near = did_you_mean(str(value), [str(c) for c in choices])
+        raise UsageError(
+            f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}",
+            hint=f"did you mean {near}?" if near else None,
+        )
+    if isinstance(value, float) and math.isnan(value):
+        raise UsageError(f"{name} must be a number, got nan")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    below = info.min is not None and (value < info.min or (info.min_open and value == info.min))
+    above = info.max is not None and (value > info.max or (info.max_open and value == info.max))
+    if below or above:
+        raise UsageError(f"{name} must be {range_words(info)}, got {value}")
+
+
+def range_words(info: OptionInfo) -> str:
+    """The limits in words: "in (0, 1]", "at least 1", "above 0", "at most 9"; "" without limits."""
+    if info.min is not None and info.max is not None:
+        left, right = "(" if info.min_open else "[", ")" if info.max_open else "]"
+        return f"in {left}{info.min:g}, {info.max:g}{right}"
+    if info.min is not None:
+        return f"{'above' if info.min_open else 'at least'} {info.min:g}"
+    if info.max is not None:
+        return f"{'below' if info.max_open else 'at most'} {info.max:g}"
+    return ""
+
+
+def config_dict(config: Any) -> dict[str, Any]:
+    """Every field as JSON-ready values (tuples become lists)."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def semantic_dict(config: Any) -> dict[str, Any]:
+    """The fields that may change the result: the part of the configuration the fingerprint sees."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if option_info(f).semantic}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def replace_from(config_class: type, values: Mapping[str, Any]) -> Any:
+    """`config_class(**values)` where unknown keys are a UsageError with the nearest known name."""
+    known = [f.name for f in dataclasses.fields(config_class)]
+    for key in values:
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise UsageError(f"unknown option {key!r}", hint=f"did you mean {near}?" if near else None)
+    return config_class(**values)

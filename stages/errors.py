@@ -1,0 +1,65 @@
+"""Every error that seqres raises on purpose; the exit code of the command line sits on the class.
+
+An error has one lower-case line with the offending value (`message`), any number of facts (shown
+indented below it) and a hint: a command that can be run, or an action that can be taken.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class SeqresError(Exception):
+    """Something that a person can understand and act on; no traceback is shown for it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, facts: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = tuple(facts)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *(f"  {fact}" for fact in self.facts)])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception's own pickling would drop the keyword arguments on the way out of a worker process.
+        return _rebuild, (type(self), self.message, self.facts, self.hint)
+
+
+class UsageError(SeqresError):
+    """A bad value of an option or of a key in the configuration file."""
+
+    exit_code = 2
+
+
+class ArtifactError(SeqresError):
+    """A file that is missing, damaged, of the wrong kind, or does not belong with the other inputs."""
+
+    exit_code = 3
+
+
+class StaleOutputError(ArtifactError):
+    """The output exists, but was made from other inputs or another configuration."""
+
+
+class HiddenMaskError(ArtifactError):
+    """A mask was asked for that the split hides."""
+
+
+class TrainingError(SeqresError):
+    """Training cannot go on, for instance because the loss is no number any more."""
+
+
+def _rebuild(
+    kind: type[SeqresError], message: str, facts: Sequence[str], hint: str | None
+) -> SeqresError:
+    return kind(message, facts=facts, hint=hint)
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str | None:
+    """The known name nearest to `value`, or None when none is near."""
+    near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.6)
+    return near[0] if near else None

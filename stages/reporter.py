@@ -1,0 +1,86 @@
+"""How a stage tells what it is doing, without knowing who listens: a terminal, a notebook or nobody."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+
+class ProgressTask(Protocol):
+    """One piece of long work that is under way."""
+
+    def advance(self, n: int = 1, **numbers: float) -> None:
+        """`n` units are done; `numbers` (loss=0.31, lr=5e-4) are shown beside the bar."""
+
+
+class Reporter(Protocol):
+    """Where messages and progress go. Never the result: that is returned by `run`."""
+
+    def info(self, message: str) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+    def progress(
+        self, description: str, total: int | None, unit: str = "it"
+    ) -> AbstractContextManager[ProgressTask]: ...
+
+
+class SilentReporter:
+    """Says nothing; the default of every stage, used in tests."""
+
+    def info(self, message: str) -> None:
+        pass
+
+    def warn(self, message: str) -> None:
+        pass
+
+    @contextmanager
+    def progress(self, description: str, total: int | None, unit: str = "it") -> Iterator[ProgressTask]:
+        yield _SilentTask()
+
+
+class _SilentTask:
+    def advance(self, n: int = 1, **numbers: float) -> None:
+        pass
+
+
+class TqdmReporter:
+    """For scripts and notebooks that call `stages.<stage>.run` themselves; a bar of tqdm.auto on stderr."""
+
+    def info(self, message: str) -> None:
+        print(message, file=sys.stderr)
+
+    def warn(self, message: str) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    @contextmanager
+    def progress(self, description: str, total: int | None, unit: str = "it") -> Iterator[ProgressTask]:
+        from tqdm.auto import tqdm
+
+        with tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) as bar:
+            yield _TqdmTask(bar)
+
+
+class _Bar(Protocol):
+    """The part of a tqdm bar that is used here."""
+
+    def update(self, n: float = 1) -> object: ...
+
+    def set_postfix_str(self, s: str = "", refresh: bool = True) -> object: ...
+
+
+class _TqdmTask:
+    def __init__(self, bar: _Bar) -> None:
+        self._bar = bar
+
+    def advance(self, n: int = 1, **numbers: float) -> None:
+        if numbers:
+            self._bar.set_postfix_str(number_words(numbers), refresh=False)
+        self._bar.update(n)
+
+
+def number_words(numbers: dict[str, float]) -> str:
+    """The numbers beside a bar: "loss 0.3125  lr 0.0005"."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
