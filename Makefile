@@ -1,0 +1,57 @@
+# Everything a developer or a first-time user types. Each target stands on `setup`, which is instant when done.
+#   make setup | demo | test | lint | format | bench | reproduce | clean
+PYTHON ?= python3
+VENV   ?= .venv
+OUT    ?= runs
+# Test workers; each keeps to one thread, so this is also the number of cores used.
+JOBS   ?= 2
+
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.seqres-ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The pipeline file is also usable without this Makefile; here it gets the command of this environment.
+SEQRES_ABS := $(abspath $(BIN)/seqres)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench reproduce clean
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(STAMP) ## create .venv with seqres and the developer tools
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "seqres needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1); try: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv module; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip check
+	@touch $@
+	@echo "ready: $(BIN)/seqres --help"
+
+demo: $(STAMP) ## the whole pipeline on small made-up pictures; prints scores and a picture page
+	PATH="$(abspath $(BIN)):$$PATH" SEQRES="$(SEQRES_ABS)" bash scripts/demo.sh $(OUT)/demo
+
+reproduce: $(STAMP) ## the same at the standard scale: the numbers of the README
+	$(MAKE) --no-print-directory -f scripts/pipeline.mk SEQRES="$(SEQRES_ABS)" SCALE=standard OUT=$(OUT)/standard report
+
+test: $(STAMP) ## all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+lint: $(STAMP) ## formatting, static checks, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## rewrite the sources in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## timings, as ratios measured within one run
+	$(BIN)/python scripts/bench.py
+
+clean: ## remove the environment, caches and everything under runs/
+	rm -rf $(VENV) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
