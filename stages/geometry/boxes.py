@@ -1,0 +1,73 @@
+"""Axis-aligned boxes: conversion, clipping and overlap. Boxes are (..., 4) float, xyxy, pixels (METHOD.md section 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float = NDArray[np.float64]
+
+
+def xywh_to_xyxy(boxes_xywh: ArrayLike) -> Float:
+    """(..., 4) boxes as corner and size -> two corners. Returns a new array: the input is never changed in place."""
+    boxes = np.array(boxes_xywh, dtype=np.float64)
+    boxes[..., 2:] += boxes[..., :2]
+    return boxes
+
+
+def xyxy_to_xywh(boxes_xyxy: ArrayLike) -> Float:
+    """(..., 4) boxes as two corners -> corner and size. Returns a new array."""
+    boxes = np.array(boxes_xyxy, dtype=np.float64)
+    boxes[..., 2:] -= boxes[..., :2]
+    return boxes
+
+
+def clip_boxes(boxes_xyxy: ArrayLike, size_hw: ArrayLike) -> Float:
+    """(..., 4) boxes cut to the image. `size_hw` is (2,) or (..., 2); NaN stays NaN."""
+    boxes = np.array(boxes_xyxy, dtype=np.float64)
+    size = np.asarray(size_hw, dtype=np.float64)
+    limits = np.stack([size[..., 1], size[..., 0], size[..., 1], size[..., 0]], axis=-1)
+    return np.minimum(np.maximum(boxes, 0.0), limits)
+
+
+def box_area(boxes_xyxy: ArrayLike) -> Float:
+    """(..., 4) boxes -> (...) area in square pixels; an inverted box has area 0, a NaN box NaN."""
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64)
+    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
+
+
+def box_iou_pairwise(a_xyxy: ArrayLike, b_xyxy: ArrayLike) -> Float:
+    """IoU of box i of `a` with box i of `b`: (N, 4), (N, 4) -> (N,) float64 in [0, 1].
+
+    A box with NaN (no prediction) or without area overlaps nothing: its IoU is 0.
+    """
+    a = np.asarray(a_xyxy, dtype=np.float64)
+    b = np.asarray(b_xyxy, dtype=np.float64)
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    sides = np.maximum(sides, 0.0)
+    intersection = sides[..., 0] * sides[..., 1]
+    union = box_area(a) + box_area(b) - intersection
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iou = intersection / union
+    return np.asarray(np.where(union > 0, iou, 0.0))
+
+
+def polygon_extent(points_xy: ArrayLike) -> Float:
+    """Smallest box round the points (P, 2) -> (4,) xyxy; NaN for no points."""
+    points = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)
+    if len(points) == 0:
+        return np.full(4, np.nan)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def pixel_interval(low: ArrayLike, high: ArrayLike, length: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixels [start, stop) whose centres lie in (low, high], cut to [0, length): the rule of the COCO rasteriser.
+
+    Works elementwise on arrays; an empty interval has stop == start. NaN gives an empty interval.
+    """
+    length = np.asarray(length, dtype=np.float64)
+    bounds = [np.floor(np.nan_to_num(np.asarray(v, dtype=np.float64)) + 0.5) for v in (low, high)]
+    start, stop = (np.minimum(np.maximum(b, 0.0), length).astype(np.int64) for b in bounds)
+    missing = np.isnan(np.asarray(low, dtype=np.float64)) | np.isnan(np.asarray(high, dtype=np.float64))
+    return start, np.where(missing, start, np.maximum(start, stop))

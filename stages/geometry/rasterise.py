@@ -1,0 +1,182 @@
+"""Polygons, boxes, ellipses and COCO segmentations -> run-length masks, and back to pixels.
+
+Every shape goes through the COCO rasteriser or obeys its rule (a pixel belongs to a shape when its centre does), so
+masks of predictions and of annotations are comparable to the pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pycocotools import mask as coco
+
+from stages.errors import ArtifactError
+from stages.geometry.boxes import pixel_interval
+from stages.geometry.runs import counts_to_bytes, rle_counts
+
+Rle = dict[str, Any]
+Size = Sequence[int]
+
+
+def empty_rle(size_hw: Size) -> Rle:
+    """The mask without a pixel."""
+    return _rle(size_hw, np.array([int(size_hw[0]) * int(size_hw[1])]))
+
+
+def polygon_to_rle(points_xy: ArrayLike, size_hw: Size, *, two_points: str = "box") -> Rle:
+    """Filled polygon (P, 2) -> mask. Points may lie outside the image; self-crossings fill by the COCO rule.
+
+    Two points are the corners of a box, fewer are the empty mask (METHOD.md section 2). `two_points="xywh"` is the
+    release, which reads the four numbers as x, y, width, height. A vertex farther outside than one image side is
+    moved to that distance, because the rasteriser's work grows with the length of the outline.
+
+    Raises:
+        ValueError: a point is NaN or infinite.
+    """
+    points = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        raise ValueError("polygon points must be finite, got NaN or infinity")
+    if len(points) < 2:
+        return empty_rle(size_hw)
+    if len(points) == 2:
+        if two_points == "xywh":
+            return _first(coco.frPyObjects(points.reshape(1, 4), int(size_hw[0]), int(size_hw[1])))
+        ordered = np.sort(points, axis=0)
+        return box_to_rle(ordered.reshape(4), size_hw)
+    far = np.array([size_hw[1], size_hw[0]], dtype=np.float64)
+    points = np.clip(points, -far, 2 * far)
+    return _first(coco.frPyObjects([points.reshape(-1).tolist()], int(size_hw[0]), int(size_hw[1])))
+
+
+def box_to_rle(box_xyxy: ArrayLike, size_hw: Size) -> Rle:
+    """Filled box -> mask; NaN, inverted or outside boxes give the empty mask."""
+    box = np.asarray(box_xyxy, dtype=np.float64).reshape(4)
+    height, width = int(size_hw[0]), int(size_hw[1])
+    start, stop = pixel_interval(box[:2], box[2:], (width, height))
+    columns = np.arange(start[0], stop[0])
+    return _columns_to_rle(columns, np.full(len(columns), start[1]), np.full(len(columns), stop[1]), size_hw)
+
+
+def ellipse_to_rle(box_xyxy: ArrayLike, size_hw: Size) -> Rle:
+    """Ellipse inscribed in the box -> mask: the trivial row of METHOD.md section 6."""
+    box = np.asarray(box_xyxy, dtype=np.float64).reshape(4)
+    height, width = int(size_hw[0]), int(size_hw[1])
+    start, stop = pixel_interval(box[0], box[2], width)
+    columns = np.arange(int(start), int(stop))
+    centre, radius = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    if len(columns) == 0 or not radius[1] > 0:
+        return empty_rle(size_hw)
+    half = radius[1] * np.sqrt(np.maximum(1.0 - ((columns + 0.5 - centre[0]) / radius[0]) ** 2, 0.0))
+    top, bottom = pixel_interval(centre[1] - half, centre[1] + half, height)
+    return _columns_to_rle(columns, top, bottom, size_hw)
+
+
+def mask_to_rle(mask: NDArray[Any]) -> Rle:
+    """Boolean (or 0/1) mask (H, W) -> run lengths."""
+    return dict(coco.encode(np.asfortranarray(np.asarray(mask, dtype=bool).view(np.uint8))))
+
+
+def rle_to_mask(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Run lengths -> boolean mask (H, W), C-contiguous."""
+    return np.ascontiguousarray(coco.decode(dict(rle))).view(np.bool_)
+
+
+def rle_area(rle: Mapping[str, Any]) -> int:
+    """Number of foreground pixels."""
+    return int(coco.area(dict(rle)))
+
+
+def union_rle(parts: Sequence[Mapping[str, Any]], size_hw: Size) -> Rle:
+    """Union of masks of one size; of none, the empty mask. A pixel in two parts counts once."""
+    if not parts:
+        return empty_rle(size_hw)
+    if len(parts) == 1:
+        return dict(parts[0])
+    return dict(coco.merge([dict(part) for part in parts], intersect=False))
+
+
+def resize_mask_nearest(mask: NDArray[Any], size_hw: Size) -> NDArray[np.bool_]:
+    """Nearest-neighbour resize (H, W) -> (h, w), as the release resizes masks (cv2's rule)."""
+    pixels = np.ascontiguousarray(np.asarray(mask, dtype=bool)).view(np.uint8)
+    resized = cv2.resize(pixels, (int(size_hw[1]), int(size_hw[0])), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(resized).view(np.bool_)
+
+
+def rle_from_segmentation(segmentation: Any, size_hw: Size) -> Rle:
+    """A COCO `segmentation` field -> one mask, the union of its parts.
+
+    Takes polygons (a list of flat x, y lists), one flat polygon, a compressed or uncompressed RLE dict (crowd
+    regions), or a list of such dicts. Polygons with fewer than three points cover nothing. `None` and empty lists
+    are the empty mask.
+
+    Raises:
+        ArtifactError: the field has another form, a size other than `size_hw`, or runs that do not fill the image.
+    """
+    if segmentation is None:
+        return empty_rle(size_hw)
+    if isinstance(segmentation, Mapping):
+        return _checked_rle(segmentation, size_hw)
+    if isinstance(segmentation, str | bytes) or not isinstance(segmentation, Sequence | np.ndarray):
+        raise ArtifactError(f"segmentation must be polygons or run lengths, got {type(segmentation).__name__}")
+    parts = list(segmentation)
+    if parts and np.isscalar(parts[0]):
+        parts = [parts]
+    masks = [_checked_rle(p, size_hw) if isinstance(p, Mapping) else _part_to_rle(p, size_hw) for p in parts]
+    return union_rle(masks, size_hw)
+
+
+def _part_to_rle(part: Any, size_hw: Size) -> Rle:
+    try:
+        numbers = np.asarray(part, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise ArtifactError(f"polygon must be a flat list of numbers, got {str(part)[:60]}") from None
+    if len(numbers) % 2:
+        raise ArtifactError(f"polygon must have an even number of coordinates, got {len(numbers)}")
+    if not np.isfinite(numbers).all():
+        raise ArtifactError("polygon has a coordinate that is NaN or infinite")
+    return polygon_to_rle(numbers, size_hw) if len(numbers) >= 6 else empty_rle(size_hw)
+
+
+def _checked_rle(rle: Mapping[str, Any], size_hw: Size) -> Rle:
+    """Validate before pycocotools sees it: its C decoder trusts the runs."""
+    size = [int(v) for v in rle.get("size", ())]
+    if size != [int(v) for v in size_hw]:
+        raise ArtifactError(f"mask size {size} does not match its image {[int(v) for v in size_hw]} (height, width)")
+    counts = rle.get("counts")
+    if isinstance(counts, str | bytes):
+        runs = rle_counts(counts)
+    else:
+        runs = np.asarray(counts if counts is not None else [], dtype=np.int64).reshape(-1)
+    pixels = size[0] * size[1]
+    if len(runs) == 0 or runs.min() < 0 or int(runs.sum()) != pixels:
+        raise ArtifactError(f"mask runs cover {int(runs.sum())} pixels, its image has {pixels}")
+    return _rle(size, runs)
+
+
+def _columns_to_rle(columns: ArrayLike, top: ArrayLike, bottom: ArrayLike, size_hw: Size) -> Rle:
+    """One run per column: pixels [top, bottom) of ascending columns -> mask."""
+    height, width = int(size_hw[0]), int(size_hw[1])
+    offset = np.asarray(columns, dtype=np.int64) * height
+    starts, stops = offset + np.asarray(top), offset + np.asarray(bottom)
+    filled = stops > starts
+    starts, stops = starts[filled], stops[filled]
+    if len(starts) == 0:
+        return empty_rle(size_hw)
+    apart = starts[1:] > stops[:-1]
+    starts = starts[np.concatenate([[True], apart])]
+    stops = stops[np.concatenate([apart, [True]])]
+    edges = np.stack([starts, stops], axis=1).reshape(-1)
+    runs = np.diff(np.concatenate([[0], edges, [height * width]]))
+    return _rle(size_hw, runs[:-1] if runs[-1] == 0 else runs)
+
+
+def _rle(size_hw: Size, runs: NDArray[np.int64]) -> Rle:
+    return {"size": [int(size_hw[0]), int(size_hw[1])], "counts": counts_to_bytes(runs)}
+
+
+def _first(rles: Any) -> Rle:
+    return dict(rles[0])
