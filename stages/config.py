@@ -34,7 +34,7 @@ class OptionInfo:
 
 @dataclass(frozen=True)
 class OptionType:
-    """A field's annotation, taken apart. `base` is bool, int, float or str (the element's type for a tuple)."""
+    """A field's annotation, taken apart. `base` is bool, int, float or str (a tuple's element)."""
 
     base: type
     optional: bool = False
@@ -174,7 +174,9 @@ def config_dict(config: Any) -> dict[str, Any]:
 
 def semantic_dict(config: Any) -> dict[str, Any]:
     """The fields that may change the result: the part of the configuration the fingerprint sees."""
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if option_info(f).semantic}
+    return {
+        f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if option_info(f).semantic
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -53,9 +53,7 @@ class TrainingError(SeqresError):
     """Training cannot go on, for instance because the loss is no number any more."""
 
 
-def _rebuild(
-    kind: type[SeqresError], message: str, facts: Sequence[str], hint: str | None
-) -> SeqresError:
+def _rebuild(kind: type[SeqresError], message: str, facts: Sequence[str], hint: str | None) -> SeqresError:
     return kind(message, facts=facts, hint=hint)
 
 

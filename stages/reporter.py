@@ -50,10 +50,10 @@ class TqdmReporter:
     """For scripts and notebooks that call `stages.<stage>.run` themselves; a bar of tqdm.auto on stderr."""
 
     def info(self, message: str) -> None:
-        print(message, file=sys.stderr)
+        _write(message)
 
     def warn(self, message: str) -> None:
-        print(f"warning: {message}", file=sys.stderr)
+        _write(f"warning: {message}")
 
     @contextmanager
     def progress(self, description: str, total: int | None, unit: str = "it") -> Iterator[ProgressTask]:
@@ -61,6 +61,12 @@ class TqdmReporter:
 
         with tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) as bar:
             yield _TqdmTask(bar)
+
+
+def _write(line: str) -> None:
+    from tqdm.auto import tqdm
+
+    tqdm.write(line, file=sys.stderr)  # goes above a bar that is being drawn
 
 
 class _Bar(Protocol):

@@ -1,0 +1,122 @@
+"""The content digest: sha256 over what an artifact *says*, not over how HDF5 stores it.
+
+digest = sha256(header line, then one line a dataset in sorted order), each line canonical JSON:
+    header   ["seqres-digest-1", kind, schema version, {semantic attribute: value}]
+    dataset  [path, dtype, shape, sha256 of the bytes]
+The bytes of a number column are its little-endian values in C order; of a text column, for each
+string, its length as 8 little-endian bytes and its UTF-8. Chunking, compression, `provenance` and
+`notes` are left out. The writer hashes while it writes; `recompute_digest` reads everything again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import h5py
+
+RESERVED_ATTRIBUTES = frozenset(
+    {"seqres_kind", "schema_version", "content_digest", "fingerprint", "created_by", "coordinates"}
+)
+PROVENANCE = "provenance"
+NOTES = "notes"
+_BLOCK_BYTES = 8 << 20
+
+
+class ContentHash:
+    """sha256 of one dataset's bytes, fed piece by piece."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def numbers(self, array: np.ndarray) -> None:
+        """Feed an array; its bytes are taken little-endian and in C order."""
+        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        if little.size:
+            self._hash.update(little.reshape(-1).view(np.uint8).data)
+
+    def texts(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            data = text.encode("utf-8")
+            self._hash.update(len(data).to_bytes(8, "little"))
+            self._hash.update(data)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """One text for equal values: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def combine(
+    kind: str,
+    schema_version: int,
+    attributes: Mapping[str, Any],
+    hashes: Mapping[str, tuple[str, tuple[int, ...], str]],
+) -> str:
+    """The digest from the parts; `hashes` is path -> (dtype, shape, sha256 of the bytes)."""
+    lines = [canonical_json(["seqres-digest-1", kind, schema_version, dict(attributes)])]
+    for path in sorted(hashes):
+        dtype, shape, digest = hashes[path]
+        lines.append(canonical_json([path, dtype, list(shape), digest]))
+    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
+
+
+def recompute_digest(path: Path | str) -> str:
+    """Read a whole artifact in bounded memory and return the digest of its content.
+
+    Raises:
+        ArtifactError: the file is missing, no artifact, or damaged.
+    """
+    from stages.artifacts import hdf5
+    from stages.artifacts.reader import open_artifact
+
+    path = Path(path)
+    with open_artifact(path, check=False) as artifact, hdf5.damage_as_error(path):
+        hashes = {}
+        for name, entry in artifact.entries.items():
+            if name == PROVENANCE:
+                continue
+            hashes[name] = (
+                entry.dtype,
+                entry.shape,
+                _hash_dataset(artifact.dataset(name), entry.is_text, path),
+            )
+        return combine(artifact.kind, artifact.schema_version, artifact.semantic_attrs, hashes)
+
+
+def _hash_dataset(dataset: h5py.Dataset, is_text: bool, path: Path) -> str:
+    from stages.artifacts.hdf5 import read_text
+
+    content = ContentHash()
+    if is_text:
+        content.texts(read_text(dataset, path))
+    elif dataset.shape == () or dataset.size == 0:
+        content.numbers(np.asarray(dataset[()]))
+    else:
+        row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64)))
+        step = max(1, _BLOCK_BYTES // row_bytes)
+        if dataset.chunks:  # whole chunks only, so that none is unpacked twice
+            step = max(1, step // dataset.chunks[0]) * dataset.chunks[0]
+        for start in range(0, dataset.shape[0], step):
+            content.numbers(dataset[start : start + step])
+    return content.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file; of a folder, over the relative names and contents of all files in it, sorted."""
+    if not path.is_dir():
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    whole = hashlib.sha256()
+    for item in sorted(p for p in path.rglob("*") if p.is_file()):
+        whole.update(canonical_json([item.relative_to(path).as_posix(), file_sha256(item)]).encode("utf-8"))
+    return whole.hexdigest()

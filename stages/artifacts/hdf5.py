@@ -1,0 +1,185 @@
+"""Reading HDF5 files that a stranger may have made: the only module that touches h5py's file structure.
+
+HDF5 can point at other files (external links, external storage, virtual datasets), at itself (hard
+link cycles), at code (dynamically loaded filters), and can claim sizes that it does not hold. All of
+these are refused, so an artifact stays data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from stages.errors import ArtifactError
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MAX_DEPTH = 8
+DEFLATE_LIMIT = 1040  # deflate cannot expand a byte to more than 1032
+_KNOWN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One dataset of a file. `dtype` is numpy's string such as "<f4", "|b1", or "text"."""
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    stored_bytes: int
+
+    @property
+    def is_text(self) -> bool:
+        return self.dtype == "text"
+
+
+@contextlib.contextmanager
+def damage_as_error(path: Path, doing: str = "reading") -> Iterator[None]:
+    """Turn whatever h5py raises on damaged bytes into an ArtifactError that names the file."""
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError) as error:
+        fact = str(error).strip("'\"").splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ArtifactError(
+            f"{path} is damaged: {doing} failed", facts=[fact], hint="make the file again, or copy it again"
+        ) from error
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open for reading without locks: artifacts never change in place, they are replaced as a whole."""
+    with damage_as_error(path, "opening"):
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=1 << 20)
+
+
+def entries(file: h5py.File, path: Path) -> dict[str, Entry]:
+    """Every dataset by its path, in sorted order, without reading any data.
+
+    Raises:
+        ArtifactError: a link out of the file, a cycle, a filter or type that artifacts do not use, or a
+            size that the file cannot hold.
+    """
+    found: dict[str, Entry] = {}
+    with damage_as_error(path, "reading its tree"):
+        _walk(file["/"], "", {h5py.h5o.get_info(file.id).addr}, found, path)
+    total = path.stat().st_size
+    stored = sum(entry.stored_bytes for entry in found.values())
+    if stored > total:
+        raise _refused(path, f"its datasets claim {stored} bytes in a file of {total}")
+    return dict(sorted(found.items()))
+
+
+def _walk(group: h5py.Group, prefix: str, seen: set[int], found: dict[str, Entry], path: Path) -> None:
+    if prefix.count("/") > MAX_DEPTH:
+        raise _refused(path, f"{prefix} is nested too deeply")
+    for name in group:
+        here = f"{prefix}{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise _refused(path, f"{here} is a link")
+        item = group[name]
+        address = h5py.h5o.get_info(item.id).addr
+        if address in seen:
+            raise _refused(path, f"{here} is reached twice")
+        seen.add(address)
+        if isinstance(item, h5py.Group):
+            _walk(item, f"{here}/", seen, found, path)
+        elif isinstance(item, h5py.Dataset):
+            found[here] = _entry(item, here, path)
+        else:
+            raise _refused(path, f"{here} is neither a group nor a dataset")
+
+
+def _entry(dataset: h5py.Dataset, name: str, path: Path) -> Entry:
+    creation = dataset.id.get_create_plist()
+    if dataset.is_virtual or creation.get_external_count():
+        raise _refused(path, f"{name} is stored in another file")
+    filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
+    if set(filters) - _KNOWN_FILTERS or filters.count(h5py.h5z.FILTER_DEFLATE) > 1:
+        raise _refused(path, f"{name} uses filters {filters}")
+    if dataset.shape is None:
+        raise _refused(path, f"{name} holds nothing")
+    shape, stored = tuple(int(n) for n in dataset.shape), int(dataset.id.get_storage_size())
+    logical = dataset.id.get_type().get_size()
+    for n in shape:
+        logical *= n
+    if logical > stored * (DEFLATE_LIMIT if filters else 1):
+        raise _refused(path, f"{name} claims {logical} bytes but {stored} are stored")
+    return Entry(name, _dtype_name(dataset, name, path), shape, stored)
+
+
+def _dtype_name(dataset: h5py.Dataset, name: str, path: Path) -> str:
+    text = h5py.check_string_dtype(dataset.dtype)
+    if text is not None and text.length is None and text.encoding == "utf-8":
+        return "text"
+    if dataset.dtype.kind not in "biuf" or dataset.dtype.itemsize > 8:
+        raise _refused(path, f"{name} has type {dataset.dtype}")
+    return dataset.dtype.str
+
+
+def _refused(path: Path, fact: str) -> ArtifactError:
+    return ArtifactError(
+        f"{path} is not built like a seqres artifact",
+        facts=[fact],
+        hint="take the file only from a source you trust, or make it again",
+    )
+
+
+def read_text(dataset: h5py.Dataset, path: Path) -> list[str]:
+    """All strings of a text dataset (any shape, flattened).
+
+    A small file can point many rows at one long string; the sum is held against the file's size.
+    """
+    limit = path.stat().st_size
+    if dataset.shape == ():
+        return [_decode(dataset[()])]
+    texts: list[str] = []
+    length = 0
+    for start in range(0, dataset.shape[0], 4096):
+        piece = [_decode(v) for v in np.ravel(dataset[start : start + 4096])]
+        length += sum(map(len, piece))
+        if length > limit:
+            raise _refused(path, f"{dataset.name} holds more text than the file can")
+        texts += piece
+    return texts
+
+
+def _decode(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def plain_attribute(value: Any) -> Any:
+    """An HDF5 attribute as Python: str, int, float, bool, None, or a list of these."""
+    if isinstance(value, h5py.Empty):
+        return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, np.ndarray):
+        return [plain_attribute(v) for v in value.tolist()]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def attributes(owner: h5py.AttributeManager, path: Path) -> dict[str, Any]:
+    """All attributes of one object as Python values."""
+    with damage_as_error(path, "reading its attributes"):
+        return {name: plain_attribute(owner[name]) for name in sorted(owner)}
+
+
+def store_attribute(owner: h5py.AttributeManager, name: str, value: Any) -> None:
+    """Write what `plain_attribute` reads back; TypeError for anything else."""
+    if value is None:
+        owner[name] = h5py.Empty("f4")
+    elif isinstance(value, list | tuple):
+        if all(isinstance(v, str) for v in value):
+            owner.create(name, list(value), shape=(len(value),), dtype=h5py.string_dtype())
+        else:
+            owner[name] = np.asarray(value)
+    elif isinstance(value, str | bool | int | float | np.generic):
+        owner[name] = value
+    else:
+        raise TypeError(f"attribute {name!r} cannot hold {type(value).__name__}; use json() for it")

@@ -1,0 +1,345 @@
+"""Caching and bookkeeping of one run of a stage: make-like by path, decided by content.
+
+`out` absent: run. Present and made by the same stage version from the same semantic configuration,
+inputs and external files: up to date. Present and made from anything else: refuse, name what changed,
+and ask for `--force`. This module stays free of HDF5 at import, because stages import it at their top.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stages.config import config_dict, semantic_dict
+from stages.errors import ArtifactError, StaleOutputError, UsageError
+
+if TYPE_CHECKING:
+    from stages.artifacts.reader import Artifact
+    from stages.artifacts.writer import ArtifactWriter
+
+Status = Literal["written", "up-to-date", "would-run"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a stage is run, as against what it computes."""
+
+    force: bool = False
+    dry_run: bool = False
+    argv: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)  # config field -> "default", "file" or "flag"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What `run` returns. `summary` is also stored in the artifact as the JSON `summary`."""
+
+    stage: str
+    status: Status
+    path: Path
+    digest: str | None
+    summary: dict[str, Any]
+    seconds: float
+    reasons: tuple[str, ...] = ()
+
+
+# attribute that names another artifact by digest -> the kinds that it may name
+_DIGEST_OF = {
+    "dataset_digest": ("dataset",),
+    "split_digest": ("split",),
+    "rec_digest": ("rec_model",),
+    "res_digest": ("res_model",),
+    "model_digest": ("rec_model", "res_model"),
+    "pseudo_digest": ("pseudo_points",),
+    "points_digest": ("resampled_points",),
+}
+
+
+def fingerprint(
+    stage: str,
+    version: int,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    external: Mapping[str, str],
+) -> str:
+    """The cache key: sha256 over the canonical JSON of everything that decides the output's content."""
+    from stages.artifacts.digest import canonical_json
+    from stages.artifacts.provenance import plain_json
+
+    key = {"stage": stage, "version": version, "config": config, "inputs": inputs, "external": external}
+    return hashlib.sha256(canonical_json(plain_json(key)).encode("utf-8")).hexdigest()
+
+
+class StageJob:
+    """One run of a stage: opens the inputs, knows the fingerprint, writes the output with its provenance.
+
+    Args:
+        inputs: role -> (path, kind or kinds); an entry whose path is None is an input not given.
+        external: role -> file or folder outside the contract whose content decides the result.
+
+    Raises:
+        ArtifactError: an input is missing, damaged or of the wrong kind.
+        UsageError: `out` cannot be written to, or is one of the inputs.
+    """
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        version: int,
+        config: Any,
+        kind: str,
+        out: Path | str,
+        inputs: Mapping[str, tuple[Path | str | None, str | Sequence[str]]] | None = None,
+        external: Mapping[str, Path | str | None] | None = None,
+        options: RunOptions | None = None,
+    ) -> None:
+        self.stage, self.version, self.config, self.kind = stage, version, config, kind
+        self.out = Path(out)
+        self.options = options or RunOptions()
+        self.device: str | None = getattr(config, "device", None)
+        self.digest: str | None = None
+        self._started = time.monotonic()
+        self._reasons: tuple[str, ...] = ()
+        given = {
+            role: (Path(path), kinds) for role, (path, kinds) in (inputs or {}).items() if path is not None
+        }
+        files = {role: Path(path) for role, path in (external or {}).items() if path is not None}
+        _check_out(self.out, [path for path, _ in given.values()] + list(files.values()))
+        self.inputs = _open_inputs(given)
+        self._external = [_external_record(role, path) for role, path in files.items()]
+        self.fingerprint = fingerprint(
+            stage,
+            version,
+            semantic_dict(config),
+            {role: artifact.digest for role, artifact in self.inputs.items()},
+            {record["role"]: record["sha256"] for record in self._external},
+        )
+
+    def artifact(self, role: str) -> Artifact:
+        """An input, opened; KeyError when it was not given."""
+        return self.inputs[role]
+
+    def require_same(self, attribute: str, first: Artifact | str, second: Artifact | str) -> None:
+        """ArtifactError unless both name the same thing: `require_same("dataset_digest", "split", "dataset")`.
+
+        For the artifact that *is* the thing (a dataset asked for `dataset_digest`) its own digest counts.
+        """
+        a, b = (self.inputs[x] if isinstance(x, str) else x for x in (first, second))
+        if _named_digest(a, attribute) == _named_digest(b, attribute):
+            return
+        from stages.artifacts.schema import PRODUCERS
+
+        kinds = _DIGEST_OF.get(attribute, ())
+        derived, source = (b, a) if a.kind in kinds else (a, b)
+        what = attribute.removesuffix("_digest")
+        made_from = (
+            f"was not made from {source.path}"
+            if source.kind in kinds
+            else f"and {source.path} differ in {what}"
+        )
+        raise ArtifactError(
+            f"{derived.path} {made_from}",
+            facts=[f"{x.path}: {what} {_named_digest(x, attribute)[:12]}" for x in (derived, source)],
+            hint=f"make it again: seqres {PRODUCERS[derived.kind]} … --out {derived.path} --force",
+        )
+
+    def settled(self) -> StageResult | None:
+        """The result when nothing is to be done (up to date, or a dry run), else None.
+
+        Raises:
+            StaleOutputError: `out` was made from something else, and `force` is not set.
+        """
+        if self.options.force:
+            self._reasons = ("--force was given",) if self.out.exists() else (f"{self.out} does not exist",)
+            self._check_replaceable()
+        elif not self.out.exists():
+            self._reasons = (f"{self.out} does not exist",)
+        else:
+            return self._compare_with_existing()
+        if self.options.dry_run:
+            return self._result("would-run", {})
+        return None
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[ArtifactWriter]:
+        """`write_artifact` to `out`, with the fingerprint and the whole provenance."""
+        from stages.artifacts.writer import write_artifact
+
+        record = self.provenance()
+        with write_artifact(self.out, self.kind, fingerprint=self.fingerprint, provenance=record) as writer:
+            yield writer
+            record.update(self.provenance())  # now with the end, the device in use and all loaded libraries
+        self.digest = writer.digest
+
+    def result(self, summary: Mapping[str, Any]) -> StageResult:
+        """The result after `writer()` has ended."""
+        from stages.artifacts.provenance import plain_json
+
+        return self._result("written", plain_json(summary))
+
+    def provenance(self) -> dict[str, Any]:
+        """See provenance.py for the layout."""
+        from stages.artifacts.provenance import utc_now, versions
+
+        semantic = semantic_dict(self.config)
+        if not hasattr(self, "_started_utc"):
+            self._started_utc = utc_now()
+        return {
+            "stage": self.stage,
+            "stage_version": self.version,
+            "seed": getattr(self.config, "seed", None),
+            "argv": list(self.options.argv),
+            "device": self.device,
+            "config": {
+                name: {
+                    "value": value,
+                    "origin": self.options.origins.get(name, "call"),
+                    "semantic": name in semantic,
+                }
+                for name, value in config_dict(self.config).items()
+            },
+            "inputs": [
+                {"role": role, "path": str(a.path), "kind": a.kind, "digest": a.digest}
+                for role, a in self.inputs.items()
+            ],
+            "external": self._external,
+            "versions": versions(),
+            "started_utc": self._started_utc,
+            "ended_utc": utc_now(),
+            "seconds": round(time.monotonic() - self._started, 3),
+        }
+
+    def _compare_with_existing(self) -> StageResult:
+        from stages.artifacts.reader import open_artifact
+
+        self._check_replaceable()
+        try:
+            existing = open_artifact(self.out, self.kind)
+        except ArtifactError as error:
+            raise StaleOutputError(
+                f"{self.out} exists and is no {self.kind} artifact that can be read",
+                facts=[error.message, *error.facts],
+                hint="replace it with --force, or choose another --out",
+            ) from error
+        with existing:
+            if existing.fingerprint != self.fingerprint:
+                raise StaleOutputError(
+                    f"{self.out} exists and was made from something else",
+                    facts=self._changes(existing.provenance) or ["its record does not say from what"],
+                    hint="make it again with --force, or choose another --out",
+                )
+            self.digest = existing.digest
+            summary = existing.json("summary") if "summary" in existing else {}
+        self._touch()
+        self._reasons = ("same stage version, configuration and inputs",)
+        return self._result("up-to-date", summary)
+
+    def _check_replaceable(self) -> None:
+        """Never write over a file that is not HDF5: it is somebody's and not ours."""
+        from stages.artifacts.hdf5 import SIGNATURE
+
+        if not self.out.exists():
+            return
+        try:
+            with open(self.out, "rb") as stream:
+                head = stream.read(len(SIGNATURE))
+        except OSError as error:
+            raise ArtifactError(f"cannot read {self.out}: {(error.strerror or 'error').lower()}") from error
+        if head and head != SIGNATURE:
+            raise StaleOutputError(
+                f"{self.out} exists and is not an artifact",
+                facts=["it is not an HDF5 file, so it is left alone even with --force"],
+                hint="choose another --out, or remove the file",
+            )
+
+    def _changes(self, old: Mapping[str, Any]) -> list[str]:
+        """What differs between the record in the existing file and this run: "ratio: 0.1 -> 0.05"."""
+        changes = []
+        if old.get("stage") != self.stage:
+            changes.append(f"stage: {old.get('stage')} -> {self.stage}")
+        elif old.get("stage_version") != self.version:
+            changes.append(f"stage version: {old.get('stage_version')} -> {self.version}")
+        before = {k: v.get("value") for k, v in old.get("config", {}).items() if v.get("semantic", True)}
+        changes += _differences(before, semantic_dict(self.config))
+        for section, now in (
+            ("inputs", {role: a.digest for role, a in self.inputs.items()}),
+            ("external", {record["role"]: record["sha256"] for record in self._external}),
+        ):
+            key = "digest" if section == "inputs" else "sha256"
+            was = {record.get("role"): record.get(key) for record in old.get(section, [])}
+            changes += _differences(_shorten(was), _shorten(now))
+        return changes
+
+    def _touch(self) -> None:
+        """Content did not change although an input is newer: tell `make` by the time stamp."""
+        if self.options.dry_run:
+            return
+        sources = [a.path for a in self.inputs.values()] + [Path(r["path"]) for r in self._external]
+        with contextlib.suppress(OSError):
+            if any(s.stat().st_mtime > self.out.stat().st_mtime for s in sources):
+                os.utime(self.out)
+
+    def _result(self, status: Status, summary: dict[str, Any]) -> StageResult:
+        seconds = time.monotonic() - self._started
+        return StageResult(self.stage, status, self.out, self.digest, summary, seconds, self._reasons)
+
+
+def _check_out(out: Path, sources: Sequence[Path]) -> None:
+    """Find out before an hour of training, not after it, that the result cannot be stored."""
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder", hint=f"give a file: --out {out / 'out.h5'}")
+    if out.is_symlink() and not out.exists():
+        out = out.resolve()
+    for source in sources:
+        if out.exists() and source.exists() and out.samefile(source):
+            raise UsageError(f"--out {out} is also an input", hint="choose another --out")
+    folder = out.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {out}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write {out}: no permission in {folder}", hint="choose another --out")
+
+
+def _open_inputs(given: Mapping[str, tuple[Path, str | Sequence[str]]]) -> dict[str, Artifact]:
+    from stages.artifacts.reader import open_artifact
+
+    return {role: open_artifact(path, kinds) for role, (path, kinds) in given.items()}
+
+
+def _external_record(role: str, path: Path) -> dict[str, Any]:
+    from stages.artifacts.digest import file_sha256
+
+    try:
+        files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+        size = sum(p.stat().st_size for p in files)
+        return {"role": role, "path": str(path), "size": size, "sha256": file_sha256(path)}
+    except FileNotFoundError as error:
+        raise ArtifactError(f"no such file: {path}", facts=[f"needed as {role}"]) from error
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+
+
+def _named_digest(artifact: Artifact, attribute: str) -> str:
+    if artifact.kind in _DIGEST_OF.get(attribute, ()):
+        return artifact.digest
+    return str(artifact.attrs.get(attribute, "none"))
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    absent = "absent"
+    keys = [*now, *(k for k in before if k not in now)]
+    pairs = [(k, before.get(k, absent), now.get(k, absent)) for k in keys]
+    return [f"{k.replace('_', '-')}: {a} -> {b}" for k, a, b in pairs if a != b]
+
+
+def _shorten(digests: Mapping[str, Any]) -> dict[str, str]:
+    return {role: str(digest)[:12] for role, digest in digests.items()}

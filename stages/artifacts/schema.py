@@ -1,0 +1,281 @@
+"""What each kind of artifact must hold; SCHEMA.md says the same in words.
+
+A column is written as one line: path -> Column(dtype class, dimensions, index="I"). Dimensions are
+letters that must agree within a file ("R 4" = one row a referent, four columns; "R+1" = offsets);
+`index="I"` says that the values point into the rows of dimension I and is checked by `verify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+COORDINATES = "xy, pixels, origin = outer corner of the top-left pixel"
+
+# kind -> the schema version that this program writes, and the newest that it reads
+KINDS: dict[str, int] = {
+    "dataset": 1,
+    "split": 1,
+    "rec_model": 1,
+    "res_model": 1,
+    "pseudo_points": 1,
+    "resampled_points": 1,
+    "evaluation": 1,
+    "attention": 1,
+}
+
+# kind -> the command that makes it
+PRODUCERS: dict[str, str] = {
+    "dataset": "prepare-data",
+    "split": "split-masks",
+    "rec_model": "train-rec",
+    "res_model": "train-res",
+    "pseudo_points": "pseudo-label",
+    "resampled_points": "resample-points",
+    "evaluation": "evaluate",
+    "attention": "visualize-attention",
+}
+
+ColumnType = Literal["int", "float", "bool", "uint8", "text", "json"]
+_NUMPY_KINDS = {"int": "iu", "float": "f", "bool": "b", "uint8": "u", "text": "t", "json": "t"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One dataset. `dims` are letters or numbers ("R 4"); "" is a scalar."""
+
+    type: ColumnType
+    dims: str = ""
+    unit: str = ""
+    index: str | None = None  # dimension whose rows the values point at
+    absent: bool = False  # True: -1 means "none" and is allowed beside `index`
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class RaggedColumn:
+    """A group with `values` (dims like "P 2"; the first letter is free) and `offsets` (rows+1)."""
+
+    type: ColumnType
+    rows: str
+    tail: tuple[int, ...] = ()
+    unit: str = ""
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class KindSchema:
+    """Everything a kind must (required) and may (not required) hold. Other paths may be present as well."""
+
+    columns: Mapping[str, Column | RaggedColumn]
+    attributes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()  # groups that must hold at least one dataset
+    owners: Mapping[str, str] = field(
+        default_factory=dict
+    )  # column -> the ragged group whose rows it offsets
+
+
+class EntryLike(Protocol):
+    """What the checks need to know of a dataset; `hdf5.Entry` and the writer's record both are."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+_SUMMARY = Column("json", required=False)
+_BOX = "px, x1 y1 x2 y2"
+_MODEL = KindSchema(
+    columns={
+        "architecture": Column("json"),
+        "vocabulary": Column("json"),
+        "preprocessing": Column("json"),
+        "history": Column("json"),
+        "summary": _SUMMARY,
+    },
+    attributes=("dataset_digest",),
+    groups=("weights",),
+)
+
+SCHEMAS: dict[str, KindSchema] = {
+    "dataset": KindSchema(
+        columns={
+            "images/id": Column("int", "I"),
+            "images/file_name": Column("text", "I"),
+            "images/height": Column("int", "I", "px"),
+            "images/width": Column("int", "I", "px"),
+            "images/encoded": RaggedColumn("uint8", "I", unit="JPEG or PNG bytes", required=False),
+            "categories/id": Column("int", "C"),
+            "categories/name": Column("text", "C"),
+            "referents/ref_id": Column("int", "R"),
+            "referents/ann_id": Column("int", "R"),
+            "referents/image_index": Column("int", "R", index="I"),
+            "referents/category_index": Column("int", "R", index="C", absent=True),
+            "referents/split": Column("int", "R"),
+            "referents/box_xyxy": Column("float", "R 4", _BOX),
+            "referents/has_mask": Column("bool", "R"),
+            "referents/is_crowd": Column("bool", "R"),
+            "referents/sentence_offsets": Column("int", "R+1"),
+            "sentences/referent_index": Column("int", "S", index="R"),
+            "sentences/sent_id": Column("int", "S"),
+            "sentences/text": Column("text", "S"),
+            "masks/rle": RaggedColumn("uint8", "R", unit="compressed RLE"),
+            "counts": Column("json"),
+            "summary": _SUMMARY,
+        },
+        attributes=("name", "by", "split_names"),
+        owners={"referents/sentence_offsets": "S"},
+    ),
+    "split": KindSchema(
+        columns={
+            "visible": Column("bool", "R"),
+            "rank": Column("int", "R", index="R", absent=True),
+            "labelled_ref_id": Column("int", "L"),
+            "summary": _SUMMARY,
+        },
+        attributes=("dataset_digest", "split_name", "strategy", "seed", "unit"),
+    ),
+    "rec_model": _MODEL,
+    "res_model": _MODEL,
+    "pseudo_points": KindSchema(
+        columns={
+            "referent_index": Column("int", "S"),
+            "sentence_index": Column("int", "S"),
+            "tokens": Column("int", "S T"),
+            "token_probability": Column("float", "S T"),
+            "points_xy": RaggedColumn("float", "S", (2,), "px"),
+            "box_xyxy": Column("float", "S 4", _BOX),
+            "projection_score": Column("float", "S"),
+            "confidence": Column("float", "S"),
+            "masks/rle": RaggedColumn("uint8", "S", unit="compressed RLE", required=False),
+            "summary": _SUMMARY,
+        },
+        attributes=("dataset_digest", "model_digest"),
+    ),
+    "resampled_points": KindSchema(
+        columns={
+            "referent_index": Column("int", "K"),
+            "sentence_index": Column("int", "K"),
+            "points_xy": Column("float", "K N 2", "px"),
+            "score": Column("float", "K"),
+            "confidence": Column("float", "K"),
+            "weight": Column("float", "K"),
+            "decisions/referent_index": Column("int", "D"),
+            "decisions/reason": Column("text", "D"),
+            "decisions/score": Column("float", "D"),
+            "decisions/sentence_index": Column("int", "D"),
+            "summary": _SUMMARY,
+        },
+        attributes=("dataset_digest", "pseudo_digest", "n_points"),
+    ),
+    "evaluation": KindSchema(
+        columns={
+            "referent_index": Column("int", "S"),
+            "sentence_index": Column("int", "S"),
+            "split": Column("int", "S"),
+            "predicted_box_xyxy": Column("float", "S 4", _BOX),
+            "box_iou": Column("float", "S"),
+            "mask_iou": Column("float", "S", required=False),
+            "intersection": Column("float", "S", "px", required=False),
+            "union": Column("float", "S", "px", required=False),
+            "filled_box_iou": Column("float", "S", required=False),
+            "ellipse_iou": Column("float", "S", required=False),
+            "masks/rle": RaggedColumn("uint8", "S", unit="compressed RLE", required=False),
+            "points_xy": RaggedColumn("float", "S", (2,), "px", required=False),
+            "summary": Column("json"),
+        },
+        attributes=("dataset_digest", "model_digest", "task", "frame"),
+    ),
+    "attention": KindSchema(columns={"summary": Column("json")}, attributes=("dataset_digest",)),
+}
+
+
+def problems(kind: str, found: Mapping[str, EntryLike], attributes: Mapping[str, Any]) -> Iterator[str]:
+    """Everything in which a file's tree differs from its schema, in words; reads no data."""
+    schema = SCHEMAS[kind]
+    sizes: dict[str, tuple[int, str]] = {}
+    for name in schema.attributes:
+        if name not in attributes:
+            yield f"attribute {name} is missing"
+    for group in schema.groups:
+        if not any(path.startswith(f"{group}/") for path in found):
+            yield f"group {group} is missing or empty"
+    for path, column in schema.columns.items():
+        if isinstance(column, RaggedColumn):
+            yield from _ragged_problems(path, column, found, sizes)
+        elif path in found:
+            yield from _column_problems(path, column, found[path], sizes)
+        elif column.required:
+            yield f"{path} is missing"
+
+
+def _ragged_problems(
+    path: str, column: RaggedColumn, found: Mapping[str, EntryLike], sizes: dict[str, tuple[int, str]]
+) -> Iterator[str]:
+    parts = [f"{path}/values", f"{path}/offsets"]
+    present = [part in found for part in parts]
+    if not any(present) and not column.required:
+        return
+    for part, there in zip(parts, present, strict=True):
+        if not there:
+            yield f"{part} is missing"
+    if present[0]:
+        dims = " ".join(["*", *map(str, column.tail)])
+        yield from _column_problems(parts[0], Column(column.type, dims), found[parts[0]], sizes)
+    if present[1]:
+        yield from _column_problems(parts[1], Column("int", f"{column.rows}+1"), found[parts[1]], sizes)
+
+
+def _column_problems(
+    path: str, column: Column, entry: EntryLike, sizes: dict[str, tuple[int, str]]
+) -> Iterator[str]:
+    if not has_type(entry.dtype, column.type):
+        yield f"{path} has type {entry.dtype}, expected {column.type}"
+    dims = column.dims.split()
+    if len(entry.shape) != len(dims):
+        yield f"{path} has shape {entry.shape}, expected {len(dims)} dimensions"
+        return
+    for dim, size in zip(dims, entry.shape, strict=True):
+        if dim.isdigit():
+            if size != int(dim):
+                yield f"{path} has shape {entry.shape}, expected {dim} in the last place"
+        elif dim != "*":
+            letter, rows = dim.removesuffix("+1"), size - dim.endswith("+1")
+            known, owner = sizes.setdefault(letter, (rows, path))
+            if rows != known:
+                yield f"{path} has {rows} rows, but {owner} has {known}"
+
+
+def has_type(dtype: str, wanted: ColumnType) -> bool:
+    """Whether a stored dtype ("<f4", "|b1", "text") is of the class that the schema asks for."""
+    if dtype == "text":
+        return wanted in ("text", "json")
+    if wanted == "uint8":
+        return dtype == "|u1"
+    return dtype[1] in _NUMPY_KINDS[wanted]
+
+
+def offset_columns(kind: str, found: Mapping[str, EntryLike]) -> Iterator[tuple[str, int]]:
+    """(path of an offsets column, number of things that its last entry must equal).
+
+    Covers the ragged groups of the schema and any other group in the file that is built like one.
+    """
+    for path in found:
+        values = path.removesuffix("/offsets") + "/values"
+        if path.endswith("/offsets") and values in found and found[values].shape:
+            yield path, found[values].shape[0]
+    for path, letter in SCHEMAS[kind].owners.items():
+        n = dimension_size(kind, found, letter)
+        if path in found and n is not None:
+            yield path, n
+
+
+def dimension_size(kind: str, found: Mapping[str, EntryLike], letter: str) -> int | None:
+    """How many rows the dimension `letter` has in this file."""
+    for path, column in SCHEMAS[kind].columns.items():
+        if isinstance(column, Column) and column.dims.split()[:1] == [letter] and path in found:
+            return found[path].shape[0]
+    return None

@@ -1,0 +1,102 @@
+"""Reading a whole artifact to tell everything that is wrong with it (`seqres verify`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stages.artifacts import schema
+from stages.artifacts.digest import recompute_digest
+from stages.artifacts.ragged import offsets_problem
+from stages.artifacts.reader import Artifact, open_artifact
+from stages.errors import ArtifactError
+
+
+def verify_artifact(path: Path | str) -> list[str]:
+    """Everything that is wrong with one artifact, in words; empty when it is sound.
+
+    Checked: structure by schema, offsets (start, rise, end), values that point into a table of the
+    same file, box order, JSON texts, and the content digest, for which all data are read.
+
+    Raises:
+        ArtifactError: the file is missing, no artifact, or too damaged to be opened.
+    """
+    path = Path(path)
+    with open_artifact(path, check=False) as artifact:
+        findings = list(schema.problems(artifact.kind, artifact.entries, artifact.semantic_attrs))
+        for check in (_offsets, _indices, _boxes, _json_texts, _referent_order):
+            findings += _run(check(artifact))
+        findings += _run(_digest(artifact))
+    return findings
+
+
+def _run(check: Iterator[str]) -> list[str]:
+    found: list[str] = []
+    try:
+        for finding in check:
+            found.append(finding)
+    except ArtifactError as error:
+        found.append("; ".join([error.message, *error.facts]))
+    return found
+
+
+def _offsets(artifact: Artifact) -> Iterator[str]:
+    for path, n_values in schema.offset_columns(artifact.kind, artifact.entries):
+        problem = offsets_problem(artifact[path], n_values)
+        if problem:
+            yield f"{path}: {problem}"
+
+
+def _indices(artifact: Artifact) -> Iterator[str]:
+    for path, column in schema.SCHEMAS[artifact.kind].columns.items():
+        entry = artifact.entries.get(path)
+        if not isinstance(column, schema.Column) or column.index is None or entry is None:
+            continue
+        size = schema.dimension_size(artifact.kind, artifact.entries, column.index)
+        if size is None or not schema.has_type(entry.dtype, "int"):
+            continue
+        values = artifact[path]
+        bad = np.flatnonzero((values < (-1 if column.absent else 0)) | (values >= size))
+        if len(bad):
+            yield f"{path}: row {bad[0]} is {values[bad[0]]}, outside 0..{size - 1} ({len(bad)} rows)"
+
+
+def _boxes(artifact: Artifact) -> Iterator[str]:
+    for path, entry in artifact.entries.items():
+        if not path.endswith("box_xyxy") or len(entry.shape) != 2 or entry.shape[1] != 4:
+            continue
+        boxes = artifact[path]
+        bad = np.flatnonzero(
+            (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1]) | np.isinf(boxes).any(axis=1)
+        )
+        if len(bad):
+            yield f"{path}: row {bad[0]} is {boxes[bad[0]].tolist()}, not x1 y1 x2 y2 ({len(bad)} rows)"
+
+
+def _json_texts(artifact: Artifact) -> Iterator[str]:
+    for path, entry in artifact.entries.items():
+        if entry.is_text and entry.shape == ():
+            try:
+                artifact.json(path)
+            except ArtifactError as error:
+                yield f"{path}: {'; '.join(error.facts)}"
+
+
+def _referent_order(artifact: Artifact) -> Iterator[str]:
+    """A dataset's two ways to say whose sentence it is must agree."""
+    if artifact.kind != "dataset" or "sentences/referent_index" not in artifact:
+        return
+    owners, offsets = artifact["sentences/referent_index"], artifact["referents/sentence_offsets"]
+    if offsets_problem(offsets, len(owners)) is None:
+        expected = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        bad = np.flatnonzero(owners != expected)
+        if len(bad):
+            yield f"sentences/referent_index: row {bad[0]} is {owners[bad[0]]}, not {expected[bad[0]]} as offsets say"
+
+
+def _digest(artifact: Artifact) -> Iterator[str]:
+    actual = recompute_digest(artifact.path)
+    if actual != artifact.digest:
+        yield f"content digest is {actual[:12]}…, the file says {artifact.digest[:12]}…: data were changed"

@@ -1,0 +1,354 @@
+"""Writing an artifact so that a reader sees the whole file or none.
+
+temporary file in the same folder -> datasets, hashed as they are written -> schema check -> digest ->
+close -> fsync -> os.replace -> fsync of the folder. The rename is the only commit mark. A temporary
+file is locked as long as its writer lives; one without a lock is litter of a killed writer, and the
+next write to the same target removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import stages
+from stages.artifacts import schema
+from stages.artifacts.digest import NOTES, PROVENANCE, RESERVED_ATTRIBUTES, ContentHash, combine
+from stages.artifacts.provenance import plain_json
+from stages.artifacts.ragged import offsets_problem
+from stages.errors import SeqresError
+
+if TYPE_CHECKING:
+    import h5py
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows: no locks, so litter of killed writers stays
+    fcntl = None
+
+_COMPRESS_FROM_BYTES = 64 << 10
+_CHUNK_BYTES = 256 << 10
+# Larger than HDF5's chunk cache, so that reading one photograph out of a chunk reads only its bytes.
+_STREAM_CHUNK_BYTES = 4 << 20
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*\Z")
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What the schema check and the digest need to know about a dataset."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+class ArtifactWriter:
+    """Adds datasets to an artifact that is being written; see `write_artifact`."""
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self._written: dict[str, _Written] = {}
+        self._attributes: dict[str, Any] = {}
+        self.digest = ""
+
+    def column(self, name: str, array: np.ndarray | Sequence[Any], *, compress: bool | None = None) -> None:
+        """A number or bool column of any rank. `compress=None` packs what is large; pass False for bytes
+        that are packed already (JPEG, RLE)."""
+        array = _numbers(name, array)
+        content = ContentHash()
+        content.numbers(array)
+        packed = compress if compress is not None else array.nbytes >= _COMPRESS_FROM_BYTES
+        layout: dict[str, Any] = {}
+        if packed and array.ndim and array.size:
+            row_bytes = max(1, array.nbytes // array.shape[0])
+            layout = {
+                "chunks": (min(len(array), max(1, _CHUNK_BYTES // row_bytes)), *array.shape[1:]),
+                "compression": "gzip",
+                "compression_opts": 1,  # higher levels cost three times the time for a few per cent
+                "shuffle": True,
+            }
+        self._create(name, data=array, **layout)
+        self._record(name, array.dtype.str, array.shape, content)
+
+    def ragged(
+        self,
+        name: str,
+        values: np.ndarray,
+        offsets: np.ndarray | Sequence[int],
+        *,
+        compress: bool | None = None,
+    ) -> None:
+        """Rows of different lengths: row i is values[offsets[i]:offsets[i+1]]; offsets (N+1,) int64."""
+        values, offsets = np.asarray(values), np.asarray(offsets, dtype=np.int64)
+        problem = offsets_problem(offsets, len(values))
+        if problem:
+            raise ValueError(f"{name}: {problem}")
+        if compress is None and values.dtype == np.uint8:
+            compress = False  # bytes of JPEG, PNG or RLE
+        self.column(f"{name}/values", values, compress=compress)
+        self.column(f"{name}/offsets", offsets)
+
+    def ragged_stream(
+        self,
+        name: str,
+        rows: Iterable[np.ndarray | bytes],
+        dtype: np.dtype | type = np.uint8,
+        tail: tuple[int, ...] = (),
+    ) -> int:
+        """Like `ragged`, from an iterable of rows (k, *tail) in bounded memory; returns N."""
+        stream = _Stream(self, f"{name}/values", np.dtype(dtype), tail)
+        lengths = []
+        for row in rows:
+            array = np.frombuffer(row, np.uint8) if isinstance(row, bytes) else np.asarray(row, dtype=dtype)
+            array = array.reshape(-1, *tail)
+            lengths.append(len(array))
+            stream.append(array)
+        stream.finish()
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        self.column(f"{name}/offsets", offsets)
+        return len(lengths)
+
+    def strings(self, name: str, texts: Sequence[str]) -> None:
+        """A text column, one UTF-8 string a row."""
+        texts = [str(t) for t in texts]
+        self._text(name, texts, (len(texts),))
+
+    def json(self, name: str, value: Any) -> None:
+        """A JSON text; NaN and infinities become null. Part of the digest: keep timings out of it."""
+        self._text(name, [json.dumps(plain_json(value), ensure_ascii=False, allow_nan=False)], ())
+
+    def attr(self, name: str, value: Any) -> None:
+        """A root attribute that belongs to the content: str, number, bool, None or a flat list of these."""
+        from stages.artifacts import hdf5
+
+        if name in RESERVED_ATTRIBUTES:
+            raise ValueError(f"attribute {name!r} is set by the writer itself")
+        with _disk_errors(self._path):
+            hdf5.store_attribute(self._file.attrs, name, value)
+            # what a reader will see is what is hashed
+            self._attributes[name] = hdf5.plain_attribute(self._file.attrs[name])
+
+    def note_attr(self, name: str, value: Any) -> None:
+        """An attribute that is not part of the content, such as the folder that the images were in."""
+        from stages.artifacts import hdf5
+
+        with _disk_errors(self._path):
+            hdf5.store_attribute(self._file.require_group(NOTES).attrs, name, value)
+
+    def _text(self, name: str, texts: list[str], shape: tuple[int, ...]) -> None:
+        import h5py
+
+        for text in texts:
+            if "\0" in text or not _is_utf8(text):
+                raise SeqresError(
+                    f"{name} cannot hold the text {text[:60]!r}: it is no valid UTF-8 without NUL"
+                )
+        content = ContentHash()
+        content.texts(texts)
+        data = np.array(texts, dtype=object).reshape(shape)
+        self._create(name, data=data, dtype=h5py.string_dtype("utf-8"))
+        if name != PROVENANCE:
+            self._record(name, "text", shape, content)
+
+    def _create(self, name: str, **arguments: Any) -> h5py.Dataset:
+        if not _SAFE_NAME.match(name):
+            raise ValueError(f"dataset name {name!r} may hold letters, digits, '_', '-', '.' and '/' only")
+        with _disk_errors(self._path):
+            return self._file.create_dataset(name, **arguments)
+
+    def _record(self, name: str, dtype: str, shape: tuple[int, ...], content: ContentHash) -> None:
+        self._written[name] = _Written(dtype, tuple(shape), content.hexdigest())
+
+    def _finish(self, kind: str, fingerprint: str, provenance: Mapping[str, Any]) -> None:
+        """Check against the schema and write what is known only at the end."""
+        findings = list(schema.problems(kind, self._written, self._attributes))
+        if findings:
+            raise ValueError(f"a {kind} artifact cannot be written like this: " + "; ".join(findings))
+        version = schema.KINDS[kind]
+        hashes = {name: (w.dtype, w.shape, w.sha256) for name, w in self._written.items()}
+        self.digest = combine(kind, version, self._attributes, hashes)
+        self.json(PROVENANCE, provenance)
+        with _disk_errors(self._path):
+            self._file.attrs["seqres_kind"] = kind
+            self._file.attrs["schema_version"] = version
+            self._file.attrs["content_digest"] = self.digest
+            self._file.attrs["fingerprint"] = fingerprint
+            self._file.attrs["created_by"] = f"seqres {stages.__version__}"
+            self._file.attrs["coordinates"] = schema.COORDINATES
+
+
+class _Stream:
+    """Collects rows into pieces of 4 MiB; one that never fills a piece is stored contiguously."""
+
+    def __init__(self, writer: ArtifactWriter, name: str, dtype: np.dtype, tail: tuple[int, ...]) -> None:
+        self._writer, self._name, self._dtype, self._tail = writer, name, dtype, tail
+        row_bytes = dtype.itemsize * int(np.prod(tail, dtype=np.int64))
+        self._rows = max(1, _STREAM_CHUNK_BYTES // max(1, row_bytes))
+        self._buffer = np.empty((self._rows, *tail), dtype)
+        self._filled = self._total = 0
+        self._content = ContentHash()
+        self._dataset: h5py.Dataset | None = None
+
+    def append(self, array: np.ndarray) -> None:
+        while len(array):
+            n = min(len(array), self._rows - self._filled)
+            self._buffer[self._filled : self._filled + n] = array[:n]
+            self._filled += n
+            array = array[n:]
+            if self._filled == self._rows:
+                self._flush()
+
+    def finish(self) -> None:
+        if self._dataset is None:
+            self._writer.column(self._name, self._buffer[: self._filled], compress=False)
+            return
+        self._flush()
+        self._writer._record(self._name, self._dtype.str, (self._total, *self._tail), self._content)
+
+    def _flush(self) -> None:
+        piece = self._buffer[: self._filled]
+        self._content.numbers(piece)
+        if self._dataset is None:
+            self._dataset = self._writer._create(
+                self._name,
+                shape=(0, *self._tail),
+                maxshape=(None, *self._tail),
+                chunks=(self._rows, *self._tail),
+                dtype=self._dtype,
+            )
+        with _disk_errors(self._writer._path):
+            self._dataset.resize(self._total + len(piece), axis=0)
+            self._dataset[self._total :] = piece
+        self._total += len(piece)
+        self._filled = 0
+
+
+@contextlib.contextmanager
+def write_artifact(
+    path: Path | str, kind: str, *, fingerprint: str, provenance: Mapping[str, Any]
+) -> Iterator[ArtifactWriter]:
+    """Write an artifact of `kind` to `path` as a whole, or not at all.
+
+    `provenance` is read when the block ends, so it may be filled in meanwhile. An exception inside
+    the block (a kill as well) leaves whatever was at `path` before.
+
+    Raises:
+        ValueError: what was written does not fit the kind's schema.
+        SeqresError: the disk is full, or the folder cannot be written.
+    """
+    import h5py
+
+    if kind not in schema.KINDS:
+        raise ValueError(f"unknown kind {kind!r}")
+    target = Path(os.path.realpath(path))
+    with _disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_litter(target)
+        descriptor, temporary = _locked_temporary(target)
+    file: h5py.File | None = None
+    try:
+        with _disk_errors(target):
+            file = h5py.File(temporary, "w", locking=False)
+        writer = ArtifactWriter(file, target)
+        yield writer
+        writer._finish(kind, fingerprint, provenance)
+        with _disk_errors(target):
+            file.close()
+            file = None
+            os.fsync(descriptor)
+            os.replace(temporary, target)
+            _fsync_folder(target.parent)
+    finally:
+        if file is not None:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                file.close()
+        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def remove_litter(target: Path) -> None:
+    """Remove temporary files of writers to `target` that do not live any more."""
+    if fcntl is None:
+        return
+    for leftover in target.parent.glob(f".{_glob_escape(target.name)}.*.tmp"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(leftover, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                leftover.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _locked_temporary(target: Path) -> tuple[int, Path]:
+    while True:
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if fcntl is None:
+            return descriptor, temporary
+        with contextlib.suppress(OSError):  # a file system without locks: litter stays, nothing breaks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Another writer may have taken the new file for litter before the lock was on it.
+        if temporary.exists() and os.fstat(descriptor).st_ino == temporary.stat().st_ino:
+            return descriptor, temporary
+        os.close(descriptor)
+
+
+def _fsync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every system can open a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+_ERRNO = re.compile(r"errno = (\d+)")
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """h5py wraps the system's error number into a paragraph; take it out again."""
+    try:
+        yield
+    except OSError as error:
+        number = error.errno
+        if number is None and (match := _ERRNO.search(str(error))):
+            number = int(match.group(1))
+        reason = os.strerror(number).lower() if number else str(error).splitlines()[0]
+        raise SeqresError(
+            f"cannot write {path}: {reason}",
+            facts=["nothing was written; a file that was there before is unchanged"],
+            hint=f"df -h {path.parent}" if number in (28, 122) else f"ls -ld {path.parent}",
+        ) from error
+
+
+def _numbers(name: str, array: np.ndarray | Sequence[Any]) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(f"{name}: a column of type {array.dtype} is not allowed; text goes through strings()")
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _glob_escape(name: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", name)
