@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 # Directions in 45-degree steps, counter-clockwise on the screen (the sense of cv2's outer contours), as (dx, dy).
 _STEPS = np.array([(1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1)])
 _UP = 2
-_SLOTS = 5  # a pixel has at most four outer edges, then comes the first edge of the next pixel
+SLOTS = 5  # a pixel has at most four outer edges, then comes the first edge of the next pixel
 _SINGLE_PIXEL = 81
 
 
@@ -27,8 +27,13 @@ def largest_pixel_chain(mask: NDArray[Any]) -> NDArray[np.int32]:
     Counter-clockwise on the screen, from the top-most (then left-most) pixel; (0, 2) for an empty mask. "Largest"
     counts enclosed pixels (Pick's theorem on the chain), so that one-pixel lines have a size, too.
     """
-    pixels = mask if mask.dtype == np.uint8 else np.asarray(mask, dtype=bool).view(np.uint8)
-    chains, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    pixels = np.asarray(mask, dtype=bool)
+    if pixels.size == 0:
+        return np.zeros((0, 2), dtype=np.int32)
+    top = int(pixels.argmax()) // pixels.shape[1]  # rows above the object are skipped ten times faster than cv2 scans
+    chains, _ = cv2.findContours(
+        pixels[top:].view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(0, top)
+    )
     if len(chains) == 0:
         return np.zeros((0, 2), dtype=np.int32)
     chain = chains[0] if len(chains) == 1 else max(chains, key=lambda c: cv2.contourArea(c) + len(c) / 2)
@@ -44,7 +49,7 @@ def largest_outer_contour(mask: NDArray[Any]) -> NDArray[np.float32]:
     if len(chain) == 0:
         return np.zeros((0, 2), dtype=np.float32)
     pair = chain_turns(chain)
-    met = np.arange(_SLOTS) < TURNS.edges[pair][:, None]
+    met = np.arange(SLOTS) < TURNS.edges[pair][:, None]
     points = (chain[:, None] + TURNS.midpoints[pair])[met].astype(np.float32)
     first = int(TURNS.upper_edge[pair[0]])
     return np.roll(points, -first - 1, axis=0)[::-1].copy()
@@ -82,7 +87,7 @@ def _build_turns() -> TurnTable:
             code_in, code_out = (int(_STEPS[d] @ (1, 3)) for d in (step_in, step_out))
             faces[code_in * 9 + code_out + 40] = ([d % 8 for d in range(back + 1, back + turn) if d % 2 == 0], step_out)
     edges, upper = np.zeros(82, dtype=np.intp), np.zeros(82, dtype=np.intp)
-    midpoints, way_out = np.full((82, _SLOTS, 2), 0.5), np.ones(82)
+    midpoints, way_out = np.full((82, SLOTS, 2), 0.5), np.ones(82)
     for row, (met, step_out) in faces.items():
         if not met:
             continue  # a walk along the outer border never makes this turn
@@ -93,7 +98,7 @@ def _build_turns() -> TurnTable:
             entry = (step_out + 6 - step_out % 2) % 8  # the first straight direction after the way back
             following = 0.5 + _STEPS[step_out] + _STEPS[entry] / 2
         edges[row] = len(met)
-        midpoints[row] = points + [following] * (_SLOTS - len(met))
+        midpoints[row] = points + [following] * (SLOTS - len(met))
         way_out[row] = np.linalg.norm(following - points[-1])
         upper[row] = met.index(_UP) if _UP in met else 0
     return TurnTable(edges, midpoints, way_out, upper)

@@ -37,19 +37,28 @@ def polygon_to_rle(points_xy: ArrayLike, size_hw: Size, *, two_points: str = "bo
     Raises:
         ValueError: a point is NaN or infinite.
     """
-    points = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)
-    if not np.isfinite(points).all():
-        raise ValueError("polygon points must be finite, got NaN or infinity")
-    if len(points) < 2:
-        return empty_rle(size_hw)
-    if len(points) == 2:
-        if two_points == "xywh":
-            return _first(coco.frPyObjects(points.reshape(1, 4), int(size_hw[0]), int(size_hw[1])))
-        ordered = np.sort(points, axis=0)
-        return box_to_rle(ordered.reshape(4), size_hw)
-    far = np.array([size_hw[1], size_hw[0]], dtype=np.float64)
-    points = np.clip(points, -far, 2 * far)
-    return _first(coco.frPyObjects([points.reshape(-1).tolist()], int(size_hw[0]), int(size_hw[1])))
+    points = _near_points(points_xy, size_hw)
+    if len(points) == 2 and two_points == "xywh":
+        return _first(coco.frPyObjects(points.reshape(1, 4), int(size_hw[0]), int(size_hw[1])))
+    return _fill(points, size_hw)
+
+
+def polygon_to_window(points_xy: ArrayLike, size_hw: Size) -> tuple[Rle, tuple[int, int]]:
+    """As `polygon_to_rle`, but only the part of the image that holds the polygon: (mask, its corner (x, y)).
+
+    The same pixels, shifted by the corner (test_window_holds_the_same_pixels), at a cost that does not grow with
+    the image. The window of a polygon without points, or outside the image, has a side of 0 or 1.
+
+    Raises:
+        ValueError: a point is NaN or infinite.
+    """
+    points = _near_points(points_xy, size_hw)
+    if len(points) == 0:
+        return empty_rle((0, 0)), (0, 0)
+    limits = np.array([size_hw[1], size_hw[0]], dtype=np.float64)
+    low = np.minimum(np.maximum(np.floor(points.min(axis=0)), 0), limits)
+    width, height = (np.minimum(np.maximum(np.ceil(points.max(axis=0)) + 1, low), limits) - low).astype(int).tolist()
+    return _fill(points - low, (height, width)), (int(low[0]), int(low[1]))
 
 
 def box_to_rle(box_xyxy: ArrayLike, size_hw: Size) -> Rle:
@@ -127,6 +136,22 @@ def rle_from_segmentation(segmentation: Any, size_hw: Size) -> Rle:
         parts = [parts]
     masks = [_checked_rle(p, size_hw) if isinstance(p, Mapping) else _part_to_rle(p, size_hw) for p in parts]
     return union_rle(masks, size_hw)
+
+
+def _near_points(points_xy: ArrayLike, size_hw: Size) -> NDArray[np.float64]:
+    points = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        raise ValueError("polygon points must be finite, got NaN or infinity")
+    far = np.array([size_hw[1], size_hw[0]], dtype=np.float64)
+    return np.minimum(np.maximum(points, -far), 2 * far)
+
+
+def _fill(points: NDArray[np.float64], size_hw: Size) -> Rle:
+    if len(points) < 2 or size_hw[0] == 0 or size_hw[1] == 0:
+        return empty_rle(size_hw)
+    if len(points) == 2:
+        return box_to_rle(np.sort(points, axis=0).reshape(4), size_hw)
+    return _first(coco.frPyObjects([points.reshape(-1).tolist()], int(size_hw[0]), int(size_hw[1])))
 
 
 def _part_to_rle(part: Any, size_hw: Size) -> Rle:

@@ -8,10 +8,24 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.geometry.contours import TURNS, chain_turns, largest_pixel_chain
+from stages.geometry.contours import SLOTS, TURNS, chain_turns, largest_pixel_chain
 
 _CORNER = np.sqrt(0.5)  # distance between the midpoints of two edges that meet at a pixel's corner
 _LENGTH = (TURNS.edges - 1) * _CORNER + TURNS.way_out  # outline from a pixel's first edge to the next pixel's
+_START = TURNS.upper_edge * _CORNER
+_LAST_SLOT = TURNS.edges - 1
+
+
+def _lines() -> NDArray[np.float64]:
+    """(82 * SLOTS, 4): a point `rest` along the outline from a pixel's first edge lies at line[:2] + rest * line[2:]."""
+    here = TURNS.midpoints
+    piece = np.where(np.arange(SLOTS) == _LAST_SLOT[:, None], TURNS.way_out[:, None], _CORNER)[..., None]
+    slope = (np.roll(here, -1, axis=1) - here) / piece
+    base = here - np.arange(SLOTS)[:, None] * _CORNER * slope
+    return np.concatenate([base, slope], axis=-1).reshape(-1, 4)
+
+
+_LINES = _lines()
 
 
 def resample_uniform(points_xy: ArrayLike, n: int) -> NDArray[np.float32]:
@@ -47,17 +61,15 @@ def mask_to_points(mask: NDArray[Any], n: int) -> NDArray[np.float32]:
         return np.zeros((0, 2), dtype=np.float32)
     turns = chain_turns(chain)
     passed = np.cumsum(_LENGTH[turns])  # (M,) outline length up to the first edge of the next pixel
-    start = TURNS.upper_edge[turns[0]] * _CORNER
+    total = passed[-1]
     # cv2's walk is counter-clockwise, ours clockwise: the same places, visited backwards
-    wanted = (start - np.arange(n) * (passed[-1] / n)) % passed[-1]
-    at = np.minimum(np.searchsorted(passed, wanted, side="right"), len(chain) - 1)
+    wanted = (_START[turns[0]] - np.arange(n) * (total / n)) % total
+    at = np.minimum(passed.searchsorted(wanted, side="right"), len(chain) - 1)
     turn = turns[at]
     rest = wanted - passed[at] + _LENGTH[turn]
-    slot = np.minimum((rest / _CORNER).astype(np.intp), TURNS.edges[turn] - 1)
-    piece = np.where(slot == TURNS.edges[turn] - 1, TURNS.way_out[turn], _CORNER)
-    share = (rest - slot * _CORNER) / piece
-    here, ahead = TURNS.midpoints[turn, slot], TURNS.midpoints[turn, slot + 1]
-    return (chain[at] + here + share[:, None] * (ahead - here)).astype(np.float32)
+    slot = np.minimum((rest / _CORNER).astype(np.intp), _LAST_SLOT[turn])
+    line = _LINES[turn * SLOTS + slot]
+    return (chain[at] + line[:, :2] + rest[:, None] * line[:, 2:]).astype(np.float32)
 
 
 def sample_release(mask: NDArray[Any], n: int, *, centre: bool = False) -> NDArray[np.float32]:
