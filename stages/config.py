@@ -145,8 +145,8 @@ def _check_one(name: str, value: Any, info: OptionInfo, kind: OptionType) -> Non
             f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}",
             hint=f"did you mean {near}?" if near else None,
         )
-    if isinstance(value, float) and math.isnan(value):
-        raise UsageError(f"{name} must be a number, got nan")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name} must be a finite number, got {value}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     below = info.min is not None and (value < info.min or (info.min_open and value == info.min))

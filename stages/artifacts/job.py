@@ -127,7 +127,7 @@ class StageJob:
         return self.inputs[role]
 
     def require_same(self, attribute: str, first: Artifact | str, second: Artifact | str) -> None:
-        """ArtifactError unless both name the same thing: `require_same("dataset_digest", "split", "dataset")`.
+        """ArtifactError unless both name the same: `require_same("dataset_digest", "split", "dataset")`.
 
         For the artifact that *is* the thing (a dataset asked for `dataset_digest`) its own digest counts.
         """

@@ -93,7 +93,8 @@ def _referent_order(artifact: Artifact) -> Iterator[str]:
         expected = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         bad = np.flatnonzero(owners != expected)
         if len(bad):
-            yield f"sentences/referent_index: row {bad[0]} is {owners[bad[0]]}, not {expected[bad[0]]} as offsets say"
+            i = bad[0]
+            yield f"sentences/referent_index: row {i} is {owners[i]}, the offsets say {expected[i]}"
 
 
 def _digest(artifact: Artifact) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""The `seqres` command: flags -> Config -> stages.<stage>.run -> report. Nothing here computes."""

@@ -1,0 +1,10 @@
+"""`python -m seqres_cli` is `seqres`."""
+
+from __future__ import annotations
+
+import sys
+
+from seqres_cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

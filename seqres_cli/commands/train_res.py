@@ -1,0 +1,28 @@
+"""Train the segmentation model (sentence to contour) from the comprehension model's weights.
+
+Learns contours from the masks that the split shows, and from resampled pseudo points when --points is
+given. The second round starts from the same --rec weights, not from the first round's.
+"""
+
+from __future__ import annotations
+
+from seqres_cli.options import DATASET, RESUME, SPLIT, InputPath
+from seqres_cli.stage_command import StageCommand
+
+COMMAND = StageCommand(
+    name="train-res",
+    help=__doc__,
+    inputs=(
+        DATASET,
+        SPLIT,
+        InputPath("rec", "Comprehension model to start from (train-rec)."),
+        InputPath(
+            "points", "Resampled pseudo points to learn from as well (resample-points).", required=False
+        ),
+    ),
+    extras=(RESUME,),
+    examples=(
+        "seqres train-res --dataset data.h5 --split split.h5 --rec rec.h5 --out res.h5",
+        "seqres train-res --dataset data.h5 --split split.h5 --rec rec.h5 --points points.h5 --out res2.h5",
+    ),
+)

@@ -1,0 +1,159 @@
+"""`seqres`: the list of commands, and the one place where errors become messages and exit codes.
+
+Exit codes: 0 done or up to date, 1 failed while running, 2 usage, 3 a problem with an artifact or input
+data, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
+
+import stages
+from seqres_cli.output import Answer, print_answer, print_error
+from stages.errors import SeqresError, UsageError, did_you_mean
+
+
+class _LazyGroup(TyperGroup):
+    """Commands are listed from their help texts alone and built when one of them is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        from seqres_cli.commands import COMMANDS
+
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        from seqres_cli.commands import COMMANDS
+
+        command = COMMANDS.get(cmd_name)
+        if command is None:
+            return None
+        short = command.help.strip().splitlines()[0]
+        return TyperCommand(cmd_name, help=short, short_help=short, rich_markup_mode=None)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        from seqres_cli.commands import COMMANDS
+
+        name = args[0]
+        if name not in COMMANDS:
+            near = did_you_mean(name, COMMANDS) or did_you_mean(name.replace("_", "-"), COMMANDS)
+            raise UsageError(
+                f"no such command: {name}",
+                hint=f"did you mean seqres {near}?" if near else "seqres --help lists the commands",
+            )
+        return name, COMMANDS[name].build(), args[1:]
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Every command has --help with examples. A first look at everything: make demo",
+)
+
+
+@app.callback()
+def _root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> Answer | None:
+    """Segment what a sentence refers to, learned from boxes and a few masks.
+
+    Stages read HDF5 artifacts and write one: prepare-data, split-masks, train-rec, train-res,
+    pseudo-label, resample-points (and train-res again), evaluate, visualize-attention.
+    """
+    if version:
+        return Answer({"version": stages.__version__}, [f"seqres {stages.__version__}"])
+    if ctx.invoked_subcommand is None:
+        return Answer({"help": ctx.get_help()}, [ctx.get_help()])
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; nothing but a debugging traceback escapes."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    command_line = ["seqres", *arguments]
+    try:
+        answer = _invoke(arguments, command_line)
+        if isinstance(answer, Answer):
+            print_answer(answer, as_json)
+            return answer.exit_code
+        return answer if isinstance(answer, int) else 0
+    except BrokenPipeError:
+        # The reader of our output (head, less) went away; say nothing, also not at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        if os.environ.get("SEQRES_DEBUG") == "1":
+            traceback.print_exc()
+        told = as_seqres_error(error, command_line)
+        print_error(told, as_json)
+        return told.exit_code
+
+
+def _invoke(arguments: list[str], command_line: list[str]) -> Any:
+    cli = typer.main.get_command(app)
+    outcome = cli.main(arguments, prog_name="seqres", standalone_mode=False, obj={"argv": command_line})
+    if outcome == 130:  # typer turns Ctrl-C into this exit code
+        raise KeyboardInterrupt
+    return outcome
+
+
+class _Interrupted(SeqresError):
+    exit_code = 130
+
+
+def as_seqres_error(error: BaseException, command_line: Sequence[str]) -> SeqresError:
+    """Any exception in the form that people are shown."""
+    if isinstance(error, SeqresError):
+        return error
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return _Interrupted("interrupted", facts=["no artifact was written; one that existed is unchanged"])
+    if isinstance(error, TyperException):
+        return _usage_error(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return SeqresError(
+            "out of memory", facts=_first_line(error), hint="try a smaller --batch-size or image size"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "free some space, or choose another --out" if error.errno in (28, 122) else None
+        return SeqresError(f"{where}{error.strerror.lower()}", hint=hint)
+    return SeqresError(
+        f"unexpected {type(error).__name__}",
+        facts=[*_first_line(error), f"command: {shlex.join(command_line)}"],
+        hint="this is a bug: run it again with SEQRES_DEBUG=1 set, and report the command with what it prints",
+    )
+
+
+def _first_line(error: BaseException) -> list[str]:
+    lines = str(error).strip().splitlines()
+    return lines[:1]
+
+
+def _usage_error(error: TyperException) -> UsageError:
+    """typer's "No such option: --ratoi (Possible options: --ratio)" in our form."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "seqres"
+    option = getattr(error, "option_name", None)
+    message = error.format_message().split(" (Possible options")[0].rstrip(".")
+    hint = f"{path} --help"
+    if option and message.startswith("No such option"):
+        known = (
+            [name for p in context.command.params for name in (*p.opts, *p.secondary_opts)] if context else []
+        )
+        near = did_you_mean(option, known)
+        hint = f"did you mean {near}?" if near else hint
+    return UsageError(message[:1].lower() + message[1:], hint=hint)

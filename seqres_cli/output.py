@@ -1,0 +1,278 @@
+"""stdout carries the result, stderr everything else.
+
+With `--json`, stdout is exactly one JSON object: the result, or {"error": {...}} (the same error is
+told in words on stderr as well, and the exit code says which of the two it is).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stages.errors import SeqresError
+from stages.reporter import ProgressTask, number_words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command returns: the same result for people (`lines`) and for programs (`payload`)."""
+
+    payload: dict[str, Any]
+    lines: Sequence[str]
+    exit_code: int = 0
+
+
+def print_answer(answer: Answer, as_json: bool) -> None:
+    if as_json:
+        text = json.dumps(answer.payload, ensure_ascii=False, allow_nan=False)
+    else:
+        text = "\n".join(answer.lines)
+    if text:
+        print(text, flush=True)
+
+
+def print_error(error: SeqresError, as_json: bool) -> None:
+    """One line, indented facts, a blank line, the hint."""
+    if as_json:
+        record = {
+            "type": type(error).__name__,
+            "message": error.message,
+            "facts": list(error.facts),
+            "hint": error.hint,
+            "exit_code": error.exit_code,
+        }
+        print(json.dumps({"error": record}, ensure_ascii=False), flush=True)
+    lines = [f"error: {error.message}", *(f"  {fact}" for fact in error.facts)]
+    if error.hint:
+        lines += ["", f"hint: {error.hint}"]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+# ---- text for people -------------------------------------------------------------------------------
+
+
+def number_text(value: Any) -> str:
+    """A value as it stands in a table: four significant digits, yes/no, a dash for nothing."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(number_text(v) for v in value) or "-"
+    return str(value)
+
+
+def table_lines(rows: Sequence[Mapping[str, Any]], indent: str = "  ") -> list[str]:
+    """Rows of equal keys as an aligned text table with a header; numbers to the right."""
+    if not rows:
+        return []
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[column.replace("_", " ") for column in columns]]
+    cells += [[number_text(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    right = [any(_is_number(row.get(c)) for row in rows) for c in columns]
+    return [
+        indent
+        + "  ".join(
+            cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def summary_lines(summary: Mapping[str, Any], indent: str = "  ") -> list[str]:
+    """A stage's summary: single values one a line, a table where a value is a list or dict of like dicts."""
+    lines: list[str] = []
+    single = {k: v for k, v in summary.items() if not _is_nested(v)}
+    width = max((len(k) for k in single), default=0)
+    lines += [f"{indent}{k.replace('_', ' ').ljust(width)}  {number_text(v)}" for k, v in single.items()]
+    for key, value in summary.items():
+        if not _is_nested(value):
+            continue
+        lines.append(f"{indent}{key.replace('_', ' ')}:")
+        if isinstance(value, Mapping):
+            if value and all(isinstance(v, Mapping) and not _has_nested(v) for v in value.values()):
+                lines += table_lines([{"": name, **row} for name, row in value.items()], indent + "  ")
+            else:
+                lines += summary_lines(value, indent + "  ")
+        elif all(not _has_nested(row) for row in value):
+            lines += table_lines(value, indent + "  ")
+        else:
+            for i, row in enumerate(value):
+                lines += [f"{indent}  {i + 1}.", *summary_lines(row, indent + "    ")]
+    return lines
+
+
+def size_text(n_bytes: int) -> str:
+    size, unit = float(n_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.3g} {unit}" if unit != "B" else f"{n_bytes} B"
+
+
+def seconds_text(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_nested(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return True
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, Mapping) for v in value)
+
+
+def _has_nested(row: Mapping[str, Any]) -> bool:
+    return any(_is_nested(v) for v in row.values())
+
+
+# ---- progress --------------------------------------------------------------------------------------
+
+
+@dataclass
+class RichReporter:
+    """Bars on a terminal; elsewhere (a log file, CI) one line for every tenth of the work."""
+
+    quiet: bool = False
+    _console: Console | None = field(default=None, init=False)
+    _progress: Progress | None = field(default=None, init=False)
+    _depth: int = field(default=0, init=False)
+
+    @property
+    def console(self) -> Console:
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        return self._console
+
+    def info(self, message: str) -> None:
+        if not self.quiet:
+            self.console.print(message, markup=False)
+
+    def warn(self, message: str) -> None:
+        self.console.print(f"warning: {message}", style="yellow", markup=False)
+
+    @contextmanager
+    def progress(self, description: str, total: int | None, unit: str = "it") -> Iterator[ProgressTask]:
+        if self.quiet:
+            yield _LineTask(self, description, total, unit, silent=True)
+        elif self.console.is_terminal:
+            with self._bars() as bars:
+                task = bars.add_task(description, total=total, unit=unit, numbers="")
+                yield _BarTask(bars, task, unit)
+                bars.remove_task(task)
+            self.info(f"{description}: done")
+        else:
+            line_task = _LineTask(self, description, total, unit)
+            yield line_task
+            line_task.finish()
+
+    @contextmanager
+    def _bars(self) -> Iterator[Progress]:
+        """One live display for all bars, because rich draws only one at a time; started by the first."""
+        if self._progress is None:
+            self._progress = _make_bars(self.console)
+            self._progress.start()
+        self._depth += 1
+        try:
+            yield self._progress
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self._progress.stop()
+                self._progress = None
+
+
+def _make_bars(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("eta"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[numbers]}"),
+        console=console,
+        transient=True,
+    )
+
+
+class _BarTask:
+    def __init__(self, bars: Progress, task: Any, unit: str) -> None:
+        self._bars, self._task, self._unit = bars, task, unit
+        self._started, self._done = time.monotonic(), 0
+        bars.update(task, rate="")
+
+    def advance(self, n: int = 1, **numbers: float) -> None:
+        self._done += n
+        rate = self._done / max(time.monotonic() - self._started, 1e-6)
+        fields: dict[str, Any] = {"rate": f"{rate:.3g} {self._unit}/s"}
+        if numbers:
+            fields["numbers"] = number_words(numbers)
+        self._bars.update(self._task, advance=n, **fields)
+
+
+class _LineTask:
+    """A line when a tenth more is done; without a total, a line at 10, 20, 40, 80 … units."""
+
+    def __init__(
+        self, reporter: RichReporter, description: str, total: int | None, unit: str, silent: bool = False
+    ) -> None:
+        self._reporter, self._description, self._total, self._unit = reporter, description, total, unit
+        self._started, self._done, self._told = time.monotonic(), 0, 0
+        self._next = 10
+        self._numbers: dict[str, float] = {}
+        self._silent = silent
+
+    def advance(self, n: int = 1, **numbers: float) -> None:
+        self._done += n
+        self._numbers = numbers or self._numbers
+        if self._silent:
+            return
+        if self._total:
+            tenth = min(10, 10 * self._done // self._total)
+            if tenth > self._told:
+                self._told = tenth
+                self._tell()
+        elif self._done >= self._next:
+            self._next = 2 * self._done
+            self._tell()
+
+    def finish(self) -> None:
+        if not self._silent and not self._total and self._done:
+            self._tell()
+
+    def _tell(self) -> None:
+        seconds = time.monotonic() - self._started
+        rate = self._done / max(seconds, 1e-6)
+        share, left = "", ""
+        if self._total:
+            share = f"{min(100, 100 * self._done // self._total)} % "
+            left = f", eta {seconds_text(max(0, self._total - self._done) / max(rate, 1e-9))}"
+        of = f"/{self._total}" if self._total else ""
+        numbers = f"  {number_words(self._numbers)}" if self._numbers else ""
+        self._reporter.info(
+            f"{self._description}: {share}({self._done}{of} {self._unit}, {rate:.3g}/s{left}){numbers}"
+        )

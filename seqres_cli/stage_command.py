@@ -1,0 +1,270 @@
+"""Make a typer command out of a stage's Config dataclass, so that no option is declared twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seqres_cli import options as shared
+from seqres_cli.config_file import flag_name, resolve, toml_lines
+from seqres_cli.options import ExtraOption, InputPath
+from seqres_cli.output import Answer, RichReporter, number_text, seconds_text, summary_lines
+from stages.config import OptionInfo, OptionType, config_dict, option_info, option_types, range_words
+from stages.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from stages.artifacts.job import StageResult
+
+_COMMON = ("out", "force", "dry_run", "config", "print_config", "json", "quiet")
+_METAVARS = {int: "INT", float: "NUMBER", str: "TEXT", bool: ""}
+
+
+@dataclass(frozen=True)
+class PlainCommand:
+    """A command that is an ordinary typer function which returns an `Answer`."""
+
+    name: str
+    help: str
+    function: Callable[..., Answer]
+    examples: Sequence[str] = ()
+    panel: str = "Artifacts"
+
+    def build(self) -> Any:
+        return _typer_command(self, self.function)
+
+
+@dataclass(frozen=True)
+class StageCommand:
+    """How a stage appears on the command line.
+
+    Attributes:
+        help: first line = one sentence for the list of commands; the rest is shown by `--help`.
+        render: result -> further lines for people, after "wrote out.h5".
+        instead: called with the extra options before anything else; an Answer ends the command
+            (`evaluate --compare`), None goes on with the stage.
+        module: where `Config` and `run` are; `stages.<name_with_underscores>` unless given.
+    """
+
+    name: str
+    help: str
+    inputs: Sequence[InputPath] = ()
+    extras: Sequence[ExtraOption] = ()
+    examples: Sequence[str] = ()
+    render: Callable[[StageResult], list[str]] | None = None
+    instead: Callable[[Mapping[str, Any]], Answer | None] | None = None
+    module: str | None = None
+    panel: str = "Stages"
+
+    def load(self) -> ModuleType:
+        return importlib.import_module(self.module or f"stages.{self.name.replace('-', '_')}")
+
+    def build(self) -> Any:
+        stage = self.load()
+        function = _stage_function(self, stage)
+        parameters = [*_input_parameters(self), *_config_parameters(stage.Config), *_common_parameters()]
+        names = [p.name for p in parameters]
+        twice = {n for n in names if names.count(n) > 1}
+        if twice:
+            raise TypeError(f"{self.name}: two options are called {', '.join(sorted(twice))}")
+        signature = [inspect.Parameter("ctx", _KEYWORD, annotation=typer.Context), *parameters]
+        function.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+        function.__annotations__ = {p.name: p.annotation for p in signature}
+        return _typer_command(self, function)
+
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def _typer_command(command: PlainCommand | StageCommand, function: Callable[..., Answer]) -> Any:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    text = inspect.cleandoc(command.help)
+    epilog = "\n".join(["\b", "Examples:", *(f"  {line}" for line in command.examples)])
+    app.command(
+        command.name,
+        help=text,
+        short_help=text.splitlines()[0],
+        epilog=epilog if command.examples else None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )(function)
+    return typer.main.get_command(app)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, _KEYWORD, default=default, annotation=annotation)
+
+
+def _input_parameters(command: StageCommand) -> list[inspect.Parameter]:
+    made = []
+    for item in command.inputs:
+        need = "required" if item.required else "optional"
+        info = typer.Option(
+            f"--{item.name.replace('_', '-')}", metavar="FILE.h5", help=f"{item.help} [{need}]"
+        )
+        made.append(_parameter(item.name, Annotated[Path | None, info], None))
+    for extra in command.extras:
+        flag = f"--{extra.name.replace('_', '-')}"
+        how: Any = (
+            typer.Argument(help=extra.help) if extra.positional else typer.Option(flag, help=extra.help)
+        )
+        wanted: Any = extra.type | None
+        made.append(_parameter(extra.name, Annotated[wanted, how], None))
+    return made
+
+
+def _config_parameters(config_class: type) -> list[inspect.Parameter]:
+    """One option a field. All but switches are taken as text, so that `_read_flag` words the errors."""
+    kinds = option_types(config_class)
+    made = []
+    for field in dataclasses.fields(config_class):
+        info, kind, flag = option_info(field), kinds[field.name], flag_name(field)
+        choices = info.choices or kind.choices
+        text = _help_text(info, kind, field.default)
+        if kind.base is bool and not kind.is_tuple:
+            annotation: Any = Annotated[bool | None, typer.Option(f"--{flag}/--no-{flag}", help=text)]
+        else:
+            metavar = f"[{'|'.join(map(str, choices))}]" if choices else _METAVARS[kind.base]
+            option = typer.Option(
+                f"--{flag}",
+                metavar=metavar,
+                help=text,
+                autocompletion=_completion(choices) if choices else None,
+            )
+            annotation = Annotated[(list[str] if kind.is_tuple else str) | None, option]
+        made.append(_parameter(field.name, annotation, None))
+    return made
+
+
+def _completion(choices: Sequence[Any]) -> Callable[[str], list[str]]:
+    return lambda incomplete: [str(c) for c in choices if str(c).startswith(incomplete)]
+
+
+def _help_text(info: OptionInfo, kind: OptionType, default: Any) -> str:
+    notes = [words] if (words := range_words(info)) else []
+    if kind.is_tuple:
+        notes.append("repeat for several")
+    notes.append(f"default: {'none' if default in (None, ()) else number_text(default)}")
+    return f"{info.help} [{'; '.join(notes)}]"
+
+
+def _common_parameters() -> list[inspect.Parameter]:
+    annotations = (
+        shared.Out,
+        shared.Force,
+        shared.DryRun,
+        shared.ConfigFile,
+        shared.PrintConfig,
+        shared.Json,
+        shared.Quiet,
+    )
+    defaults = (None, False, False, None, False, False, False)
+    return [_parameter(n, a, d) for n, a, d in zip(_COMMON, annotations, defaults, strict=True)]
+
+
+def _read_flag(flag: str, text: str, kind: OptionType) -> Any:
+    """A flag's text as the field's type; "none" unsets an optional number."""
+    choices = {str(c): c for c in kind.choices or ()}
+    if choices:
+        if text not in choices:
+            near = did_you_mean(text, choices)
+            raise UsageError(
+                f"--{flag} must be one of {', '.join(choices)}, got {text!r}",
+                hint=f"did you mean --{flag} {near}?" if near else None,
+            )
+        return choices[text]
+    if kind.base is str:
+        return text
+    if kind.optional and text.lower() == "none":
+        return None
+    try:
+        return kind.base(text)
+    except ValueError as error:
+        what = "a whole number" if kind.base is int else "a number"
+        raise UsageError(f"--{flag} must be {what}, got {text!r}") from error
+
+
+def _given_flags(config_class: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Field name -> value for those fields that were given on the command line."""
+    kinds = option_types(config_class)
+    given: dict[str, Any] = {}
+    for field in dataclasses.fields(config_class):
+        value, kind, flag = arguments[field.name], kinds[field.name], flag_name(field)
+        if value is None or (kind.is_tuple and not value):
+            continue
+        if kind.is_tuple:
+            value = tuple(_read_flag(flag, text, kind) for text in value)
+        elif isinstance(value, str):
+            value = _read_flag(flag, value, kind)
+        given[field.name] = value
+    return given
+
+
+def _stage_function(command: StageCommand, stage: ModuleType) -> Callable[..., Answer]:
+    def run_stage(ctx: typer.Context, **arguments: Any) -> Answer:
+        from seqres_cli.commands import STAGES
+        from stages.artifacts.job import RunOptions
+
+        extras = {
+            e.name: arguments[e.name] for e in command.extras if arguments[e.name] not in (None, [], ())
+        }
+        if command.instead is not None and (answer := command.instead(extras)) is not None:
+            return answer
+        flags = _given_flags(stage.Config, arguments)
+        config, origins = resolve(stage.Config, command.name, flags, arguments["config"], STAGES)
+        if arguments["print_config"]:
+            payload = {"config": {command.name: config_dict(config)}, "origins": origins}
+            return Answer(payload, toml_lines(config, command.name, origins))
+        paths = _given_paths(command, arguments)
+        result = stage.run(
+            config,
+            **paths,
+            **extras,
+            out=arguments["out"],
+            reporter=RichReporter(quiet=arguments["quiet"]),
+            options=RunOptions(
+                force=arguments["force"],
+                dry_run=arguments["dry_run"],
+                argv=tuple((ctx.obj or {}).get("argv", ())),
+                origins=origins,
+            ),
+        )
+        return _stage_answer(command, result)
+
+    return run_stage
+
+
+def _given_paths(command: StageCommand, arguments: Mapping[str, Any]) -> dict[str, Path]:
+    missing = [i.name for i in command.inputs if i.required and arguments[i.name] is None]
+    missing += ["out"] if arguments["out"] is None else []
+    if missing:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
+        raise UsageError(f"{command.name} needs {flags}", hint=f"seqres {command.name} --help")
+    return {i.name: arguments[i.name] for i in command.inputs if arguments[i.name] is not None}
+
+
+def _stage_answer(command: StageCommand, result: StageResult) -> Answer:
+    payload = {
+        "stage": result.stage,
+        "status": result.status,
+        "path": str(result.path),
+        "digest": result.digest,
+        "seconds": round(result.seconds, 3),
+        "reasons": list(result.reasons),
+        "summary": result.summary,
+    }
+    head = {
+        "written": f"wrote {result.path} in {seconds_text(result.seconds)}",
+        "up-to-date": f"up to date: {result.path}",
+        "would-run": f"would run {result.stage}: {'; '.join(result.reasons)}",
+    }[result.status]
+    body: list[str] = []
+    if result.status != "would-run":
+        body = command.render(result) if command.render else summary_lines(result.summary)
+    return Answer(payload, [head, *body])
