@@ -1,0 +1,137 @@
+"""Between original pixels and the model's frame: resize, pad, and the training augmentations.
+
+The model frame of an image: longer side scaled to `size`, ratio kept, padded at the bottom and right to its own
+multiple of `multiple`. Everything here keeps boxes and points in ORIGINAL pixels until `Frame.to_model`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.config import option
+
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
+
+
+def model_frame_size(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) in pixels after scaling the longer side to `size` (at least 1 pixel each)."""
+    scale = size / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def padded(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An affine map original -> model frame, and what part of the original it shows.
+
+    Attributes:
+        window_xyxy: integer pixels of the original that are shown (the whole image without augmentation).
+        size_hw: pixels of that window in the model frame.
+        mirrored: flipped left-right after the crop.
+    """
+
+    window_xyxy: tuple[int, int, int, int]
+    size_hw: tuple[int, int]
+    mirrored: bool = False
+
+    @property
+    def scale_xy(self) -> NDArray[np.float64]:
+        x0, y0, x1, y1 = self.window_xyxy
+        return np.array([self.size_hw[1] / (x1 - x0), self.size_hw[0] / (y1 - y0)])
+
+    def to_model(self, points_xy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(..., 2) original pixels -> model pixels."""
+        out = (np.asarray(points_xy, np.float64) - self.window_xyxy[:2]) * self.scale_xy
+        if self.mirrored:
+            out[..., 0] = self.size_hw[1] - out[..., 0]
+        return out
+
+    def to_original(self, points_xy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Inverse of `to_model`."""
+        out = np.array(points_xy, np.float64)
+        if self.mirrored:
+            out[..., 0] = self.size_hw[1] - out[..., 0]
+        return out / self.scale_xy + self.window_xyxy[:2]
+
+    def boxes_to_model(self, boxes_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(S, 4) original -> (S, 4) model pixels, clipped to the shown window, x1 <= x2."""
+        corners = self.to_model(np.asarray(boxes_xyxy, np.float64).reshape(-1, 2, 2))
+        low, high = corners.min(1), corners.max(1)
+        limit = np.array([self.size_hw[1], self.size_hw[0]], np.float64)
+        return np.concatenate((low.clip(0, limit), high.clip(0, limit)), 1)
+
+    def shows(self, boxes_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(S,) share of each box's area inside the window."""
+        b = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
+        w = np.array(self.window_xyxy, np.float64)
+        inside = (np.minimum(b[:, 2:], w[2:]) - np.maximum(b[:, :2], w[:2])).clip(0).prod(1)
+        return np.asarray(inside / (b[:, 2:] - b[:, :2]).prod(1).clip(1e-9))
+
+
+def plain_frame(height: int, width: int, size: int) -> Frame:
+    """The whole image, as used in validation and prediction."""
+    return Frame((0, 0, width, height), model_frame_size(height, width, size))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to training images; the neutral values switch a part off."""
+
+    jitter_min: float = option(1.0, "large-scale jitter: smallest scale, relative to the model size", min=0.05, max=1.0)
+    jitter_max: float = option(1.0, "large-scale jitter: largest scale; above 1 a window of the image is shown", min=1.0, max=4.0)
+    colour: float = option(0.1, "strength of brightness, contrast and tint noise; 0 = off", min=0.0, max=1.0)
+    mirror: float = option(0.0, "chance of a left-right flip (left/right in the sentence are swapped)", min=0.0, max=1.0)
+
+
+def random_frame(
+    rng: np.random.Generator, size_hw: tuple[int, int], size: int, augmentation: Augmentation, keep_xyxy: NDArray[np.floating]
+) -> Frame:
+    """Large-scale jitter: scale by U(min, max), then show a random window of at most `size` pixels.
+
+    The window is drawn so that it contains `keep_xyxy` (4,) (original pixels) as far as it fits.
+    """
+    height, width = size_hw
+    mirrored = bool(rng.random() < augmentation.mirror)
+    if augmentation.jitter_min == augmentation.jitter_max == 1.0:
+        plain = plain_frame(height, width, size)
+        return Frame(plain.window_xyxy, plain.size_hw, mirrored)
+    scale = rng.uniform(augmentation.jitter_min, augmentation.jitter_max) * size / max(height, width)
+    span = [min(length, size / scale) for length in (width, height)]
+    start, stop = [], []
+    for axis, (length, shown) in enumerate(zip((width, height), span, strict=True)):
+        low = max(0.0, min(keep_xyxy[2 + axis] - shown, length - shown))
+        high = min(max(float(keep_xyxy[axis]), 0.0), length - shown)
+        begin = rng.uniform(min(low, high), max(low, high))
+        start.append(int(begin))
+        stop.append(min(length, int(begin) + max(1, int(shown))))
+    shown_hw = (max(1, round((stop[1] - start[1]) * scale)), max(1, round((stop[0] - start[0]) * scale)))
+    return Frame((start[0], start[1], stop[0], stop[1]), (min(shown_hw[0], size), min(shown_hw[1], size)), mirrored)
+
+
+def render(image: Image, frame: Frame) -> Image:
+    """The frame's window of an image at model resolution, (h, w, 3) uint8, without padding."""
+    x0, y0, x1, y1 = frame.window_xyxy
+    h, w = frame.size_hw
+    part = image[y0:y1, x0:x1]
+    if part.shape[:2] != (h, w):
+        shrinking = h * w < part.shape[0] * part.shape[1]
+        part = np.asarray(cv2.resize(part, (w, h), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR), np.uint8)
+    return np.ascontiguousarray(part[:, ::-1] if frame.mirrored else part)
+
+
+def colour_noise(rng: np.random.Generator, image: Image, strength: float) -> Image:
+    """Brightness, contrast and per-channel tint, as one lookup table a channel."""
+    if strength <= 0:
+        return image
+    gain = 1 + rng.uniform(-strength, strength) + rng.uniform(-strength, strength, 3) * 0.3
+    shift = 255 * rng.uniform(-strength, strength) * 0.5
+    ramp = np.arange(256, dtype=np.float64)[:, None]
+    table = ((ramp - 128) * gain + 128 + shift).clip(0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(image, table.reshape(256, 1, 3)), np.uint8)

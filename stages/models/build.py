@@ -1,0 +1,25 @@
+"""`ModelConfig` -> modules. The only place that knows which class serves which family."""
+
+from __future__ import annotations
+
+import torch
+
+from stages.models.config import ModelConfig, VisionConfig
+from stages.models.seqtr import PointSequenceModel
+from stages.models.vision import build_vision
+
+
+def vision_strides(config: VisionConfig) -> tuple[int, ...]:
+    """Strides of the backbone's levels, finest first, measured on the meta device (no weights are made)."""
+    if config.kind == "darknet53":
+        return (8, 16, 32)
+    with torch.device("meta"):
+        body, _ = build_vision(config)
+        side = 256
+        maps = body.eval()(torch.empty(1, 3, side, side))
+    return tuple(side // int(m.shape[-1]) for m in maps)
+
+
+def build_model(config: ModelConfig, vocabulary_size: int) -> PointSequenceModel:
+    """Randomly initialised model; `vocabulary_size` is the number of word ids (gru) and unused otherwise."""
+    return PointSequenceModel(config, vocabulary_size, vision_strides(config.vision))

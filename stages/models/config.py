@@ -1,0 +1,155 @@
+"""Architecture of a model as plain data, and the named presets.
+
+A `ModelConfig` travels inside every model artifact as JSON; `stages.models.build.build_model` is the only
+place that turns it into modules.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stages.errors import UsageError
+
+Sequence = Literal["box", "contour", "box-contour", "multitask"]
+TaskToken = Literal["zero", "learnable", "task-wise"]
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """How a photograph becomes the network input."""
+
+    size: int = 640  # pixels, longer side after resizing
+    multiple: int = 32  # pixels, each image's own padded sides are multiples of this
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # RGB, of values in [0, 1]
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """Backbone: `darknet53`, or any `transformers` AutoBackbone described by its own config."""
+
+    kind: Literal["auto", "darknet53"] = "auto"
+    source: str | None = None  # local folder or hub id the weights came from; None = `settings` or shipped
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the transformers config, so that a model artifact needs nothing else
+    frozen: Literal["none", "all", "all-but-last-two"] = "none"  # which parts get no gradient
+    frozen_batch_norm: bool = True  # frozen parts also keep their batch-norm statistics (the release lets them drift)
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """How several backbone levels become one map at the memory's stride."""
+
+    kind: Literal["bottom-up", "patch"] = "patch"  # bottom-up: SeqTR; patch: space-to-depth keeps fine detail in the cell
+    channels: int = 256  # channels of the fused map, equal to the width of the sentence vector
+    fine_channels: int = 32  # channels kept of each finer level before space-to-depth (patch only)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Sentence encoder: a bidirectional GRU over words, or any `transformers` AutoModel."""
+
+    kind: Literal["gru", "auto"] = "gru"
+    source: str | None = None  # local folder or hub id (auto)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    word_dim: int = 300  # GloVe's width (gru)
+    hidden: int = 512  # a direction (gru)
+    max_words: int = 15  # words (gru) or sub-words (auto) kept; 20 for RefCOCOg
+    frozen_words: bool = True  # word vectors get no gradient (they come from GloVe)
+    packed: bool = True  # the backward direction starts at the last word; False = at the padding, as the release
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A point-sequence model (METHOD.md sections 2 and 3)."""
+
+    family: Literal["seqtr"] = "seqtr"
+    sequence: Sequence = "box"
+    n_points: int = 12
+    n_bins: int = 1000
+    task_token: TaskToken = "zero"
+    text_in_memory: Literal["none", "sentence", "words"] = "none"
+    cctf: bool = False
+    pmca: bool = False
+    semantics: Literal["corrected", "release"] = "corrected"
+    d_model: int = 256
+    n_heads: int = 8
+    encoder_layers: int = 6
+    decoder_layers: int = 3
+    ffn_dim: int = 1024
+    dropout: float = 0.1
+    image: ImageConfig = ImageConfig()
+    vision: VisionConfig = VisionConfig()
+    fusion: FusionConfig = FusionConfig()
+    text: TextConfig = TextConfig()
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.n_heads or self.d_model % 4:
+            raise UsageError(f"d_model must be a multiple of 4 and of n_heads, got {self.d_model} and {self.n_heads}")
+        if self.sequence != "box" and self.n_points < 3:
+            raise UsageError(f"n_points must be at least 3 to enclose an area, got {self.n_points}")
+        if self.n_bins < 2:
+            raise UsageError(f"n_bins must be at least 2, got {self.n_bins}")
+        if (self.task_token == "task-wise") != (self.sequence == "multitask"):
+            raise UsageError(f"task token 'task-wise' and sequence 'multitask' go together, got {self.task_token!r} and {self.sequence!r}")
+
+    def replace(self, **changes: Any) -> ModelConfig:
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
+        """Inverse of `to_dict`; unknown keys raise `UsageError` by name."""
+        parts = {"image": ImageConfig, "vision": VisionConfig, "fusion": FusionConfig, "text": TextConfig}
+        values = dict(data)
+        for name, part in parts.items():
+            if name in values:
+                values[name] = _from_dict(part, values[name], name)
+        return _from_dict(cls, values, "model")
+
+
+def _from_dict(cls: type[Any], data: Mapping[str, Any], where: str) -> Any:
+    known = {f.name for f in dataclasses.fields(cls)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise UsageError(f"unknown key {unknown[0]!r} in the {where} configuration", facts=[f"known keys: {', '.join(sorted(known))}"])
+    return cls(**{k: tuple(v) if k in ("mean", "std") else v for k, v in data.items()})
+
+
+SMALL_BACKBONE: dict[str, Any] = {
+    "model_type": "resnet",
+    "embedding_size": 32,
+    "hidden_sizes": [32, 64, 128],
+    "depths": [1, 2, 2],
+    "layer_type": "basic",
+    "hidden_act": "relu",
+    "out_features": ["stage1", "stage2", "stage3"],
+}
+
+PRESETS: dict[str, ModelConfig] = {
+    "refshapes-small": ModelConfig(
+        n_points=24,
+        n_bins=100,
+        d_model=128,
+        n_heads=8,
+        encoder_layers=3,
+        decoder_layers=3,
+        ffn_dim=512,
+        dropout=0.0,
+        image=ImageConfig(size=160, multiple=16),
+        vision=VisionConfig(settings=SMALL_BACKBONE),
+        fusion=FusionConfig(kind="patch", channels=256, fine_channels=32),
+        text=TextConfig(word_dim=64, hidden=128, max_words=20, frozen_words=False),
+    ),
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """The named configuration; `UsageError` lists the known names."""
+    if name not in PRESETS:
+        raise UsageError(f"unknown model preset {name!r}", facts=[f"known presets: {', '.join(sorted(PRESETS))}"])
+    return PRESETS[name]

@@ -1,0 +1,56 @@
+"""Losses on token logits (METHOD.md section 2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RELEASE_EPSILON = 1.19e-7  # float32 machine epsilon, added to the release's normaliser
+
+
+def token_loss(
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    *,
+    smoothing: float = 0.1,
+    spread: float = 0.0,
+    release: bool = False,
+) -> Tensor:
+    """Weighted cross-entropy over sequence slots.
+
+    Args:
+        logits: (S, T, V) float; targets: (S, T) int64; weights: (S, T) float >= 0, 0 = the slot is not trained.
+        smoothing: mass moved from the target to all classes.
+        spread: standard deviation, in bins, of a Gaussian that shares the rest with neighbouring coordinates
+            (0 = one class). END (the last class) is never shared.
+        release: the release's two slips (ODDITIES A13, A14): the target gets 1 - smoothing instead of
+            1 - smoothing + smoothing / V, and the sum is divided by the number of slots instead of the sum of weights.
+
+    Returns:
+        scalar.
+    """
+    log_p = F.log_softmax(logits.float(), -1)
+    v = logits.shape[-1]
+    if spread > 0:
+        picked = (neighbour_targets(v, spread, logits.device)[targets] * log_p).sum(-1)
+    else:
+        picked = log_p.gather(-1, targets[..., None]).squeeze(-1)
+    everywhere = log_p.sum(-1)
+    if release:
+        picked_class = log_p.gather(-1, targets[..., None]).squeeze(-1)
+        loss = -(1 - smoothing) * picked - smoothing / v * (everywhere - picked_class)
+        return (loss * weights).sum() / (targets.numel() + RELEASE_EPSILON)
+    loss = -(1 - smoothing) * picked - smoothing / v * everywhere
+    return (loss * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+def neighbour_targets(vocabulary_size: int, spread: float, device: torch.device) -> Tensor:
+    """(V, V) rows sum to 1: row t is a Gaussian of `spread` bins around coordinate t; END's row is one-hot."""
+    coordinate = torch.arange(vocabulary_size, device=device, dtype=torch.float32)
+    table = torch.exp(-0.5 * ((coordinate[None] - coordinate[:, None]) / spread).square())
+    table[:, -1] = 0
+    table[-1] = 0
+    table[-1, -1] = 1
+    return table / table.sum(-1, keepdim=True)

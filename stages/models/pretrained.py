@@ -1,0 +1,102 @@
+"""Pretrained parts: the shipped RefShapes backbone, or any backbone / text encoder from a local folder or hub id."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from stages.errors import ArtifactError
+from stages.models.artifact import load_state
+from stages.models.config import ModelConfig, TextConfig, VisionConfig
+from stages.models.seqtr import PointSequenceModel
+
+SHIPPED = "refshapes"  # name of the backbone that comes with the package
+_NOT_SEMANTIC = ("transformers_version", "torch_dtype", "dtype", "architectures", "_name_or_path")
+
+
+def shipped_backbone() -> dict[str, Tensor]:
+    """State dict of the small ResNet trained by scripts/pretrain_backbone.py, float32."""
+    data = resources.files("stages.models").joinpath("weights/refshapes_backbone.safetensors").read_bytes()
+    return {name: value.float() for name, value in load_safetensors(data).items()}
+
+
+def describe_vision(config: VisionConfig) -> VisionConfig:
+    """Fill `settings` from the source's own config, so that the artifact is self-contained."""
+    if config.kind != "auto" or config.source in (None, SHIPPED) or config.settings:
+        return config
+    return dataclasses.replace(config, settings=_settings(config.source))
+
+
+def describe_text(config: TextConfig) -> TextConfig:
+    if config.kind != "auto" or config.source is None or config.settings:
+        return config
+    return dataclasses.replace(config, settings=_settings(config.source))
+
+
+def _settings(source: str | None) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    try:
+        settings = AutoConfig.from_pretrained(source).to_dict()
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"no transformers model at {source!r}",
+            facts=[str(error).splitlines()[0]],
+            hint="give a local folder with config.json and model.safetensors, or a hub id while the hub can be reached",
+        ) from error
+    return {k: v for k, v in settings.items() if k not in _NOT_SEMANTIC}
+
+
+@torch.no_grad()
+def load_pretrained_parts(model: PointSequenceModel) -> list[str]:
+    """Load what `model.config` names; returns one line a part about what was loaded."""
+    lines = []
+    vision, text = model.config.vision, model.config.text
+    if vision.source == SHIPPED:
+        load_state(model.vision.body, {f"backbone.{k}": v for k, v in shipped_backbone().items()}, where="the shipped backbone")
+        lines.append("backbone: the RefShapes weights that come with seqres")
+    elif vision.kind == "auto" and vision.source:
+        from transformers import AutoBackbone
+
+        out = list(model.vision.body.backbone.out_features)  # type: ignore[union-attr, arg-type]
+        source = AutoBackbone.from_pretrained(vision.source, out_features=out)
+        load_state(model.vision.body.backbone, source.state_dict(), where=vision.source)  # type: ignore[arg-type]
+        lines.append(f"backbone: {vision.source}")
+    if text.kind == "auto" and text.source:
+        from transformers import AutoModel
+
+        load_state(model.text.encoder, AutoModel.from_pretrained(text.source).state_dict(), where=text.source)  # type: ignore[arg-type]
+        lines.append(f"text encoder: {text.source}")
+    return lines
+
+
+def load_word_vectors(model: PointSequenceModel, words: list[str], path: Path) -> int:
+    """Word vectors from a GloVe text file (`word v1 … vD` a line) into the word table; returns how many were found."""
+    import numpy as np
+
+    table = model.text.embedding.weight  # type: ignore[union-attr]
+    wanted = {w: i for i, w in enumerate(words)}
+    found = 0
+    with path.open(encoding="utf-8") as f:
+        for number, line in enumerate(f, 1):
+            word, _, rest = line.rstrip().partition(" ")
+            if word not in wanted:
+                continue
+            vector = np.array(rest.split(), np.float32)
+            if vector.shape != (table.shape[1],):
+                raise ArtifactError(
+                    f"{path}, line {number}: {len(vector)} numbers for {word!r}, the model's words have {table.shape[1]}",
+                    hint="choose the GloVe file of that width",
+                )
+            with torch.no_grad():
+                table[wanted[word]] = torch.from_numpy(vector)
+            found += 1
+    if not found:
+        raise ArtifactError(f"{path} has none of the data set's {len(words)} words", hint="is it a GloVe text file?")
+    return found

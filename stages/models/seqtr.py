@@ -1,0 +1,244 @@
+"""The point-sequence model: SeqTR with the paper's additions switched by `ModelConfig` (METHOD.md sections 2 and 3).
+
+Letters: I images, S sentences (each belongs to one image), L words, H x W memory cells, M memory tokens,
+T decoder positions, D width, V = n_bins + 1 tokens. An image is encoded once for all of its sentences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stages.models.cctf import Content, memory_content
+from stages.models.config import ModelConfig
+from stages.models.fusion import build_fusion
+from stages.models.language import SentenceFeatures, build_text_encoder
+from stages.models.memory import Memory
+from stages.models.positions import sine_positions
+from stages.models.transformer import Decoder, Encoder
+from stages.models.vision import build_vision
+from stages.models.vocabulary import sequence_layout
+
+
+@dataclass
+class VisionMaps:
+    """Image side of the memory, before any sentence.
+
+    Attributes:
+        cells: (I, C, H, W) float, zero outside each image's own cells.
+        valid: (I, H, W) bool, cells that contain image pixels.
+        own_cells_hw, valid_cells_hw: (I, 2) int64, see `Memory`.
+        all_valid: every cell of every image is valid.
+    """
+
+    cells: Tensor
+    valid: Tensor
+    own_cells_hw: Tensor
+    valid_cells_hw: Tensor
+    all_valid: bool
+
+
+@dataclass
+class Decoded:
+    """Greedy decoding: tokens (S, K) int64, probability (S, K) float of each, over the K decoded slots."""
+
+    tokens: Tensor
+    probability: Tensor
+    logits: Tensor | None = None
+    maps: Tensor | None = None
+
+
+class TokenGroupNorm(nn.GroupNorm):
+    """GroupNorm over (tokens, channels of the group) that leaves padding out of the statistics."""
+
+    def forward_tokens(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (S, M, D), mask (S, M) bool or None -> (S, M, D)."""
+        s, m, d = x.shape
+        if mask is None:
+            out: Tensor = super().forward(x.transpose(1, 2)).transpose(1, 2)
+            return out
+        groups = x.view(s, m, self.num_groups, -1)
+        keep = mask[:, :, None, None].to(x.dtype)
+        count = keep.sum((1, 3), keepdim=True) * groups.shape[-1]
+        mean = (groups * keep).sum((1, 3), keepdim=True) / count
+        variance = ((groups - mean).square() * keep).sum((1, 3), keepdim=True) / count
+        normal = ((groups - mean) * (variance + self.eps).rsqrt()).view(s, m, d)
+        return normal * self.weight + self.bias
+
+
+class PointSequenceModel(nn.Module):
+    def __init__(self, config: ModelConfig, vocabulary_size: int, strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.config = config
+        self.layout = sequence_layout(config)
+        self.release = config.semantics == "release"
+        self.stride = strides[-1]
+        d, channels = config.d_model, config.fusion.channels
+        self.vision, levels = build_vision(config.vision)
+        self.fusion = build_fusion(config.fusion, levels, strides)
+        self.text = build_text_encoder(config.text, vocabulary_size)
+        self.text_projection = nn.Identity() if self.text.channels == channels else nn.Linear(self.text.channels, channels)
+        self.input_proj = nn.Linear(channels, d)
+        self.input_norm = TokenGroupNorm(32, d)
+        self.encoder = Encoder(config.encoder_layers, d, config.n_heads, config.ffn_dim, config.dropout)
+        self.decoder = Decoder(config.decoder_layers, d, config.n_heads, config.ffn_dim, config.dropout, pmca=config.pmca)
+        self.token_embedding = nn.Embedding(config.n_bins + 1, d)
+        self.slot_embedding = nn.Embedding(self.layout.length, d)
+        n_tasks = len(self.layout.starts)
+        self.task_embedding = None if config.task_token == "zero" else nn.Embedding(n_tasks, d)
+        self.predictor = nn.Sequential(
+            nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, config.n_bins + 1)
+        )
+        axes = torch.from_numpy(self.layout.axis_of_output())
+        self.register_buffer("output_axes", axes, persistent=False)
+        allowed = torch.from_numpy(self.layout.end_allowed(release=self.release))
+        self.register_buffer("end_allowed", allowed, persistent=False)
+        self.output_axes: Tensor
+        self.end_allowed: Tensor
+
+    # ---------------------------------------------------------------- encode
+
+    def encode_images(self, images: Tensor, sizes_hw: Tensor) -> VisionMaps:
+        """Backbone and fusion.
+
+        Args:
+            images: (I, 3, Hb, Wb) float, normalised, padding 0, sides multiples of the stride.
+            sizes_hw: (I, 2) int64 pixels, the part of each that is image.
+
+        Outside training each image is encoded at its own padded size, so what else is in the batch cannot
+        change it; training (and release semantics) encode the padded batch at once.
+        """
+        h, w = images.shape[-2] // self.stride, images.shape[-1] // self.stride
+        multiple = max(self.config.image.multiple, self.stride)
+        own = (sizes_hw + multiple - 1).div(multiple, rounding_mode="floor") * multiple // self.stride
+        used = (sizes_hw + self.stride - 1).div(self.stride, rounding_mode="floor")
+        row = torch.arange(h, device=images.device)[None, :, None] < used[:, 0, None, None]
+        column = torch.arange(w, device=images.device)[None, None] < used[:, 1, None, None]
+        valid = row & column
+        same = bool((own[:, 0] == h).all() and (own[:, 1] == w).all())
+        if self.training or self.release or same:
+            cells = self.fusion(self.vision(images))
+        else:
+            cells = images.new_zeros(len(images), self.config.fusion.channels, h, w)
+            for size in own.unique(dim=0):
+                group = (own == size).all(1).nonzero()[:, 0]
+                oh, ow = int(size[0]), int(size[1])
+                part = images[group, :, : oh * self.stride, : ow * self.stride]
+                cells[group, :, :oh, :ow] = self.fusion(self.vision(part)).to(cells.dtype)
+        return VisionMaps(cells, valid, own, used, bool(valid.all()))
+
+    def encode_text(self, tokens: Tensor, mask: Tensor) -> SentenceFeatures:
+        """tokens (S, L) int64, mask (S, L) bool True = a word -> features of the fused width."""
+        features: SentenceFeatures = self.text(tokens, mask)
+        return SentenceFeatures(self.text_projection(features.words), mask, self.text_projection(features.sentence))
+
+    def join(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> Memory:
+        """tanh(vision) * tanh(sentence) at every cell, optional text tokens, projection, encoder -> Memory."""
+        h, w = vision.cells.shape[-2:]
+        cells = vision.cells.tanh().flatten(2).transpose(1, 2)[image_of_sentence]  # (S, H*W, C)
+        sentence = text.sentence.tanh()[:, None]
+        parts, masks = [cells * sentence], [vision.valid.flatten(1)[image_of_sentence]]
+        all_valid = vision.all_valid
+        if self.config.text_in_memory == "sentence":
+            parts.append(sentence)
+            masks.append(masks[0].new_ones(len(sentence), 1))
+        elif self.config.text_in_memory == "words":
+            parts.append(text.words.tanh())
+            masks.append(text.mask)
+            all_valid = False
+        x, mask = torch.cat(parts, 1), torch.cat(masks, 1)
+        x = self.input_norm.forward_tokens(self.input_proj(x), None if all_valid or self.release else mask)
+        positions = sine_positions(vision.valid, self.config.d_model).to(x.dtype)[image_of_sentence]
+        positions = nn.functional.pad(positions, (0, 0, 0, x.shape[1] - h * w))
+        x = self.encoder(x, positions, None if all_valid else mask[:, None, None])
+        own, used = vision.own_cells_hw[image_of_sentence], vision.valid_cells_hw[image_of_sentence]
+        return Memory(x, mask, positions, (h, w), own, used, all_valid)
+
+    def content(self, memory: Memory) -> Content | None:
+        return memory_content(memory, self.config.n_bins, release=self.release) if self.config.cctf else None
+
+    # ---------------------------------------------------------------- decode
+
+    def start_input(self, task: int, n: int) -> Tensor:
+        """(n, 1, D) decoder input of a task token."""
+        if self.task_embedding is None:
+            return self.token_embedding.weight.new_zeros(n, 1, self.config.d_model)
+        return self.task_embedding.weight[task].expand(n, 1, -1)
+
+    def token_input(self, tokens: Tensor, positions: slice, content: Content | None) -> Tensor:
+        """Embedding (+ CCTF content) of tokens (S, k) that were written at output `positions` -> (S, k, D)."""
+        x: Tensor = self.token_embedding(tokens)
+        return x if content is None else x + content.look_up(tokens, self.output_axes[positions])
+
+    def decoder_input(self, targets: Tensor, content: Content | None) -> Tensor:
+        """Teacher forcing: targets (S, T) -> inputs (S, T, D), task tokens at their starts."""
+        x = self.token_input(targets, slice(0, self.layout.length), content)
+        shifted = torch.cat((x[:, :1], x[:, :-1]), 1)
+        pieces, last = [], 0
+        for position, task in self.layout.starts.items():
+            pieces += [shifted[:, last:position], self.start_input(task, len(targets))]
+            last = position + 1
+        return torch.cat((*pieces, shifted[:, last:]), 1)
+
+    def decode(self, memory: Memory, targets: Tensor) -> Tensor:
+        """Teacher-forced logits (S, T, V) for targets (S, T) int64."""
+        x = self.decoder_input(targets, self.content(memory))
+        out: Tensor = self.predictor(self.decoder(x, self.slot_embedding.weight, memory))
+        return out
+
+    def forward(
+        self, images: Tensor, sizes_hw: Tensor, image_of_sentence: Tensor, words: Tensor, word_mask: Tensor, targets: Tensor
+    ) -> Tensor:
+        """Whole teacher-forced pass -> logits (S, T, V). Arguments as in the methods above."""
+        vision = self.encode_images(images, sizes_hw)
+        return self.decode(self.join(vision, image_of_sentence, self.encode_text(words, word_mask)), targets)
+
+    @torch.inference_mode()
+    def generate(
+        self, memory: Memory, prompt: Tensor | None = None, *, keep_logits: bool = False, keep_maps: bool = False
+    ) -> Decoded:
+        """Greedy decoding with a key/value cache.
+
+        Args:
+            prompt: (S, P) int64 tokens that are given for the first P slots instead of decoded (their
+                probability is 1): the ground-truth box in box-prompted pseudo-labelling.
+            keep_logits: also return the raw logits (S, K, V). keep_maps: also the cross-attention of the last
+                layer, averaged over heads, (S, K, M).
+        """
+        content, n = self.content(memory), len(memory.tokens)
+        cache = self.decoder.new_cache(memory, self.layout.length)
+        tokens = memory.tokens.new_full((n, self.layout.length), self.layout.end, dtype=torch.long)
+        probability = memory.tokens.new_ones(n, self.layout.length)
+        logits_kept, maps_kept = [], []
+        n_prompt = 0 if prompt is None else prompt.shape[1]
+        decoded = set(self.layout.decoded)
+        for t in range(self.layout.length):
+            if t in self.layout.starts:
+                x = self.start_input(self.layout.starts[t], n)
+            else:
+                x = self.token_input(tokens[:, t - 1 : t], slice(t - 1, t), content)
+            if t not in decoded and t + 1 == self.layout.length:
+                break
+            maps: list[Tensor] | None = [] if keep_maps else None
+            state = self.decoder(x, self.slot_embedding.weight[t : t + 1], memory, cache, maps)
+            if t not in decoded:
+                continue
+            logits = self.predictor(state[:, 0])
+            if keep_logits:
+                logits_kept.append(logits)
+            if maps is not None:
+                maps_kept.append(maps[-1][:, :, 0].mean(1))
+            if t < n_prompt and prompt is not None:
+                tokens[:, t] = prompt[:, t]
+                continue
+            p = (logits if bool(self.end_allowed[t]) else logits[:, :-1]).float().softmax(-1)
+            probability[:, t], tokens[:, t] = p.max(-1)
+        kept = list(self.layout.decoded)
+        return Decoded(
+            tokens[:, kept],
+            probability[:, kept],
+            torch.stack(logits_kept, 1) if keep_logits else None,
+            torch.stack(maps_kept, 1) if keep_maps else None,
+        )

@@ -1,0 +1,62 @@
+"""Backbones: images in, feature maps at several strides out (METHOD.md section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from stages.models.config import VisionConfig
+from stages.models.darknet import DarkNet53
+
+
+class AutoVision(nn.Module):
+    """Any `transformers` AutoBackbone described by its own config (`out_features` chooses the levels)."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        from transformers import AutoBackbone, AutoConfig
+
+        self.backbone = AutoBackbone.from_config(AutoConfig.for_model(**settings))
+        self.channels = tuple(int(c) for c in self.backbone.channels)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images (I, 3, H, W) normalised -> maps, finest first."""
+        return list(self.backbone(images).feature_maps)
+
+
+class FrozenParts(nn.Module):
+    """A backbone whose frozen parts get no gradient and, by default, keep their batch-norm statistics."""
+
+    def __init__(self, body: nn.Module, config: VisionConfig) -> None:
+        super().__init__()
+        self.body = body
+        self.fixed_statistics = config.frozen_batch_norm
+        if config.frozen == "all":
+            self.frozen: list[nn.Module] = [body]
+        elif config.frozen == "all-but-last-two":
+            modules = list(body.children())
+            modules = list(modules[0].children()) if len(modules) == 1 else modules
+            self.frozen = modules[:-2]
+        else:
+            self.frozen = []
+        for module in self.frozen:
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> FrozenParts:
+        super().train(mode)
+        if self.fixed_statistics:
+            for module in self.frozen:
+                module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.body(images)
+        return maps
+
+
+def build_vision(config: VisionConfig) -> tuple[FrozenParts, tuple[int, ...]]:
+    """The backbone and the channels of its levels, finest first."""
+    body = DarkNet53() if config.kind == "darknet53" else AutoVision(config.settings)
+    return FrozenParts(body, config), body.channels

@@ -1,0 +1,185 @@
+"""pseudo-label: let a res_model draw every referent whose mask is not known.
+
+In: dataset, split, res_model. Out: pseudo_points, one row a (referent, sentence). It exists because a model that saw
+few masks, but every box, draws outlines good enough to learn from. No mask of a training referent can be read here;
+how good the drawings are is measured on another split (`--audit-split`), whose masks nothing was trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.config import check_ranges, option
+from stages.reporter import Reporter, SilentReporter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stages.data.dataset import ReferringDataset
+    from stages.models.artifact import LoadedModel
+    from stages.training.inference import Predictions
+
+STAGE = "pseudo-label"
+STAGE_VERSION = 1
+HISTOGRAM_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Whom to label and how to decode."""
+
+    train_split: str = option("train", "split whose referents without a visible mask are labelled")
+    box_prompt: bool = option(True, "give the known box as the start of the sequence (box-then-contour models); off = the paper's free-running RPP")
+    sentences_per_referent: int = option(0, "at most so many sentences of each referent, the first ones; 0 = all", min=0)
+    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
+    audit_split: str = option("val", "split on whose masks the drawings are measured; empty = no measurement")
+    audit_sentences: int = option(500, "sentences of it that are drawn; 0 = all", min=0)
+    seed: int = option(0, "choice of the audited sentences", min=0)
+    batch_images: int = option(32, "images a batch", semantic=False, min=1)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def run(
+    config: Config,
+    *,
+    dataset: Path,
+    split: Path,
+    model: Path,
+    out: Path,
+    reporter: Reporter | None = None,
+    options: RunOptions | None = None,
+) -> StageResult:
+    """Draw every box-only referent and write sequences, rings and scores.
+
+    Raises ArtifactError when the inputs do not belong together, UsageError when a box prompt is asked of a model
+    whose sequence does not start with a box.
+    """
+    job = StageJob(
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="pseudo_points", out=out, options=options,
+        inputs={"dataset": (dataset, "dataset"), "split": (split, "split"), "model": (model, "res_model")},
+    )  # fmt: skip
+    job.require_same("dataset_digest", "split", "dataset")
+    settled = job.settled()
+    if settled:
+        return settled
+
+    import numpy as np
+
+    from stages.data.dataset import ReferringDataset
+    from stages.geometry.projection import projection_scores
+    from stages.geometry.rasterise import polygon_to_rle
+    from stages.models.artifact import load_model
+    from stages.training.devices import choose_device
+    from stages.training.inference import predict_sentences
+
+    reporter = reporter or SilentReporter()
+    data = ReferringDataset.open(dataset, masks="none")
+    loaded = load_model(model, choose_device(config.device), weights=config.weights)
+    prompted = config.box_prompt and loaded.config.sequence in ("box-contour", "multitask")
+    if config.box_prompt and not prompted:
+        reporter.warn(f"the model writes {loaded.config.sequence!r} sequences, which take no box prompt: decoding runs free")
+    sentences = unlabelled_sentences(data, job.artifact("split")["visible"], config)
+    predictions = predict_sentences(
+        loaded, data, sentences, batch_images=config.batch_images, box_prompt=prompted, reporter=reporter, what="pseudo-label"
+    )
+    referents = data.sentence_referent[sentences]
+    rles = [
+        polygon_to_rle(ring, tuple(data.image_sizes_hw[data.referent_image[r]]))
+        for ring, r in zip(predictions.points_xy, referents, strict=True)
+    ]
+    scores = projection_scores(rles, data.boxes_xyxy[referents])
+    confidence = sequence_confidence(predictions)
+    summary = {
+        "referents": len(np.unique(referents)),
+        "sentences": len(sentences),
+        "prompt": "box" if prompted else "none",
+        "empty": int(sum(len(ring) < 3 for ring in predictions.points_xy)),
+        "projection_score": {
+            "mean": float(scores.mean()) if len(scores) else None,
+            "below_0.1": int((scores < 0.1).sum()),
+            "edges": list(HISTOGRAM_EDGES),
+            "counts": np.histogram(scores, HISTOGRAM_EDGES)[0].tolist(),
+        },
+        "confidence_mean": float(confidence.mean()) if len(confidence) else None,
+        "audit": audit(loaded, dataset, split, config, prompted, reporter),
+    }
+    with job.writer() as w:
+        w.attr("dataset_digest", data.digest)
+        w.attr("model_digest", loaded.digest)
+        w.attr("prompt", summary["prompt"])
+        w.column("referent_index", referents)
+        w.column("sentence_index", sentences)
+        w.column("tokens", predictions.tokens)
+        w.column("token_probability", predictions.token_probability)
+        lengths = np.array([len(ring) for ring in predictions.points_xy], np.int64)
+        rings = np.concatenate(predictions.points_xy) if len(sentences) else np.zeros((0, 2), np.float32)
+        w.ragged("points_xy", rings, np.concatenate(([0], lengths.cumsum())))
+        w.column("box_xyxy", predictions.boxes_xyxy)
+        w.column("projection_score", scores.astype(np.float32))
+        w.column("confidence", confidence)
+        w.json("summary", summary)
+    return job.result(summary)
+
+
+def unlabelled_sentences(data: ReferringDataset, visible: NDArray[np.bool_], config: Config) -> NDArray[np.int64]:
+    """Sentences of the split's referents whose mask the split does not show."""
+    import numpy as np
+
+    referents = data.referents_in(config.train_split)
+    chosen = np.zeros(len(data.boxes_xyxy), np.bool_)
+    chosen[referents] = True
+    chosen &= ~visible
+    sentences = np.flatnonzero(chosen[data.sentence_referent])
+    if config.sentences_per_referent:
+        rank = sentences - data.sentence_offsets[data.sentence_referent[sentences]]
+        sentences = sentences[rank < config.sentences_per_referent]
+    return sentences
+
+
+def sequence_confidence(predictions: Predictions) -> NDArray[np.float32]:
+    """(S,) geometric mean of the probabilities of the decoded tokens."""
+    import numpy as np
+
+    logs = np.log(np.maximum(predictions.token_probability, 1e-12))
+    return np.exp(logs.mean(1)).astype(np.float32)
+
+
+def audit(
+    loaded: LoadedModel, dataset: Path, split: Path, config: Config, prompted: bool, reporter: Reporter
+) -> dict[str, Any] | None:
+    """The same drawings on a split with known masks, beside what the true box alone gives (METHOD.md section 6)."""
+    import numpy as np
+
+    from stages.data.dataset import ReferringDataset
+    from stages.geometry.rasterise import box_to_rle, ellipse_to_rle, polygon_to_rle
+    from stages.metrics.segmentation import overlaps
+    from stages.training.inference import predict_sentences
+    from stages.training.validation import validation_sentences
+
+    data = ReferringDataset.open(dataset, split=split, masks="split")
+    if not config.audit_split or config.audit_split == config.train_split or config.audit_split not in data.split_names:
+        return None
+    sentences = validation_sentences(data, config.audit_split, config.audit_sentences, with_mask=True, seed=config.seed)
+    if not len(sentences):
+        return None
+    drawn = predict_sentences(
+        loaded, data, sentences, batch_images=config.batch_images, box_prompt=prompted, reporter=reporter, what="audit"
+    )
+    referents = data.sentence_referent[sentences]
+    truth = [data.mask_rle(int(r)) for r in referents]
+    sizes = [t["size"] for t in truth]
+    boxes = data.boxes_xyxy[referents]
+    rows = {
+        "pseudo_mask": [polygon_to_rle(ring, size) for ring, size in zip(drawn.points_xy, sizes, strict=True)],
+        "filled_true_box": [box_to_rle(b, size) for b, size in zip(boxes, sizes, strict=True)],
+        "ellipse_in_true_box": [ellipse_to_rle(b, size) for b, size in zip(boxes, sizes, strict=True)],
+    }
+    miou = {name: float(np.mean(overlaps(rles, truth).iou)) for name, rles in rows.items()}
+    return {"split": config.audit_split, "sentences": len(sentences), "referents": len(np.unique(referents)), "miou": miou}

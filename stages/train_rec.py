@@ -1,0 +1,151 @@
+"""train-rec: learn to write the box of every referent, from sentences and cheap boxes only.
+
+In: a dataset artifact (its masks are never opened). Out: a rec_model artifact. It exists because boxes are cheap
+and a point-sequence model carries what it learned from them over to contours (METHOD: refine from REC).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.config import check_ranges, option
+from stages.models.config import PRESETS, ModelConfig, preset
+from stages.reporter import Reporter, SilentReporter
+from stages.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from stages.data.text import TextCodec
+
+STAGE = "train-rec"
+STAGE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Config(TrainingSettings):
+    """Architecture and recipe of the comprehension model; the defaults suit RefShapes."""
+
+    model: str = option("refshapes-small", "architecture preset", choices=tuple(PRESETS))
+    backbone: str | None = option(None, "pretrained AutoBackbone: local folder or hub id; default: the preset's own")
+    text_encoder: str | None = option(None, "pretrained AutoModel for sentences: local folder or hub id; default: the preset's own")
+    glove: str | None = option(None, "GloVe text file with vectors for the words of the GRU text encoder")
+    train_split: str = option("train", "split whose boxes are learned")
+    bins: int | None = option(None, "coordinate bins; default: the preset's", min=2)
+    image_size: int | None = option(None, "pixels of the longer side; default: the preset's", min=32)
+    max_words: int | None = option(None, "words of a sentence that are read; default: the preset's", min=1)
+    text_in_memory: Literal["none", "sentence", "words"] | None = option(None, "text tokens beside the image cells; default: the preset's")
+    cctf: bool | None = option(None, "add the image content at each written coordinate (co-content teacher forcing)")
+    pmca: bool | None = option(None, "let a predicted point modulate the decoder's cross-attention")
+    frozen: Literal["none", "all", "all-but-last-two"] | None = option(None, "backbone layers that are not trained; default: the preset's")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def model_config(config: Config) -> ModelConfig:
+    """The preset with the options that were given."""
+    m = preset(config.model)
+    given = {"text_in_memory": config.text_in_memory, "cctf": config.cctf, "pmca": config.pmca, "n_bins": config.bins}
+    changes: dict[str, object] = {k: v for k, v in given.items() if v is not None}
+    if config.image_size:
+        changes["image"] = dataclasses.replace(m.image, size=config.image_size)
+    vision = m.vision if config.frozen is None else dataclasses.replace(m.vision, frozen=config.frozen)
+    if config.backbone:
+        vision = dataclasses.replace(vision, kind="auto", source=config.backbone, settings={})
+    text = m.text if config.max_words is None else dataclasses.replace(m.text, max_words=config.max_words)
+    if config.text_encoder:
+        text = dataclasses.replace(text, kind="auto", source=config.text_encoder, settings={})
+    return m.replace(sequence="box", task_token="zero", vision=vision, text=text, **changes)
+
+
+def run(
+    config: Config,
+    *,
+    dataset: Path,
+    out: Path,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+    options: RunOptions | None = None,
+) -> StageResult:
+    """Train on every box of the split and write the model.
+
+    Raises UsageError for an unknown split or preset, ArtifactError for a bad input, TrainingError when the loss is
+    not finite.
+    """
+    job = StageJob(
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="rec_model", out=out, options=options,
+        inputs={"dataset": (dataset, "dataset")}, external={"glove": config.glove},
+    )  # fmt: skip
+    settled = job.settled()
+    if settled:
+        return settled
+
+    import numpy as np
+    import torch
+
+    from stages.data.dataset import ReferringDataset
+    from stages.models.artifact import write_model
+    from stages.models.build import build_model
+    from stages.models.pretrained import describe_text, describe_vision, load_pretrained_parts, load_word_vectors
+    from stages.training.checkpoint import resume_path
+    from stages.training.devices import choose_device
+    from stages.training.loader import ContourTable, StepDataset, StepPlan
+    from stages.training.loop import Trainer
+    from stages.training.targets import SlotWeights
+    from stages.training.validation import score, validation_sentences
+
+    reporter = reporter or SilentReporter()
+    data = ReferringDataset.open(dataset, masks="none")
+    sentences = data.sentences_of(data.referents_in(config.train_split))
+    architecture = model_config(config)
+    architecture = architecture.replace(vision=describe_vision(architecture.vision), text=describe_text(architecture.text))
+    codec = _codec(architecture, [data.texts[i] for i in sentences])
+    torch.manual_seed(config.seed)
+    model = build_model(architecture, codec.size)
+    for line in load_pretrained_parts(model):
+        reporter.info(line)
+    if config.glove:
+        found = load_word_vectors(model, codec.to_dict()["words"], Path(config.glove))
+        reporter.info(f"word vectors: {found} of {codec.size} words found in {config.glove}")
+    plan = StepPlan(
+        data, sentences, images=config.batch_images, per_image=config.sentences_per_image, seed=config.seed, steps=config.steps_per_epoch
+    )
+    weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
+    no_contours = ContourTable.from_rings(len(data.boxes_xyxy), {}, {})
+    steps = StepDataset(data, codec, architecture, no_contours, config, weights, config.seed)
+    held = validation_sentences(data, config.validation_split, config.validation_sentences, with_mask=False, seed=config.seed)
+    trainer = Trainer(
+        model, codec, config, plan, steps,
+        lambda loaded: score(loaded, data, held, batch_images=config.batch_images, reporter=reporter),
+        device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out), fingerprint=job.fingerprint,
+    )  # fmt: skip
+    fitted = trainer.fit(resume=resume)
+    summary = {
+        "task": "rec",
+        "model": config.model,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "train_images": len(np.unique(data.referent_image[data.sentence_referent[sentences]])),
+        "train_sentences": len(sentences),
+        "epochs": len(fitted.history),
+        "final": fitted.history[-1],
+        "best": max((h for h in fitted.history if "score" in h), key=lambda h: h["score"], default=None),
+        "seconds": round(sum(h["seconds"] for h in fitted.history[-1:]), 1),
+    }
+    with job.writer() as w:
+        w.attr("dataset_digest", data.digest)
+        write_model(w, architecture, codec, fitted.weights, fitted.history)
+        w.json("summary", summary)
+    return job.result(summary)
+
+
+def _codec(architecture: ModelConfig, texts: list[str]) -> TextCodec:
+    from stages.data.text import HubCodec, WordCodec
+
+    text = architecture.text
+    if text.kind == "gru":
+        return WordCodec.from_sentences(texts, text.max_words)
+    assert text.source is not None
+    return HubCodec.from_source(text.source, text.max_words)

@@ -1,0 +1,182 @@
+"""train-res: refine a comprehension model into one that writes contours, from few masks (and pseudo points).
+
+In: dataset, split (which masks may be seen), rec_model, optionally resampled_points. Out: a res_model artifact.
+It exists because the box model already knows where a referent is; only the outline is new. Masks that the split
+hides cannot be read here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.config import check_ranges, option
+from stages.models.config import ModelConfig
+from stages.reporter import Reporter, SilentReporter
+from stages.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from stages.data.dataset import ReferringDataset
+    from stages.training.loader import ContourTable
+
+STAGE = "train-res"
+STAGE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Config(TrainingSettings):
+    """What the sequence looks like and how to optimise; the defaults suit RefShapes."""
+
+    sequence: Literal["contour", "box-contour", "multitask"] = option("box-contour", "what is written: the contour, or the box and then the contour")
+    task_token: Literal["zero", "learnable", "task-wise"] = option("learnable", "[TASK] token: zero = plain fine-tuning, learnable = the paper, task-wise = multitask")
+    points: int | None = option(None, "contour points N; default: the REC model's preset", min=3)
+    text_in_memory: Literal["none", "sentence", "words"] | None = option(None, "text tokens beside the image cells; default: as in the REC model")
+    cctf: bool = option(True, "add the image content at each written coordinate (co-content teacher forcing)")
+    pmca: bool = option(True, "let a predicted point modulate the decoder's cross-attention")
+    train_split: str = option("train", "split that is trained on")
+    box_only_images: int = option(4, "images a step whose referents show only their box (sequences that start with the box)", min=0)
+    from_weights: Literal["best", "ema", "raw"] = option("best", "which weights of the REC model to start from")
+    from_scratch: bool = option(False, "take only the architecture of the REC model, not its weights (a baseline)")
+    pseudo_weight: float = option(1.0, "weight of pseudo points in the loss, times each one's own weight", min=0.0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def run(
+    config: Config,
+    *,
+    dataset: Path,
+    split: Path,
+    rec: Path,
+    out: Path,
+    points: Path | None = None,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+    options: RunOptions | None = None,
+) -> StageResult:
+    """Train contours on the visible masks (and pseudo points) and write the model.
+
+    Raises ArtifactError when the inputs do not belong together or no mask is visible, TrainingError when the loss
+    is not finite.
+    """
+    job = StageJob(
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="res_model", out=out, options=options,
+        inputs={
+            "dataset": (dataset, "dataset"),
+            "split": (split, "split"),
+            "rec": (rec, ("rec_model", "res_model")),
+            "points": (points, "resampled_points"),
+        },
+    )  # fmt: skip
+    job.require_same("dataset_digest", "split", "dataset")
+    if points is not None:
+        job.require_same("dataset_digest", "points", "dataset")
+    settled = job.settled()
+    if settled:
+        return settled
+
+    import numpy as np
+    import torch
+
+    from stages.artifacts import open_artifact
+    from stages.data.dataset import ReferringDataset
+    from stages.data.text import codec_from_dict
+    from stages.models.artifact import architecture as read_architecture
+    from stages.models.artifact import read_weights, write_model
+    from stages.models.build import build_model
+    from stages.training.checkpoint import resume_path
+    from stages.training.devices import choose_device
+    from stages.training.loader import StepDataset, StepPlan
+    from stages.training.loop import Trainer
+    from stages.training.targets import SlotWeights
+    from stages.training.transfer import transfer_weights
+    from stages.training.validation import score, validation_sentences
+
+    reporter = reporter or SilentReporter()
+    data = ReferringDataset.open(dataset, split=split, masks="split")
+    with open_artifact(rec, kind=("rec_model", "res_model")) as a:
+        architecture = res_architecture(read_architecture(a), config)
+        codec = codec_from_dict(a.json("vocabulary"))
+        state, rec_digest = read_weights(a, config.from_weights), a.digest
+    torch.manual_seed(config.seed)
+    model = build_model(architecture, codec.size)
+    if not config.from_scratch:
+        transfer = transfer_weights(model, state)
+        reporter.info(f"{len(transfer.copied)} tensors from the REC model, {len(transfer.started_anew)} started anew")
+    contours, counts = contour_table(data, config, points)
+    reporter.info(f"contours: {counts['masks']} from masks, {counts['pseudo']} pseudo")
+    train = data.sentences_of(data.referents_in(config.train_split))
+    known = contours.weight[data.sentence_referent[train]] > 0
+    plan = StepPlan(
+        data, train[known], images=config.batch_images, per_image=config.sentences_per_image, seed=config.seed,
+        steps=config.steps_per_epoch, extra=train[~known], extra_images=config.box_only_images if model.layout.box else 0,
+    )  # fmt: skip
+    weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
+    steps = StepDataset(data, codec, architecture, contours, config, weights, config.seed)
+    held = validation_sentences(data, config.validation_split, config.validation_sentences, with_mask=True, seed=config.seed)
+    trainer = Trainer(
+        model, codec, config, plan, steps,
+        lambda loaded: score(loaded, data, held, batch_images=config.batch_images, reporter=reporter),
+        device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out), fingerprint=job.fingerprint,
+    )  # fmt: skip
+    fitted = trainer.fit(resume=resume)
+    summary = {
+        "task": "res",
+        "sequence": config.sequence,
+        "contours_from_masks": counts["masks"],
+        "contours_from_pseudo_points": counts["pseudo"],
+        "train_sentences": int(known.sum()),
+        "box_only_sentences": int((~known).sum()) if model.layout.box else 0,
+        "epochs": len(fitted.history),
+        "final": fitted.history[-1],
+        "best": max((h for h in fitted.history if "score" in h), key=lambda h: h["score"], default=None),
+        "seconds": fitted.history[-1]["seconds"],
+    }
+    with job.writer() as w:
+        w.attr("dataset_digest", data.digest)
+        w.attr("split_digest", job.artifact("split").digest)
+        w.attr("rec_digest", rec_digest)
+        write_model(w, architecture, codec, fitted.weights, fitted.history)
+        w.json("summary", summary)
+    return job.result(summary)
+
+
+def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
+    """The REC model's architecture with the sequence of this run."""
+    return rec.replace(
+        sequence=config.sequence,
+        task_token=config.task_token,
+        n_points=config.points or rec.n_points,
+        text_in_memory=config.text_in_memory or rec.text_in_memory,
+        cctf=config.cctf,
+        pmca=config.pmca,
+    )
+
+
+def contour_table(data: ReferringDataset, config: Config, points: Path | None) -> tuple[ContourTable, dict[str, int]]:
+    """Outlines of the split's visible masks, then pseudo points of other referents; counts of both."""
+    from stages.artifacts import open_artifact
+    from stages.errors import ArtifactError
+    from stages.geometry.contours import largest_outer_contour
+    from stages.training.loader import ContourTable
+
+    rings, weights = {}, {}
+    for r in data.referents_in(config.train_split):
+        if data.mask_visible[r]:
+            ring = largest_outer_contour(data.mask(int(r)))
+            if len(ring) >= 3:
+                rings[int(r)], weights[int(r)] = ring, 1.0
+    n_masks = len(rings)
+    if not n_masks and points is None:
+        raise ArtifactError(
+            f"the split shows no mask of {config.train_split!r}", hint="make one with: seqres split-masks --ratio 0.1 --dataset …"
+        )
+    if points is not None:
+        with open_artifact(points, kind="resampled_points") as a:
+            for r, ring, weight in zip(a["referent_index"], a["points_xy"], a["weight"], strict=True):
+                if int(r) not in rings:
+                    rings[int(r)], weights[int(r)] = ring, float(weight) * config.pseudo_weight
+    return ContourTable.from_rings(len(data.boxes_xyxy), rings, weights), {"masks": n_masks, "pseudo": len(rings) - n_masks}

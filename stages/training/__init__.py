@@ -1,0 +1,1 @@
+"""Training and inference of models: targets, optimiser, loop, checkpoints."""

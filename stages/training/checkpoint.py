@@ -1,0 +1,50 @@
+"""Resume state of a training run: a private file beside the output, replaced atomically, deleted at the end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.errors import ArtifactError
+
+
+def resume_path(out: Path) -> Path:
+    return out.with_name(f".{out.name}.resume")
+
+
+def save_resume(path: Path, state: dict[str, Any]) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as f:
+            torch.save(state, f)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_resume(path: Path, fingerprint: str) -> dict[str, Any]:
+    """State of an interrupted run of the SAME configuration and inputs; ArtifactError otherwise."""
+    if not path.exists():
+        raise ArtifactError(
+            f"nothing to resume: {path} does not exist",
+            hint="leave --resume out to start from the beginning (a finished run leaves no resume state)",
+        )
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        known = state["fingerprint"]
+    except Exception as error:
+        raise ArtifactError(
+            f"the resume state {path} is damaged: {error.__class__.__name__}", hint=f"delete {path} and start again without --resume"
+        ) from error
+    if known != fingerprint:
+        raise ArtifactError(
+            f"the resume state {path} belongs to another configuration or other inputs",
+            facts=[f"its fingerprint: {known}", f"this run's: {fingerprint}"],
+            hint="repeat the options of the interrupted run, or leave --resume out to start from the beginning",
+        )
+    return state

@@ -1,0 +1,203 @@
+"""Run a model over sentences of a dataset: tokens, points in original pixels, attention maps.
+
+An image is decoded, resized and encoded once for all of its sentences; the order of the sentences in a batch, and
+what else is in it, does not change a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.data.dataset import ReferringDataset
+from stages.data.transforms import Frame, plain_frame, render
+from stages.geometry.boxes import polygon_extent
+from stages.geometry.quantisation import dequantise, quantise
+from stages.models.artifact import LoadedModel
+from stages.models.memory import Memory
+from stages.models.vocabulary import BOX_SLOTS
+from stages.reporter import Reporter, SilentReporter
+from stages.training.loader import normalise
+
+SENTENCES_AT_ONCE = 4  # decoding batch, in multiples of the image batch
+
+
+@dataclass
+class Predictions:
+    """Row i belongs to the i-th sentence asked for; K decoded slots.
+
+    Attributes:
+        sentence_index: (S,) int64.
+        tokens: (S, K) int32; token_probability: (S, K) float32.
+        points_xy: S rings (k, 2) float32 in original pixels, cut at the first END.
+        boxes_xyxy: (S, 4) float32 original pixels: the box the model wrote, else the ring's extent, NaN if neither.
+    """
+
+    sentence_index: NDArray[np.int64]
+    tokens: NDArray[np.int32]
+    token_probability: NDArray[np.float32]
+    points_xy: list[NDArray[np.float32]]
+    boxes_xyxy: NDArray[np.float32]
+    rles: list[dict[str, object]] = field(default_factory=list)
+
+
+@dataclass
+class AttentionSample:
+    """One sentence's prediction with the cross-attention of every decoded slot.
+
+    maps: (K, h, w) float32 over the image's own valid cells (last decoder layer, mean of heads);
+    step_of_point: (k,) the slot that wrote each point's x.
+    """
+
+    tokens: NDArray[np.int32]
+    points_xy: NDArray[np.float32]
+    box_xyxy: NDArray[np.float32] | None
+    maps: NDArray[np.float32]
+    step_of_point: NDArray[np.int64]
+
+
+@dataclass
+class _Group:
+    """Sentences decoded together, and the frames of their images."""
+
+    rows: NDArray[np.int64]
+    memory: Memory
+    frames: list[Frame]
+    prompt: torch.Tensor | None
+
+
+def own_size_wh(frame: Frame, multiple: int) -> NDArray[np.float64]:
+    h, w = frame.size_hw
+    return np.array([-(-w // multiple) * multiple, -(-h // multiple) * multiple], np.float64)
+
+
+def _groups(
+    loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], batch_images: int, box_prompt: bool
+) -> Iterator[_Group]:
+    """Memories of all sentences, image by image."""
+    owners = dataset.referent_image[dataset.sentence_referent[sentences]]
+    order = np.argsort(owners, kind="stable")
+    images, starts = np.unique(owners[order], return_index=True)
+    bounds = np.append(starts, len(order))
+    config, device = loaded.config, loaded.device
+    for k in range(0, len(images), batch_images):
+        chosen = images[k : k + batch_images]
+        pictures, frames = [], []
+        for image in chosen:
+            picture = dataset.image(int(image))
+            frames.append(plain_frame(*picture.shape[:2], config.image.size))
+            pictures.append(render(picture, frames[-1]))
+        own = np.array([own_size_wh(f, config.image.multiple)[::-1] for f in frames], np.int64)
+        canvas = np.zeros((len(chosen), *own.max(0), 3), np.uint8)
+        for i, picture in enumerate(pictures):
+            canvas[i, : picture.shape[0], : picture.shape[1]] = picture
+        sizes = torch.tensor([f.size_hw for f in frames], device=device)
+        pixels = torch.from_numpy(canvas).permute(0, 3, 1, 2).to(device)
+        vision = loaded.model.encode_images(normalise(pixels, sizes, config), sizes)
+        rows = order[bounds[k] : bounds[min(k + batch_images, len(images))]]
+        local = np.repeat(np.arange(len(chosen)), np.diff(bounds[k : k + len(chosen) + 1]))
+        limit = batch_images * SENTENCES_AT_ONCE
+        for part in range(0, len(rows), limit):
+            here, at = rows[part : part + limit], local[part : part + limit]
+            words, mask = loaded.codec.encode([dataset.texts[s] for s in sentences[here]])
+            text = loaded.model.encode_text(torch.from_numpy(words).to(device), torch.from_numpy(mask).to(device))
+            memory = loaded.model.join(vision, torch.from_numpy(at).to(device), text)
+            frames_here = [frames[i] for i in at]
+            prompt = None
+            if box_prompt:
+                referents = dataset.sentence_referent[sentences[here]]
+                prompt = torch.from_numpy(box_tokens(loaded, dataset.boxes_xyxy[referents], frames_here)).to(device)
+            yield _Group(here, memory, frames_here, prompt)
+
+
+def box_tokens(loaded: LoadedModel, boxes_xyxy: NDArray[np.floating], frames: list[Frame]) -> NDArray[np.int64]:
+    """True boxes as the four tokens that start a box-then-contour sequence: (S, 4)."""
+    model_boxes = np.stack([f.boxes_to_model(b[None])[0] for f, b in zip(frames, boxes_xyxy, strict=True)])
+    sizes = np.stack([np.tile(own_size_wh(f, loaded.config.image.multiple), 2) for f in frames])
+    return quantise(model_boxes, sizes, loaded.config.n_bins, release=loaded.config.semantics == "release")
+
+
+def _points_of(loaded: LoadedModel, tokens: NDArray[np.int64], frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Tokens (K,) of one sequence -> ring (k, 2) and box (4,) or None, original pixels."""
+    layout, config = loaded.model.layout, loaded.config
+    wh = own_size_wh(frame, config.image.multiple)
+    centre = config.semantics == "corrected"
+    slots = list(layout.decoded)
+    box = None
+    if layout.box:
+        corners = dequantise(tokens[:BOX_SLOTS].reshape(2, 2), wh, config.n_bins, centre=centre)
+        box = frame.to_original(corners).reshape(4).astype(np.float32)
+    ring = np.zeros((0, 2), np.float32)
+    if layout.contour:
+        written = tokens[[slots.index(c) for c in layout.contour]]
+        stop = int(np.argmax(written == layout.end)) if (written == layout.end).any() else len(written)
+        values = written[: stop // 2 * 2].reshape(-1, 2)
+        ring = frame.to_original(dequantise(values, wh, config.n_bins, centre=centre)).astype(np.float32).reshape(-1, 2)
+    return ring, box
+
+
+@torch.inference_mode()
+def predict_sentences(
+    loaded: LoadedModel,
+    dataset: ReferringDataset,
+    sentences: NDArray[np.int64],
+    *,
+    batch_images: int = 32,
+    box_prompt: bool = False,
+    reporter: Reporter | None = None,
+    what: str = "predict",
+) -> Predictions:
+    """Greedy decoding of every sentence.
+
+    Args:
+        sentences: (S,) int64 sentence indices of `dataset`.
+        box_prompt: give the dataset's box as the first four tokens (needs a sequence that starts with a box).
+    """
+    s, k = len(sentences), len(loaded.model.layout.decoded)
+    out = Predictions(
+        sentences, np.zeros((s, k), np.int32), np.zeros((s, k), np.float32),
+        [np.zeros((0, 2), np.float32)] * s, np.full((s, 4), np.nan, np.float32),
+    )  # fmt: skip
+    loaded.model.eval()
+    with (reporter or SilentReporter()).progress(what, s, unit="sentence") as task:
+        for group in _groups(loaded, dataset, sentences, batch_images, box_prompt):
+            decoded = loaded.model.generate(group.memory, group.prompt)
+            tokens = decoded.tokens.cpu().numpy()
+            out.tokens[group.rows] = tokens
+            out.token_probability[group.rows] = decoded.probability.float().cpu().numpy()
+            for row, frame, sequence in zip(group.rows, group.frames, tokens, strict=True):
+                ring, box = _points_of(loaded, sequence, frame)
+                out.points_xy[row] = ring
+                if box is not None:
+                    out.boxes_xyxy[row] = box
+                elif len(ring) >= 2:
+                    out.boxes_xyxy[row] = polygon_extent(ring)
+            task.advance(len(group.rows))
+    return out
+
+
+@torch.inference_mode()
+def attention_for_sentences(
+    loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], box_prompt: bool = False
+) -> list[AttentionSample]:
+    """Predictions with attention maps, in the order of `sentences`."""
+    loaded.model.eval()
+    samples: dict[int, AttentionSample] = {}
+    layout = loaded.model.layout
+    slots = list(layout.decoded)
+    for group in _groups(loaded, dataset, sentences, 8, box_prompt):
+        decoded = loaded.model.generate(group.memory, group.prompt, keep_maps=True)
+        assert decoded.maps is not None
+        h, w = group.memory.grid_hw
+        for i, row in enumerate(group.rows):
+            tokens = decoded.tokens[i].cpu().numpy()
+            ring, box = _points_of(loaded, tokens, group.frames[i])
+            vh, vw = (int(v) for v in group.memory.valid_cells_hw[i])
+            maps = decoded.maps[i, :, : h * w].reshape(-1, h, w)[:, :vh, :vw].float().cpu().numpy()
+            steps = np.array([slots.index(c) for c in layout.contour[: 2 * len(ring) : 2]], np.int64)
+            samples[int(row)] = AttentionSample(tokens.astype(np.int32), ring, box, maps, steps)
+    return [samples[i] for i in range(len(sentences))]

@@ -1,0 +1,245 @@
+"""Batches for training: which images and sentences a step sees, and how they become tensors.
+
+A step holds a few images, each with several of its sentences, because an image is encoded once for all of them.
+The plan of an epoch depends only on (seed, epoch) and every item's randomness only on (seed, epoch, step, position), so a
+resumed run sees exactly what an uninterrupted one would, with any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from stages.data.dataset import ReferringDataset
+from stages.data.text import TextCodec, mirror_sentence
+from stages.data.transforms import Augmentation, Frame, colour_noise, random_frame, render
+from stages.geometry.contours import largest_outer_contour
+from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
+from stages.geometry.resampling import resample_uniform
+from stages.models.config import ModelConfig
+from stages.models.vocabulary import sequence_layout
+from stages.training.targets import SlotWeights, sequence_targets
+
+
+Item = tuple[int, NDArray[np.int64]]  # an image and the sentences of it that a step uses
+Entry = tuple[int, int, list[Item]]  # epoch, step and items of one step
+
+
+@dataclass
+class Batch:
+    """One training step. I images, S sentences, L words, T slots.
+
+    Attributes:
+        images: (I, 3, H, W) uint8 RGB, padding 0; sizes_hw: (I, 2) int64 pixels that are image.
+        image_of_sentence: (S,) int64; words: (S, L) int64; word_mask: (S, L) bool.
+        targets: (S, T) int64; slot_weights: (S, T) float32.
+    """
+
+    images: Tensor
+    sizes_hw: Tensor
+    image_of_sentence: Tensor
+    words: Tensor
+    word_mask: Tensor
+    targets: Tensor
+    slot_weights: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__))
+
+
+def normalise(images: Tensor, sizes_hw: Tensor, config: ModelConfig) -> Tensor:
+    """(I, 3, H, W) uint8 and (I, 2) sizes -> float, minus mean, over std; padding stays 0."""
+    mean = torch.tensor(config.image.mean, device=images.device)[:, None, None]
+    std = torch.tensor(config.image.std, device=images.device)[:, None, None]
+    out = (images.float() / 255 - mean) / std
+    h, w = images.shape[-2:]
+    rows = torch.arange(h, device=images.device)[None, :] < sizes_hw[:, :1]
+    columns = torch.arange(w, device=images.device)[None, :] < sizes_hw[:, 1:]
+    return out * (rows[:, None, :, None] & columns[:, None, None, :])
+
+
+@dataclass(frozen=True)
+class ContourTable:
+    """What the run may know about outlines: for each referent its ring in original pixels, or nothing.
+
+    `points_xy[offsets[r]:offsets[r+1]]` is the ring of referent r (empty = box only); `weight` (R,) float32.
+    """
+
+    points_xy: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    def ring(self, referent: int) -> NDArray[np.float32]:
+        return self.points_xy[self.offsets[referent] : self.offsets[referent + 1]]
+
+    @classmethod
+    def from_rings(cls, n_referents: int, rings: dict[int, NDArray[np.float32]], weights: dict[int, float]) -> ContourTable:
+        lengths, weight = np.zeros(n_referents, np.int64), np.zeros(n_referents, np.float32)
+        for r, ring in rings.items():
+            lengths[r], weight[r] = len(ring), weights.get(r, 1.0)
+        offsets = np.concatenate(([0], lengths.cumsum()))
+        parts = [rings[r] for r in sorted(rings)]
+        values = np.concatenate(parts) if parts else np.zeros((0, 2), np.float32)
+        return cls(values.astype(np.float32), offsets, weight)
+
+
+class _Pool:
+    """Sentences grouped by image."""
+
+    def __init__(self, dataset: ReferringDataset, sentences: NDArray[np.int64], per_image: int) -> None:
+        owner = dataset.referent_image[dataset.sentence_referent[sentences]]
+        order = np.argsort(owner, kind="stable")
+        self._sentences, self._per_image = sentences[order], per_image
+        self._images, starts = np.unique(owner[order], return_index=True)
+        self._bounds = np.append(starts, len(order))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def draw(self, rng: np.random.Generator, n: int) -> list[Item]:
+        """n images (every image once before any comes again), each with some of its sentences."""
+        rounds = -(-n // max(len(self), 1))
+        order = np.concatenate([rng.permutation(len(self)) for _ in range(rounds)])[:n] if n else []
+        items = []
+        for i in order:
+            mine = self._sentences[self._bounds[i] : self._bounds[i + 1]]
+            if len(mine) > self._per_image:
+                mine = rng.choice(mine, self._per_image, replace=False)
+            items.append((int(self._images[i]), mine))
+        return items
+
+
+class StepPlan:
+    """Images and sentences of every step of an epoch.
+
+    `sentences` carry the target that the run is about; of `extra` sentences (box-only referents while contours are
+    trained) each step takes `extra_images` images beside them.
+    """
+
+    def __init__(
+        self,
+        dataset: ReferringDataset,
+        sentences: NDArray[np.int64],
+        *,
+        images: int,
+        per_image: int,
+        seed: int,
+        steps: int | None = None,
+        extra: NDArray[np.int64] | None = None,
+        extra_images: int = 0,
+    ) -> None:
+        self.seed = seed
+        self._main = _Pool(dataset, sentences, per_image)
+        self._extra = _Pool(dataset, sentences[:0] if extra is None else extra, per_image)
+        self._extra_images = min(extra_images, images - 1) if len(self._extra) else 0
+        self._main_images = images - self._extra_images
+        self.steps_per_epoch = steps or -(-len(self._main) // self._main_images)
+        self._total = steps * self._main_images if steps else len(self._main)
+
+    def epoch(self, epoch: int, rank: int = 0, world: int = 1) -> list[Entry]:
+        """One entry a step of process `rank` of `world`."""
+        rng = np.random.default_rng([self.seed, epoch])
+        main = self._main.draw(rng, self._total)
+        extra = self._extra.draw(rng, self.steps_per_epoch * self._extra_images)
+        a, b = self._main_images, self._extra_images
+        steps = [main[k * a : k * a + a] + extra[k * b : k * b + b] for k in range(self.steps_per_epoch)]
+        entries = [(epoch, number, step) for number, step in enumerate(steps)]
+        return entries[: len(entries) // world * world][rank::world]
+
+
+class StepDataset(Dataset[Batch]):
+    """Entry of the plan -> Batch. Picklable: workers reopen the artifact for themselves."""
+
+    def __init__(
+        self,
+        dataset: ReferringDataset,
+        codec: TextCodec,
+        config: ModelConfig,
+        contours: ContourTable,
+        augmentation: Augmentation,
+        weights: SlotWeights,
+        seed: int,
+    ) -> None:
+        self.dataset, self.codec, self.config, self.contours = dataset, codec, config, contours
+        self.augmentation, self.weights, self.seed = augmentation, weights, seed
+        self.layout = sequence_layout(config)
+
+    def __getitem__(self, entry: Entry) -> Batch:  # type: ignore[override]
+        epoch, number, step = entry
+        pictures, frames, texts, owners, boxes, points, weights = [], [], [], [], [], [], []
+        for position, (image_index, sentences) in enumerate(step):
+            rng = np.random.default_rng([self.seed, epoch, number, position])
+            referents = self.dataset.sentence_referent[sentences]
+            frame, picture = self._picture(rng, image_index, referents)
+            pictures.append(picture)
+            frames.append(frame)
+            shown = frame.shows(self.dataset.boxes_xyxy[referents]) > 0.3
+            if not shown.any():
+                shown[:] = True
+            for sentence, referent in zip(sentences[shown], referents[shown], strict=True):
+                text = self.dataset.texts[sentence]
+                texts.append(mirror_sentence(text) if frame.mirrored else text)
+                owners.append(position)
+                boxes.append(frame.boxes_to_model(self.dataset.boxes_xyxy[referent][None])[0])
+                ring = self._ring(int(referent), frame)
+                points.append(ring)
+                weights.append(0.0 if np.isnan(ring).all() else self.contours.weight[referent])
+        sizes = np.array([f.size_hw for f in frames], np.int64)
+        multiple = self.config.image.multiple
+        own = -(-sizes // multiple) * multiple
+        canvas = np.zeros((len(pictures), *own.max(0), 3), np.uint8)
+        for i, picture in enumerate(pictures):
+            canvas[i, : picture.shape[0], : picture.shape[1]] = picture
+        tokens, slots = sequence_targets(
+            self.layout, np.array(boxes), np.array(points), np.array(weights), own[owners], self.weights,
+            release=self.config.semantics == "release",
+        )  # fmt: skip
+        words, mask = self.codec.encode(texts)
+        arrays = (canvas.transpose(0, 3, 1, 2), sizes, np.array(owners), words, mask, tokens, slots)
+        return Batch(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+
+    def _picture(self, rng: np.random.Generator, image_index: int, referents: NDArray[np.int64]) -> tuple[Frame, NDArray[np.uint8]]:
+        image = self.dataset.image(image_index)
+        keep = self.dataset.boxes_xyxy[referents[rng.integers(len(referents))]]
+        frame = random_frame(rng, image.shape[:2], self.config.image.size, self.augmentation, keep)
+        return frame, colour_noise(rng, render(image, frame), self.augmentation.colour)
+
+    def _ring(self, referent: int, frame: Frame) -> NDArray[np.float64]:
+        """(N, 2) model pixels, NaN where there is no outline; cut at the window's border."""
+        n = max(self.config.n_points, 1)
+        ring = self.contours.ring(referent)
+        if not len(ring) or not self.layout.contour:
+            return np.full((n, 2), np.nan)
+        x0, y0, x1, y1 = frame.window_xyxy
+        inside = ring[:, 0].min() >= x0 and ring[:, 1].min() >= y0 and ring[:, 0].max() <= x1 and ring[:, 1].max() <= y1
+        if not inside:
+            mask = rle_to_mask(polygon_to_rle(ring - np.array([x0, y0]), (y1 - y0, x1 - x0)))
+            ring = largest_outer_contour(mask) + np.array([x0, y0], np.float32)
+            if len(ring) < 3:
+                return np.full((n, 2), np.nan)
+        ring = frame.to_model(ring).astype(np.float32)
+        if frame.mirrored:
+            ring = start_at_top(ring[::-1])
+        return np.asarray(resample_uniform(ring, n), np.float64)
+
+
+def start_at_top(ring_xy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same ring beginning at its top-most, then left-most point (the convention of every target)."""
+    return np.roll(ring_xy, -int(np.lexsort((ring_xy[:, 0], ring_xy[:, 1]))[0]), 0)
+
+
+def train_batches(
+    steps: StepDataset, plan: list[Entry], workers: int
+) -> Iterator[Batch]:
+    """Batches of the plan's entries, in order."""
+    loader = DataLoader(
+        steps, batch_size=None, sampler=plan, num_workers=workers, prefetch_factor=4 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )  # fmt: skip
+    yield from loader

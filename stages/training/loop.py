@@ -1,0 +1,200 @@
+"""The training loop: steps, moving average, validation, resume. Knows nothing of stages or files but the resume state."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.data.text import TextCodec
+from stages.errors import TrainingError
+from stages.models.artifact import LoadedModel, channels_last
+from stages.models.losses import token_loss
+from stages.models.seqtr import PointSequenceModel
+from stages.reporter import Reporter
+from stages.training.checkpoint import load_resume, save_resume
+from stages.training.devices import autocast
+from stages.training.loader import Batch, StepDataset, StepPlan, normalise, train_batches
+from stages.training.optimiser import MovingAverage, build_optimiser, schedule_factor, set_rate, trainable
+from stages.training.settings import TrainingSettings
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class Fitted:
+    """weights: `weights` (last), `ema` (last average), `best` (average of the best validation); one history row an epoch."""
+
+    weights: dict[str, State]
+    history: list[dict[str, Any]]
+
+
+@dataclass
+class _Progress:
+    epoch: int = 0
+    step: int = 0  # inside the epoch
+    loss_sum: float = 0.0
+    best: float = -math.inf
+    best_weights: State | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Trainer:
+    """One run. `fit` does it; everything else is a piece of it."""
+
+    def __init__(
+        self,
+        model: PointSequenceModel,
+        codec: TextCodec,
+        settings: TrainingSettings,
+        plan: StepPlan,
+        steps: StepDataset,
+        validate: Callable[[LoadedModel], dict[str, float]],
+        *,
+        device: torch.device,
+        reporter: Reporter,
+        resume_file: Path,
+        fingerprint: str,
+    ) -> None:
+        self.model = channels_last(model.to(device))
+        self.codec, self.settings, self.plan, self.steps, self.validate = codec, settings, plan, steps, validate
+        self.device, self.reporter, self.resume_file, self.fingerprint = device, reporter, resume_file, fingerprint
+        self.optimiser = build_optimiser(
+            model, kind=settings.optimiser, lr=settings.lr, weight_decay=settings.weight_decay,
+            backbone_factor=settings.backbone_lr_factor, text_factor=settings.text_lr_factor,
+        )  # fmt: skip
+        self.average = MovingAverage(model, settings.ema_decay)
+        self.progress = _Progress()
+
+    def fit(self, *, resume: bool = False) -> Fitted:
+        if resume:
+            self._restore(load_resume(self.resume_file, self.fingerprint))
+        p, s = self.progress, self.settings
+        while p.epoch < s.epochs:
+            loss = self._epoch()
+            row: dict[str, Any] = {"epoch": p.epoch + 1, "loss": loss}
+            if (p.epoch + 1) % s.validate_every == 0 or p.epoch + 1 == s.epochs:
+                row.update(self._validate())
+            p.history.append(row)
+            p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
+            row["seconds"] = round(p.seconds, 1)
+            self._tell(row)
+            if p.epoch < s.epochs:
+                self._save()
+        self.resume_file.unlink(missing_ok=True)
+        last = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        weights = {"weights": last, "ema": self.average.values, "best": p.best_weights or self.average.values}
+        return Fitted(weights, p.history)
+
+    # ------------------------------------------------------------------ pieces
+
+    def _epoch(self) -> float:
+        """The rest of the current epoch; mean loss of the whole epoch."""
+        p, s = self.progress, self.settings
+        entries = self.plan.epoch(p.epoch)
+        self.model.train()
+        with self.reporter.progress(f"epoch {p.epoch + 1}/{s.epochs}", len(entries), unit="step") as task:
+            if p.step:
+                task.advance(p.step)
+            clock = time.perf_counter()
+            for batch in train_batches(self.steps, entries[p.step :], s.workers):
+                rate = self._set_rate(len(entries))
+                loss = self._step(batch.to(self.device))
+                p.step += 1
+                p.loss_sum += loss
+                task.advance(1, loss=p.loss_sum / p.step, lr=rate)
+                if p.step % s.save_every == 0 and p.step < len(entries):
+                    p.seconds += time.perf_counter() - clock
+                    self._save()
+                    clock = time.perf_counter()
+            p.seconds += time.perf_counter() - clock
+        return p.loss_sum / max(len(entries), 1)
+
+    def _set_rate(self, steps: int) -> float:
+        s = self.settings
+        done = self.progress.epoch + self.progress.step / steps
+        factor = schedule_factor(done, kind=s.schedule, warmup=s.warmup_epochs, epochs=s.epochs, decay_epoch=s.decay_epoch)
+        return set_rate(self.optimiser, factor)
+
+    def _step(self, batch: Batch) -> float:
+        s, model = self.settings, self.model
+        with autocast(self.device, s.precision):
+            images = normalise(batch.images, batch.sizes_hw, model.config).contiguous(memory_format=torch.channels_last)
+            logits = model(images, batch.sizes_hw, batch.image_of_sentence, batch.words, batch.word_mask, batch.targets)
+        loss = token_loss(
+            logits, batch.targets, batch.slot_weights, smoothing=s.label_smoothing, spread=s.coordinate_spread,
+            release=model.release,
+        )  # fmt: skip
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss is {value} at step {self.progress.step} of epoch {self.progress.epoch + 1}",
+                facts=self._blame(logits, batch),
+                hint="lower --lr or --clip, or use --precision fp32; --resume continues from the last saved state",
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if s.clip:
+            torch.nn.utils.clip_grad_norm_(trainable(model), s.clip)
+        self.optimiser.step()
+        self.average.update(model)
+        return value
+
+    def _blame(self, logits: Tensor, batch: Batch) -> list[str]:
+        """Which part of the sequence has the bad loss, and whether weights are already bad."""
+        facts = []
+        for name, slots in (("box", self.model.layout.box), ("contour", self.model.layout.contour), ("end", self.model.layout.ends)):
+            if slots:
+                index = list(slots)
+                part = token_loss(logits[:, index], batch.targets[:, index], batch.slot_weights[:, index])
+                facts.append(f"loss of the {name} tokens: {float(part)}")
+        bad = [n for n, v in self.model.named_parameters() if not bool(v.isfinite().all())]
+        return [*facts, f"weights that are not finite: {', '.join(bad[:5]) or 'none'}"]
+
+    def _validate(self) -> dict[str, float]:
+        """Scores of the moving average; keeps it when it is the best so far."""
+        p = self.progress
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(self.average.values)
+        loaded = LoadedModel(model.eval(), model.config, self.codec, self.device)
+        scores = self.validate(loaded)
+        if scores and scores["score"] > p.best:
+            p.best = scores["score"]
+            p.best_weights = {k: v.clone() for k, v in self.average.values.items()}
+        return scores
+
+    def _tell(self, row: dict[str, Any]) -> None:
+        numbers = ", ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+        self.reporter.info(numbers)
+
+    # ------------------------------------------------------------------ resume
+
+    def _save(self) -> None:
+        p = self.progress
+        save_resume(self.resume_file, {
+            "fingerprint": self.fingerprint,
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state(),
+            "progress": dict(vars(p)),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        })  # fmt: skip
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average.load(state["average"])
+        self.progress = _Progress(**state["progress"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        self.reporter.info(f"resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")

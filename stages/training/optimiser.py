@@ -1,0 +1,96 @@
+"""Optimiser, learning-rate schedule and moving average of the weights (METHOD.md section 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Schedule = Literal["step", "cosine"]
+
+
+def parameter_groups(model: nn.Module, lr: float, *, backbone_factor: float, text_factor: float) -> list[dict[str, object]]:
+    """Trainable parameters with their peak rate: backbone and text encoder at a fraction of the rest."""
+    groups: dict[str, list[nn.Parameter]] = {"vision": [], "text": [], "rest": []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part = name.split(".", 1)[0]
+            groups[part if part in groups else "rest"].append(parameter)
+    factor = {"vision": backbone_factor, "text": text_factor, "rest": 1.0}
+    return [{"params": p, "lr": lr * factor[n], "peak": lr * factor[n], "name": n} for n, p in groups.items() if p]
+
+
+def build_optimiser(
+    model: nn.Module, *, kind: str, lr: float, weight_decay: float, backbone_factor: float, text_factor: float
+) -> torch.optim.Optimizer:
+    """`adam`: amsgrad, betas (0.9, 0.98) as SeqTR; `adamw`: decoupled decay."""
+    groups = parameter_groups(model, lr, backbone_factor=backbone_factor, text_factor=text_factor)
+    if kind == "adam":
+        return torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.98), eps=1e-9, weight_decay=weight_decay, amsgrad=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
+
+
+def schedule_factor(progress_epochs: float, *, kind: Schedule, warmup: float, epochs: float, decay_epoch: float) -> float:
+    """Share of the peak rate after `progress_epochs` (fractions count).
+
+    step: (e + 1) / (warmup + 1) during warm-up epoch e, then 1, then 0.1 from `decay_epoch` (counted from 1) on,
+    constant inside an epoch, as the release. cosine: linear warm-up, then half a cosine down to 1 %.
+    """
+    if kind == "step":
+        epoch = int(progress_epochs)
+        if epoch < warmup:
+            return (epoch + 1) / (warmup + 1)
+        return 0.1 if decay_epoch and epoch + 1 >= decay_epoch else 1.0
+    if progress_epochs < warmup:
+        return max(progress_epochs / warmup, 0.01)
+    share = min(1.0, (progress_epochs - warmup) / max(epochs - warmup, 1e-9))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:
+    """Set every group to factor * its peak; returns the largest rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] * factor
+    return max(float(g["lr"]) for g in optimiser.param_groups)
+
+
+class MovingAverage:
+    """Exponential moving average of parameters; buffers are copied.
+
+    The decay of update k is min(decay, (1 + k) / (10 + k)), so that a young average follows the model. k is part of
+    the state (the release restarts it after a resume and wipes the average, ODDITIES F1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.updates = decay, 0
+        self.values = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        averaged, current = [], []
+        parameters = dict(model.named_parameters())
+        for name, value in model.state_dict().items():
+            if name in parameters and value.dtype.is_floating_point:
+                averaged.append(self.values[name])
+                current.append(value.detach())
+            else:
+                self.values[name].copy_(value)
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def state(self) -> dict[str, object]:
+        return {"updates": self.updates, "values": self.values}
+
+    def load(self, state: dict[str, object]) -> None:
+        self.updates = int(state["updates"])  # type: ignore[call-overload]
+        values: dict[str, Tensor] = state["values"]  # type: ignore[assignment]
+        for name, value in values.items():
+            self.values[name].copy_(value)
+
+
+def trainable(model: nn.Module) -> Iterator[nn.Parameter]:
+    return (p for p in model.parameters() if p.requires_grad)

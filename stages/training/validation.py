@@ -1,0 +1,48 @@
+"""The score after each epoch: box IoU for comprehension, mask IoU for segmentation, on sentences of one split."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.data.dataset import ReferringDataset
+from stages.geometry.boxes import box_iou_pairwise
+from stages.geometry.rasterise import polygon_to_rle
+from stages.metrics.segmentation import overlaps
+from stages.models.artifact import LoadedModel
+from stages.reporter import Reporter
+from stages.training.inference import predict_sentences
+
+
+def validation_sentences(
+    dataset: ReferringDataset, split: str, limit: int, *, with_mask: bool, seed: int
+) -> NDArray[np.int64]:
+    """A fixed random subset (`limit`, 0 = all) of the split's sentences whose referent has what is scored."""
+    if split not in dataset.split_names:
+        return np.zeros(0, np.int64)
+    usable = np.zeros(len(dataset.boxes_xyxy), np.bool_)
+    usable[dataset.referents_in(split)] = True
+    if with_mask:
+        usable &= dataset.mask_visible
+    sentences = np.flatnonzero(usable[dataset.sentence_referent])
+    if limit and len(sentences) > limit:
+        sentences = np.sort(np.random.default_rng([seed, 7]).choice(sentences, limit, replace=False))
+    return sentences
+
+
+def score(
+    loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], *, batch_images: int, reporter: Reporter
+) -> dict[str, float]:
+    """`score` is what chooses the best epoch: mean IoU of masks when contours are written, of boxes otherwise."""
+    if not len(sentences):
+        return {}
+    predictions = predict_sentences(loaded, dataset, sentences, batch_images=batch_images, reporter=reporter, what="validate")
+    referents = dataset.sentence_referent[sentences]
+    box_iou = box_iou_pairwise(np.nan_to_num(predictions.boxes_xyxy), dataset.boxes_xyxy[referents])
+    out = {"val_box_acc50": float((box_iou >= 0.5).mean()), "val_box_iou": float(box_iou.mean())}
+    if not loaded.model.layout.contour:
+        return {"score": out["val_box_iou"], **out}
+    truth = [dataset.mask_rle(int(r)) for r in referents]
+    drawn = [polygon_to_rle(p, t["size"]) for p, t in zip(predictions.points_xy, truth, strict=True)]
+    mask_iou = overlaps(drawn, truth).iou
+    return {"score": float(mask_iou.mean()), "val_miou": float(mask_iou.mean()), **out}
