@@ -1,4 +1,5 @@
-"""Axis-aligned boxes: conversion, clipping and overlap. Boxes are (..., 4) float, xyxy, pixels (METHOD.md section 1)."""
+"""Axis-aligned boxes: conversion, clipping and overlap. Boxes are (..., 4) float, xyxy, pixels (METHOD.md
+section 1)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ Float = NDArray[np.float64]
 
 
 def xywh_to_xyxy(boxes_xywh: ArrayLike) -> Float:
-    """(..., 4) boxes as corner and size -> two corners. Returns a new array: the input is never changed in place."""
+    """(..., 4) boxes as corner and size -> two corners. Returns a new array: the input is never changed in
+    place."""
     boxes = np.array(boxes_xywh, dtype=np.float64)
     boxes[..., 2:] += boxes[..., :2]
     return boxes
@@ -61,8 +63,11 @@ def polygon_extent(points_xy: ArrayLike) -> Float:
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
-def pixel_interval(low: ArrayLike, high: ArrayLike, length: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pixels [start, stop) whose centres lie in (low, high], cut to [0, length): the rule of the COCO rasteriser.
+def pixel_interval(
+    low: ArrayLike, high: ArrayLike, length: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixels [start, stop) whose centres lie in (low, high], cut to [0, length): the rule of the COCO
+    rasteriser.
 
     Works elementwise on arrays; an empty interval has stop == start. NaN gives an empty interval.
     """

@@ -11,8 +11,8 @@ from stages.geometry.boxes import polygon_extent
 def fit_extent_to_box(points_xy: ArrayLike, box_xyxy: ArrayLike) -> NDArray[np.float64]:
     """Scale and shift the points (P, 2), each axis by itself, so that their extent is the box (4,) xyxy.
 
-    Along an axis on which all points agree there is nothing to scale: they move to the middle of the box. No points
-    stay no points.
+    Along an axis on which all points agree there is nothing to scale: they move to the middle of the box.
+    No points stay no points.
 
     Raises:
         ValueError: the box is not finite or its corners are in the wrong order.

@@ -1,9 +1,10 @@
 """Many predicted polygons at once: projection scores and uniform resampling (METHOD.md section 3, RPP).
 
-"Connect the points, fill, take the outline" gives back the polygon itself when it does not cross itself, and the
-projections of a filled polygon are the intervals of its extent. So only polygons that cross or touch themselves,
-leave the image or hardly cover a pixel are rasterised; the others cost a few microseconds and are exact where pixels
-round (tests: test_scores_agree_with_pixels, test_outline_agrees_with_pixels). Letters: N polygons, P points each.
+"Connect the points, fill, take the outline" gives back the polygon itself when it does not cross itself,
+and the projections of a filled polygon are the intervals of its extent. So only polygons that cross or
+touch themselves, leave the image or hardly cover a pixel are rasterised; the others cost a few microseconds
+and are exact where pixels round (tests: test_scores_agree_with_pixels, test_outline_agrees_with_pixels).
+Letters: N polygons, P points each.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ _MIN_AREA = 16.0  # square pixels; below, which pixel centres are hit decides, s
 Float = NDArray[np.float64]
 
 
-def polygon_scores(points_xy: ArrayLike, offsets: ArrayLike, boxes_xyxy: ArrayLike, sizes_hw: ArrayLike) -> Float:
+def polygon_scores(
+    points_xy: ArrayLike, offsets: ArrayLike, boxes_xyxy: ArrayLike, sizes_hw: ArrayLike
+) -> Float:
     """Projection scores (N,) float64 of polygons against their boxes; 2 for a polygon that covers nothing.
 
-    `points_xy` (T, 2) holds all points, polygon i has the rows offsets[i]:offsets[i+1]; `boxes_xyxy` (N, 4) and
-    `sizes_hw` (N, 2) are in the same frame of original pixels. Two points are the corners of a box.
+    `points_xy` (T, 2) holds all points, polygon i has the rows offsets[i]:offsets[i+1]; `boxes_xyxy` (N, 4)
+    and `sizes_hw` (N, 2) are in the same frame of original pixels. Two points are the corners of a box.
     """
     points, offsets = _ragged(points_xy, offsets)
     boxes, sizes = np.asarray(boxes_xyxy, dtype=np.float64), np.asarray(sizes_hw)
@@ -47,10 +50,11 @@ def polygon_scores(points_xy: ArrayLike, offsets: ArrayLike, boxes_xyxy: ArrayLi
 def resample_polygons(
     points_xy: ArrayLike, offsets: ArrayLike, sizes_hw: ArrayLike, n: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Fill each polygon, take its outline, put n points on it at equal distances: ((N, n, 2) float32, found (N,) bool).
+    """Fill each polygon, take its outline, put n points on it at equal distances: ((N, n, 2) float32, found
+    (N,) bool).
 
-    Clockwise on the screen from the left end of the top-most pixel row, as `largest_outer_contour`. `found` is False
-    (and the points NaN) where the polygon covers no pixel of the image.
+    Clockwise on the screen from the left end of the top-most pixel row, as `largest_outer_contour`. `found`
+    is False (and the points NaN) where the polygon covers no pixel of the image.
     """
     points, offsets = _ragged(points_xy, offsets)
     sizes = np.asarray(sizes_hw)
@@ -62,12 +66,13 @@ def resample_polygons(
         for k in np.flatnonzero(~plain):
             mask, corner = _window(ring[k], sizes[rows[k]])
             if mask.any():
-                result[rows[k]] = mask_to_points(mask, n) + np.float32(corner)
-    return result, np.isfinite(result).all(axis=(1, 2))
+                result[rows[k]] = mask_to_points(mask, n) + np.array(corner, dtype=np.float32)
+    return result, np.asarray(np.isfinite(result).all(axis=(1, 2)))
 
 
 def is_plain(rings_xy: Float, sizes_hw: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which rings (N, P, 2) lie in their image, enclose an area and neither cross nor touch themselves: (N,) bool."""
+    """Which rings (N, P, 2) lie in their image, enclose an area and neither cross nor touch themselves:
+    (N,) bool."""
     count, length = rings_xy.shape[:2]
     if length < 3:
         return np.zeros(count, dtype=bool)
@@ -104,7 +109,10 @@ def _is_blunt(rings: Float) -> NDArray[np.bool_]:
         for sign in (1.0, -1.0):
             tip = (sign * rings[..., axis]).argmin(axis=1)
             here = rings[one, tip]
-            arms = np.stack([rings[one, tip - 1], rings[one, (tip + 1) % rings.shape[1]]], axis=1) - here[:, None]
+            arms = (
+                np.stack([rings[one, tip - 1], rings[one, (tip + 1) % rings.shape[1]]], axis=1)
+                - here[:, None]
+            )
             depth = np.maximum(sign * arms[..., axis], 1e-6)
             width = np.abs(np.subtract(*(arms[..., 1 - axis] / depth).T)) * np.minimum(depth.min(axis=1), 2.0)
             blunt &= width >= 1.0
@@ -118,10 +126,12 @@ def _clockwise(rings: Float) -> Float:
 
 
 def _from_top(rings: Float) -> Float:
-    """Start clockwise rings (N, P, 2) where pixels would: at the left end of the top-most row of pixel centres.
+    """Start clockwise rings (N, P, 2) where pixels would: at the left end of the top-most row of pixel
+    centres.
 
-    A slightly sloping upper edge has its highest point at one end, but its first *row* begins at the left; from the
-    highest point we go back along the ring to where it leaves that row. Adds that point: (N, P + 1, 2).
+    A slightly sloping upper edge has its highest point at one end, but its first *row* begins at the left;
+    from the highest point we go back along the ring to where it leaves that row. Adds that point: (N, P +
+    1, 2).
     """
     length = rings.shape[1]
     top = np.lexsort((rings[..., 0], rings[..., 1]), axis=1)[:, 0]
@@ -160,7 +170,7 @@ def _score_by_pixels(ring: Float, box_xyxy: Float, size_hw: NDArray[np.int64]) -
     mask, corner = _window(ring, size_hw)
     score = 0.0
     for axis in (0, 1):
-        profile = mask.any(axis=axis)
+        profile = np.asarray(mask.any(axis=axis))
         low, high = pixel_interval(box_xyxy[axis], box_xyxy[axis + 2], size_hw[1 - axis])
         shared = profile[max(int(low) - corner[axis], 0) : max(int(high) - corner[axis], 0)].sum()
         score += float(profile_distance(shared, profile.sum(), high - low))
@@ -176,7 +186,8 @@ def _window(ring: Float, size_hw: NDArray[np.int64]) -> tuple[NDArray[np.bool_],
 
 
 def _by_length(points: Float, offsets: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Float]]:
-    """Rows and rings (n, P, 2) of polygons with equally many points (two points: the box), at most a chunk at once."""
+    """Rows and rings (n, P, 2) of polygons with equally many points (two points: the box), at most a chunk
+    at once."""
     lengths = np.diff(offsets)
     for length in np.unique(lengths):
         if length < 2:

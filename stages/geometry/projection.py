@@ -1,8 +1,9 @@
 """The projection score of resampled pseudo points (METHOD.md section 3, RPP).
 
-`D(a, g) = 1 - 2 sum(a g) / (sum(a^2) + sum(g^2) + 1e-5)` compares the profile of a predicted mask (which rows, which
-columns hold a pixel of it) with that of the known box; the score is D of the rows + D of the columns, 0 for a perfect
-match, 2 for disjoint or empty. A box covers the pixels whose centres it holds, as in the rasteriser.
+`D(a, g) = 1 - 2 sum(a g) / (sum(a^2) + sum(g^2) + 1e-5)` compares the profile of a predicted mask (which
+rows, which columns hold a pixel of it) with that of the known box; the score is D of the rows + D of the
+columns, 0 for a perfect match, 2 for disjoint or empty. A box covers the pixels whose centres it holds, as
+in the rasteriser.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ def projection_score(mask: NDArray[Any], box_xyxy: ArrayLike) -> float:
     box = np.asarray(box_xyxy, dtype=np.float64).reshape(4)
     score = 0.0
     for axis in (0, 1):  # 0: columns against x, 1: rows against y
-        profile = np.asarray(mask, dtype=bool).any(axis=axis)
+        profile = np.asarray(np.asarray(mask, dtype=bool).any(axis=axis))
         start, stop = pixel_interval(box[axis], box[axis + 2], len(profile))
-        wanted = np.zeros(len(profile), dtype=bool)
+        wanted = np.zeros(len(profile), dtype=np.bool_)
         wanted[start:stop] = True
         score += float(profile_distance((profile & wanted).sum(), profile.sum(), wanted.sum()))
     return score
@@ -53,9 +54,10 @@ def projection_scores(rles: Sequence[Mapping[str, Any]], boxes_xyxy: ArrayLike) 
 def extent_scores(extents_xyxy: ArrayLike, boxes_xyxy: ArrayLike, sizes_hw: ArrayLike) -> Float:
     """Scores from the extents (N, 4) of polygons alone: boxes (N, 4), sizes (N, 2) or (2,) -> (N,) float64.
 
-    The profile of a connected region is an interval, so this is exact wherever the rasterised polygon reaches its
-    extent without a gap: always for outlines made by `largest_outer_contour`. A spike thinner than a pixel, or a
-    polygon partly outside the image, can differ from `projection_scores`. A NaN extent scores 2.
+    The profile of a connected region is an interval, so this is exact wherever the rasterised polygon
+    reaches its extent without a gap: always for outlines made by `largest_outer_contour`. A spike thinner
+    than a pixel, or a polygon partly outside the image, can differ from `projection_scores`. A NaN extent
+    scores 2.
     """
     extents, boxes = (np.asarray(v, dtype=np.float64).reshape(-1, 4) for v in (extents_xyxy, boxes_xyxy))
     sizes = np.broadcast_to(np.asarray(sizes_hw), (len(boxes), 2))
@@ -72,9 +74,9 @@ def extent_scores(extents_xyxy: ArrayLike, boxes_xyxy: ArrayLike, sizes_hw: Arra
 def projection_score_release(rle: Mapping[str, Any], box_xywh: ArrayLike) -> tuple[float | None, int]:
     """The release's score: (score or None when it finds no polygon, number of polygons it finds).
 
-    The mask goes through cv2 polygons (losing a pixel in width and height; holes become filled polygons of their
-    own), the box is cut to whole numbers, and several polygons are compared with as many copies of the box. With
-    more than one polygon the release then rejects the sample whatever its score.
+    The mask goes through cv2 polygons (losing a pixel in width and height; holes become filled polygons of
+    their own), the box is cut to whole numbers, and several polygons are compared with as many copies of
+    the box. With more than one polygon the release then rejects the sample whatever its score.
     """
     height, width = (int(v) for v in rle["size"])
     contours, _ = cv2.findContours(coco.decode(dict(rle)), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
@@ -95,7 +97,8 @@ def projection_score_release(rle: Mapping[str, Any], box_xywh: ArrayLike) -> tup
 
 
 def profile_distance(shared: Any, covered: Any, wanted: Any) -> Float:
-    """D for profiles of 0 and 1, where squares are the values: places shared, covered by the mask, wanted by the box."""
+    """D for profiles of 0 and 1, where squares are the values: places shared, covered by the mask, wanted
+    by the box."""
     return np.asarray(1.0 - 2.0 * shared / (covered + wanted + EPSILON))
 
 
@@ -140,7 +143,9 @@ class _Profiles:
 
     def __init__(self, lengths: Int, intervals: Sequence[tuple[Int, Int, Int]]) -> None:
         self.lengths = lengths
-        self.offsets = np.concatenate([[0], np.cumsum(lengths + 1)])  # one spare place a mask, where intervals end
+        self.offsets = np.concatenate(
+            [[0], np.cumsum(lengths + 1)]
+        )  # one spare place a mask, where intervals end
         size = int(self.offsets[-1])
         change = np.zeros(size, dtype=np.int64)
         for mask_of, start, stop in intervals:

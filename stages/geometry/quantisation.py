@@ -1,7 +1,8 @@
 """Coordinates <-> tokens (METHOD.md section 2): token = floor(v / size * n_bins), the token n_bins means END.
 
-`release=True` reproduces the public release for imported weights and for the golden numbers: float32 arithmetic,
-truncation towards zero, no clamp (a coordinate equal to the size becomes END) and no half bin on the way back.
+`release=True` reproduces the public release for imported weights and for the golden numbers: float32
+arithmetic, truncation towards zero, no clamp (a coordinate equal to the size becomes END) and no half bin
+on the way back.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 def quantise(coords: ArrayLike, size: ArrayLike, n_bins: int, *, release: bool = False) -> NDArray[np.int64]:
     """Coordinates in pixels -> int64 tokens of the same shape.
 
-    `size` is the extent along each coordinate's axis, broadcast against `coords`; for points (..., 2) in xy order
-    that is (width, height). Tokens lie in [0, n_bins - 1]; with `release=True` they are neither clamped nor floored.
+    `size` is the extent along each coordinate's axis, broadcast against `coords`; for points (..., 2) in xy
+    order that is (width, height). Tokens lie in [0, n_bins - 1]; with `release=True` they are neither
+    clamped nor floored.
 
     Raises:
         ValueError: a coordinate is NaN or infinite.
@@ -29,15 +31,19 @@ def quantise(coords: ArrayLike, size: ArrayLike, n_bins: int, *, release: bool =
 
 
 def quantise_vertices_release(vertices_xy: ArrayLike, size_wh: ArrayLike, n_bins: int) -> NDArray[np.int64]:
-    """Contour targets as the release makes them: (..., 2) vertices, -1 = none -> tokens, negative ones become END.
+    """Contour targets as the release makes them: (..., 2) vertices, -1 = none -> tokens, negative ones
+    become END.
 
-    The -1 passes through the scaling first, so on sides longer than `n_bins` pixels it truncates to bin 0, not END.
+    The -1 passes through the scaling first, so on sides longer than `n_bins` pixels it truncates to bin 0,
+    not END.
     """
     tokens = quantise(vertices_xy, size_wh, n_bins, release=True)
     return np.where(tokens < 0, n_bins, tokens)
 
 
-def dequantise(tokens: ArrayLike, size: ArrayLike, n_bins: int, *, centre: bool = True) -> NDArray[np.float64]:
+def dequantise(
+    tokens: ArrayLike, size: ArrayLike, n_bins: int, *, centre: bool = True
+) -> NDArray[np.float64]:
     """Tokens -> float64 coordinates in pixels: the middle of the bin, or its lower edge with `centre=False`.
 
     `size` broadcasts as in `quantise`. `centre=False` is the release: float32 token * size / n_bins.
@@ -62,7 +68,9 @@ def tokens_to_points(
     return dequantise(pairs, np.asarray(size_wh), n_bins, centre=centre)
 
 
-def tokens_to_box(tokens: ArrayLike, size_wh: ArrayLike, n_bins: int, *, centre: bool = True) -> NDArray[np.float64]:
+def tokens_to_box(
+    tokens: ArrayLike, size_wh: ArrayLike, n_bins: int, *, centre: bool = True
+) -> NDArray[np.float64]:
     """Box tokens (..., 4) x1 y1 x2 y2 -> boxes_xyxy (..., 4) in pixels. `size_wh` is (2,) or (..., 2)."""
     size = np.asarray(size_wh)
     return dequantise(tokens, np.concatenate([size, size], axis=-1), n_bins, centre=centre)

@@ -1,7 +1,7 @@
 """Polygons, boxes, ellipses and COCO segmentations -> run-length masks, and back to pixels.
 
-Every shape goes through the COCO rasteriser or obeys its rule (a pixel belongs to a shape when its centre does), so
-masks of predictions and of annotations are comparable to the pixel.
+Every shape goes through the COCO rasteriser or obeys its rule (a pixel belongs to a shape when its centre
+does), so masks of predictions and of annotations are comparable to the pixel.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ def empty_rle(size_hw: Size) -> Rle:
 def polygon_to_rle(points_xy: ArrayLike, size_hw: Size, *, two_points: str = "box") -> Rle:
     """Filled polygon (P, 2) -> mask. Points may lie outside the image; self-crossings fill by the COCO rule.
 
-    Two points are the corners of a box, fewer are the empty mask (METHOD.md section 2). `two_points="xywh"` is the
-    release, which reads the four numbers as x, y, width, height. A vertex farther outside than one image side is
-    moved to that distance, because the rasteriser's work grows with the length of the outline.
+    Two points are the corners of a box, fewer are the empty mask (METHOD.md section 2). `two_points="xywh"`
+    is the release, which reads the four numbers as x, y, width, height. A vertex farther outside than one
+    image side is moved to that distance, because the rasteriser's work grows with the length of the
+    outline.
 
     Raises:
         ValueError: a point is NaN or infinite.
@@ -46,8 +47,8 @@ def polygon_to_rle(points_xy: ArrayLike, size_hw: Size, *, two_points: str = "bo
 def polygon_to_window(points_xy: ArrayLike, size_hw: Size) -> tuple[Rle, tuple[int, int]]:
     """As `polygon_to_rle`, but only the part of the image that holds the polygon: (mask, its corner (x, y)).
 
-    The same pixels, shifted by the corner (test_window_holds_the_same_pixels), at a cost that does not grow with
-    the image. The window of a polygon without points, or outside the image, has a side of 0 or 1.
+    The same pixels, shifted by the corner (test_window_holds_the_same_pixels), at a cost that does not grow
+    with the image. The window of a polygon without points, or outside the image, has a side of 0 or 1.
 
     Raises:
         ValueError: a point is NaN or infinite.
@@ -57,7 +58,9 @@ def polygon_to_window(points_xy: ArrayLike, size_hw: Size) -> tuple[Rle, tuple[i
         return empty_rle((0, 0)), (0, 0)
     limits = np.array([size_hw[1], size_hw[0]], dtype=np.float64)
     low = np.minimum(np.maximum(np.floor(points.min(axis=0)), 0), limits)
-    width, height = (np.minimum(np.maximum(np.ceil(points.max(axis=0)) + 1, low), limits) - low).astype(int).tolist()
+    width, height = (
+        (np.minimum(np.maximum(np.ceil(points.max(axis=0)) + 1, low), limits) - low).astype(int).tolist()
+    )
     return _fill(points - low, (height, width)), (int(low[0]), int(low[1]))
 
 
@@ -118,23 +121,26 @@ def resize_mask_nearest(mask: NDArray[Any], size_hw: Size) -> NDArray[np.bool_]:
 def rle_from_segmentation(segmentation: Any, size_hw: Size) -> Rle:
     """A COCO `segmentation` field -> one mask, the union of its parts.
 
-    Takes polygons (a list of flat x, y lists), one flat polygon, a compressed or uncompressed RLE dict (crowd
-    regions), or a list of such dicts. Polygons with fewer than three points cover nothing. `None` and empty lists
-    are the empty mask.
+    Takes polygons (a list of flat x, y lists), one flat polygon, a compressed or uncompressed RLE dict
+    (crowd regions), or a list of such dicts. Polygons with fewer than three points cover nothing. `None`
+    and empty lists are the empty mask.
 
     Raises:
-        ArtifactError: the field has another form, a size other than `size_hw`, or runs that do not fill the image.
+        ArtifactError: the field has another form, a size other than `size_hw`, or runs that do not fill the
+        image.
     """
     if segmentation is None:
         return empty_rle(size_hw)
     if isinstance(segmentation, Mapping):
-        return _checked_rle(segmentation, size_hw)
+        return checked_rle(segmentation, size_hw)
     if isinstance(segmentation, str | bytes) or not isinstance(segmentation, Sequence | np.ndarray):
-        raise ArtifactError(f"segmentation must be polygons or run lengths, got {type(segmentation).__name__}")
+        raise ArtifactError(
+            f"segmentation must be polygons or run lengths, got {type(segmentation).__name__}"
+        )
     parts = list(segmentation)
     if parts and np.isscalar(parts[0]):
         parts = [parts]
-    masks = [_checked_rle(p, size_hw) if isinstance(p, Mapping) else _part_to_rle(p, size_hw) for p in parts]
+    masks = [checked_rle(p, size_hw) if isinstance(p, Mapping) else _part_to_rle(p, size_hw) for p in parts]
     return union_rle(masks, size_hw)
 
 
@@ -166,11 +172,13 @@ def _part_to_rle(part: Any, size_hw: Size) -> Rle:
     return polygon_to_rle(numbers, size_hw) if len(numbers) >= 6 else empty_rle(size_hw)
 
 
-def _checked_rle(rle: Mapping[str, Any], size_hw: Size) -> Rle:
+def checked_rle(rle: Mapping[str, Any], size_hw: Size) -> Rle:
     """Validate before pycocotools sees it: its C decoder trusts the runs."""
     size = [int(v) for v in rle.get("size", ())]
     if size != [int(v) for v in size_hw]:
-        raise ArtifactError(f"mask size {size} does not match its image {[int(v) for v in size_hw]} (height, width)")
+        raise ArtifactError(
+            f"mask size {size} does not match its image {[int(v) for v in size_hw]} (height, width)"
+        )
     counts = rle.get("counts")
     if isinstance(counts, str | bytes):
         runs = rle_counts(counts)

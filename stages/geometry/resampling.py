@@ -17,7 +17,8 @@ _LAST_SLOT = TURNS.edges - 1
 
 
 def _lines() -> NDArray[np.float64]:
-    """(82 * SLOTS, 4): a point `rest` along the outline from a pixel's first edge lies at line[:2] + rest * line[2:]."""
+    """(82 * SLOTS, 4): a point `rest` along the outline from a pixel's first edge lies at line[:2] + rest *
+    line[2:]."""
     here = TURNS.midpoints
     piece = np.where(np.arange(SLOTS) == _LAST_SLOT[:, None], TURNS.way_out[:, None], _CORNER)[..., None]
     slope = (np.roll(here, -1, axis=1) - here) / piece
@@ -29,7 +30,8 @@ _LINES = _lines()
 
 
 def resample_uniform(points_xy: ArrayLike, n: int) -> NDArray[np.float32]:
-    """Closed ring (M, 2) -> (n, 2) float32 points, equally far apart along the ring, from its first point, in its order.
+    """Closed ring (M, 2) -> (n, 2) float32 points, equally far apart along the ring, from its first point,
+    in its order.
 
     A ring without length (one point, or all equal) gives n copies of the point.
 
@@ -51,10 +53,11 @@ def resample_uniform(points_xy: ArrayLike, n: int) -> NDArray[np.float32]:
 
 
 def mask_to_points(mask: NDArray[Any], n: int) -> NDArray[np.float32]:
-    """Mask (H, W) -> (n, 2) float32: equal to `resample_uniform(largest_outer_contour(mask), n)`, (0, 2) when empty.
+    """Mask (H, W) -> (n, 2) float32: equal to `resample_uniform(largest_outer_contour(mask), n)`, (0, 2)
+    when empty.
 
-    The outline is never built: the length each border pixel adds comes from a table, and only the n wanted places
-    are turned into coordinates. Costs about a third of cv2.findContours.
+    The outline is never built: the length each border pixel adds comes from a table, and only the n wanted
+    places are turned into coordinates. Costs about a third of cv2.findContours.
     """
     chain = largest_pixel_chain(mask)
     if len(chain) == 0:
@@ -75,14 +78,16 @@ def mask_to_points(mask: NDArray[Any], n: int) -> NDArray[np.float32]:
 def sample_release(mask: NDArray[Any], n: int, *, centre: bool = False) -> NDArray[np.float32]:
     """The release's contour targets: (n, 2) float32 pixel positions xy, rows of -1 where it finds fewer.
 
-    Every ceil(M / n)-th of the M pixels of the contour that cv2 measures largest; with `centre=True` one point at
-    each of n angles round the mass centre (`_sample_angles`), where there are n pixels and the centre lies inside.
-    A contour without area (a line, one pixel) gives only -1, as there.
+    Every ceil(M / n)-th of the M pixels of the contour that cv2 measures largest; with `centre=True` one
+    point at each of n angles round the mass centre (`_sample_angles`), where there are n pixels and the
+    centre lies inside. A contour without area (a line, one pixel) gives only -1, as there.
 
     Raises:
         ValueError: the mask is empty (the release fails with an IndexError).
     """
-    chains, _ = cv2.findContours(np.asarray(mask, dtype=bool).view(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+    chains, _ = cv2.findContours(
+        np.asarray(mask, dtype=bool).view(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE
+    )
     if len(chains) == 0:
         raise ValueError("the release cannot sample an empty mask")
     chain = max(chains, key=cv2.contourArea)
@@ -101,8 +106,8 @@ def sample_release(mask: NDArray[Any], n: int, *, centre: bool = False) -> NDArr
 
 
 def _sample_angles(chain: NDArray[Any], mass_centre: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """For every 360/n-th whole degree the farthest contour pixel there, or at the nearest of the degrees within
-    +-5 (the larger first); none across 0/360; an angle without a pixel is left out."""
+    """For every 360/n-th whole degree the farthest contour pixel there, or at the nearest of the degrees
+    within +-5 (the larger first); none across 0/360; an angle without a pixel is left out."""
     x, y = (chain - mass_centre).T
     degrees = np.degrees(np.arctan2(y, x))
     degrees = np.where(degrees < 0, degrees + 360, degrees).astype(np.int64)

@@ -1,8 +1,8 @@
 """Scores of predicted masks (METHOD.md section 7), straight from run lengths.
 
-N masks are compared with N masks. pycocotools' matrix routine costs mostly its set-up for short lists and N^2 overlaps
-for long ones, so blocks of a few pairs are compared and the diagonals read: exact, and an order of magnitude faster
-than matrices of 128.
+N masks are compared with N masks. pycocotools' matrix routine costs mostly its set-up for short lists and
+N^2 overlaps for long ones, so blocks of a few pairs are compared and the diagonals read: exact, and an
+order of magnitude faster than matrices of 128.
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ class Overlaps:
 
 
 def overlaps(
-    predicted: Sequence[Mapping[str, Any]], true: Sequence[Mapping[str, Any]], *, crowd: ArrayLike | None = None
+    predicted: Sequence[Mapping[str, Any]],
+    true: Sequence[Mapping[str, Any]],
+    *,
+    crowd: ArrayLike | None = None,
 ) -> Overlaps:
     """Compare predicted[i] with true[i], run-length masks of one size a pair.
 
-    With `crowd` (N,) flags, a flagged pair is scored as the release scores masks of several polygons: intersection /
-    predicted area (the union is then the predicted area). Without it every pair has its plain IoU.
+    With `crowd` (N,) flags, a flagged pair is scored as the release scores masks of several polygons:
+    intersection / predicted area (the union is then the predicted area). Without it every pair has its
+    plain IoU.
 
     Raises:
         ValueError: the lists differ in length, or a pair in its size.
@@ -50,7 +54,9 @@ def overlaps(
         return Overlaps(nothing, nothing, np.zeros(0))
     for a, b in zip(predicted, true, strict=True):
         if list(a["size"]) != list(b["size"]):
-            raise ValueError(f"masks of a pair must have one size, got {list(a['size'])} and {list(b['size'])}")
+            raise ValueError(
+                f"masks of a pair must have one size, got {list(a['size'])} and {list(b['size'])}"
+            )
     flags = np.zeros(count, dtype=bool) if crowd is None else np.asarray(crowd, dtype=bool)
     predicted, true = list(predicted), list(true)
     area_a, area_b = _areas(predicted), _areas(true)
@@ -81,8 +87,8 @@ def _diagonal_iou(predicted: Sequence[Any], true: Sequence[Any]) -> NDArray[np.f
 def summarise_masks(scores: Overlaps) -> dict[str, float]:
     """{"miou", "oiou", "pr@0.5" ... "pr@0.9"} in the unit interval, per sample; NaN for no sample.
 
-    mIoU is the mean of the samples' IoUs, oIoU the summed intersections over the summed unions, Pr@X the share of
-    samples with IoU >= X.
+    mIoU is the mean of the samples' IoUs, oIoU the summed intersections over the summed unions, Pr@X the
+    share of samples with IoU >= X.
     """
     names = ["miou", "oiou", *(f"pr@{at}" for at in PRECISION_AT)]
     if len(scores) == 0:

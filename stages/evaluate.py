@@ -1,0 +1,271 @@
+"""Score a model on every sentence of the chosen splits (METHOD.md section 7).
+
+In: a dataset, a model and, to score training referents, the split that says which masks may be seen. Out:
+every prediction with its scores, and one table a split: boxes, masks, the trivial rows (box filled, ellipse
+inscribed, with the predicted and with the true box) and what the number of points allows at best. Why: a
+mask score means something only beside the rows that need no contour at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stages.artifacts.job import RunOptions, StageJob, StageResult
+from stages.config import check_ranges, option
+from stages.errors import ArtifactError, UsageError
+from stages.reporter import Reporter, SilentReporter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stages.data.dataset import ReferringDataset
+    from stages.metrics.measure import MaskScores
+    from stages.models.artifact import LoadedModel
+    from stages.training.inference import Predictions
+
+STAGE = "evaluate"
+STAGE_VERSION = 1
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is scored, and how."""
+
+    splits: tuple[str, ...] = option((), "splits to score; default: all but train")
+    frame: Literal["original", "model"] = option(
+        "original", "pixels that masks are compared in; model: resized and padded, as the release measures"
+    )
+    box_prompt: bool = option(False, "give the model the true box and let it draw only the contour")
+    max_sentences: int = option(0, "score so many sentences of each split, spread evenly; 0 = all", min=0)
+    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
+    batch_size: int = option(32, "images at once", min=1, semantic=False)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def run(
+    config: Config,
+    *,
+    dataset: Path,
+    model: Path,
+    out: Path,
+    split: Path | None = None,
+    reporter: Reporter = SilentReporter(),
+    options: RunOptions = RunOptions(),
+) -> StageResult:
+    """Predict, measure, store.
+
+    Raises:
+        UsageError: an unknown split, masks of training referents without `split`, or a box prompt for a model
+            whose sequence does not start with a box.
+        ArtifactError: an input cannot be used, or `split` was not made from `dataset`.
+    """
+    job = StageJob(
+        stage=STAGE,
+        version=STAGE_VERSION,
+        config=config,
+        kind="evaluation",
+        out=out,
+        inputs={
+            "dataset": (dataset, "dataset"),
+            "model": (model, ("rec_model", "res_model")),
+            "split": (split, "split"),
+        },
+        options=options,
+    )
+    if split is not None:
+        job.require_same("dataset_digest", "split", "dataset")
+    settled = job.settled()
+    if settled is not None:
+        return settled
+
+    from stages.data.dataset import ReferringDataset
+
+    task = "rec" if job.artifact("model").kind == "rec_model" else "res"
+    masks: Literal["none", "split", "all"] = "none" if task == "rec" else "all" if split is None else "split"
+    data = ReferringDataset.open(dataset, split=split, masks=masks)
+    chosen = choose_splits(config, data, task, may_see_train=split is not None)
+
+    from stages.models.artifact import load_model
+    from stages.training.devices import choose_device
+    from stages.training.inference import predict_sentences
+
+    loaded = load_model(model, choose_device(config.device), weights=config.weights)
+    job.device = str(loaded.device)
+    if config.box_prompt and (task == "rec" or not loaded.model.layout.box):
+        raise UsageError(
+            "--box-prompt needs a model whose sequence is a box and then a contour",
+            facts=[f"{model} writes: {loaded.config.sequence}"],
+        )
+    parts: list[_Part] = []
+    for name in chosen:
+        sentences = choose_sentences(data, name, config.max_sentences)
+        predictions = predict_sentences(
+            loaded, data, sentences, batch_images=config.batch_size, box_prompt=config.box_prompt,
+            reporter=reporter, what=f"evaluate {name}",
+        )  # fmt: skip
+        parts.append(_measure(name, sentences, predictions, data, loaded, config, task))
+    summary = {
+        "task": task,
+        "frame": config.frame,
+        "box_prompt": config.box_prompt,
+        "weights": config.weights,
+        "n_points": loaded.config.n_points if task == "res" else None,
+        "splits": {part.name: part.summary for part in parts},
+    }
+    with job.writer() as w:
+        w.attr("dataset_digest", data.digest)
+        w.attr("model_digest", job.artifact("model").digest)
+        w.attr("task", task)
+        w.attr("frame", config.frame)
+        w.attr("split_names", list(data.split_names))
+        _write(w, parts, data, task)
+        w.json("summary", summary)
+    return job.result(summary)
+
+
+def compare(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
+    """Rows of one table over several evaluations; see `stages.metrics.tables.comparison`."""
+    from stages.metrics.tables import comparison
+
+    return comparison(paths)
+
+
+def choose_splits(config: Config, data: ReferringDataset, task: str, *, may_see_train: bool) -> list[str]:
+    """Names of the splits to score, in the dataset's order."""
+    if config.splits:
+        for name in config.splits:
+            if len(data.referents_in(name)) == 0:
+                raise UsageError(f"split {name!r} has no referents")
+        chosen = [name for name in data.split_names if name in config.splits]
+    else:
+        chosen = [name for name in data.split_names if name != TRAIN and len(data.referents_in(name))]
+    if not chosen:
+        raise UsageError(
+            "the dataset has no split but train", hint="seqres evaluate --splits train --split split.h5 …"
+        )
+    if TRAIN in chosen and task == "res" and not may_see_train:
+        raise UsageError(
+            "masks of train referents may be seen only where a split allows it",
+            hint="add --split split.h5 (the one the model was trained with)",
+        )
+    return chosen
+
+
+def choose_sentences(data: ReferringDataset, split: str, at_most: int) -> NDArray[Any]:
+    """Sentences of a split in the dataset's order: all, or `at_most` spread evenly over it."""
+    import numpy as np
+
+    wanted = np.zeros(len(data.referent_split), dtype=bool)
+    wanted[data.referents_in(split)] = True
+    sentences = np.flatnonzero(wanted[data.sentence_referent])
+    if 0 < at_most < len(sentences):
+        sentences = sentences[np.arange(at_most) * len(sentences) // at_most]
+    if len(sentences) == 0:
+        raise ArtifactError(f"split {split!r} of {data.path} has no sentences")
+    return sentences
+
+
+@dataclass
+class _Part:
+    """One split: the sentences scored, their predictions and scores."""
+
+    name: str
+    sentences: NDArray[Any]
+    predictions: Predictions
+    box_iou: NDArray[Any]
+    masks: MaskScores | None
+    masked: NDArray[Any]  # (S,) sentences whose referent has a mask that may be seen
+    summary: dict[str, Any]
+
+
+def _measure(
+    name: str, sentences: NDArray[Any], predictions: Predictions, data: ReferringDataset, loaded: LoadedModel,
+    config: Config, task: str,
+) -> _Part:  # fmt: skip
+    from stages.data.transforms import model_frame_size, padded
+    from stages.geometry.boxes import box_iou_pairwise
+    from stages.metrics.measure import (
+        Frame,
+        ModelFrame,
+        OriginalFrame,
+        measure_masks,
+        predicted_rle,
+        summarise_split,
+    )
+
+    referents = data.sentence_referent[sentences]
+    images = data.referent_image[referents]
+    box_iou = box_iou_pairwise(predictions.boxes_xyxy, data.boxes_xyxy[referents])
+    masked = data.mask_visible[referents]
+
+    def frame_of(referent: int) -> Frame:
+        height, width = (int(v) for v in data.image_sizes_hw[data.referent_image[referent]])
+        if config.frame == "original":
+            return OriginalFrame((height, width))
+        image = loaded.config.image
+        scaled = model_frame_size(height, width, image.size)
+        return ModelFrame(
+            (height, width), scaled, (padded(scaled[0], image.multiple), padded(scaled[1], image.multiple))
+        )
+
+    masks = None
+    if task == "res":
+        rows = masked.nonzero()[0]
+        drawn = [predicted_rle(predictions.points_xy[i], frame_of(int(referents[i]))) for i in rows]
+        masks = measure_masks(
+            drawn, predictions.boxes_xyxy[rows], data.boxes_xyxy[referents[rows]], referents[rows],
+            data.mask, frame_of, loaded.config.n_points,
+        )  # fmt: skip
+    given = config.box_prompt  # a box that was given is no prediction
+    summary = summarise_split(images, referents, None if given else box_iou, masks, masked)
+    return _Part(name, sentences, predictions, box_iou, masks, masked, summary)
+
+
+def _write(w: Any, parts: Sequence[_Part], data: ReferringDataset, task: str) -> None:
+    """One row a sentence; NaN (and an empty mask) where the referent has no mask that may be seen."""
+    import numpy as np
+
+    from stages.artifacts.ragged import pack
+    from stages.geometry.runs import pack_rles
+
+    sentences = np.concatenate([p.sentences for p in parts])
+    w.column("referent_index", data.sentence_referent[sentences])
+    w.column("sentence_index", sentences)
+    w.column("split", data.referent_split[data.sentence_referent[sentences]])
+    w.column(
+        "predicted_box_xyxy", np.concatenate([p.predictions.boxes_xyxy for p in parts]).astype(np.float32)
+    )
+    w.column("box_iou", np.concatenate([p.box_iou for p in parts]))
+    if task == "rec":
+        return
+    w.ragged("points_xy", *pack([ring for p in parts for ring in p.predictions.points_xy], np.float32, (2,)))
+    w.column("mask_iou", _spread(parts, "model", "iou"))
+    w.column("intersection", _spread(parts, "model", "intersection"))
+    w.column("union", _spread(parts, "model", "union"))
+    for row in ("filled_box", "ellipse", "true_filled_box", "true_ellipse", "upper_bound"):
+        w.column(f"{row}_iou", _spread(parts, row, "iou"))
+    empty: dict[str, Any] = {"size": [0, 0], "counts": b""}
+    rles = []
+    for part in parts:
+        assert part.masks is not None
+        drawn = iter(part.masks.rles)
+        rles += [next(drawn) if there else empty for there in part.masked]
+    w.ragged("masks/rle", *pack_rles(rles))
+
+
+def _spread(parts: Sequence[_Part], row: str, field: str) -> NDArray[Any]:
+    """Scores of masked sentences at their places among all, NaN elsewhere: (S,) float64."""
+    import numpy as np
+
+    values = [np.full(len(p.sentences), np.nan) for p in parts]
+    for part, out in zip(parts, values, strict=True):
+        if part.masks is not None:
+            out[part.masked] = getattr(part.masks.rows[row], field)
+    return np.concatenate(values)

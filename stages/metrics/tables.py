@@ -1,0 +1,116 @@
+"""Per-sample results -> the numbers that are printed (METHOD.md section 7), and several evaluations as one
+table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.artifacts.reader import open_artifact
+from stages.errors import ArtifactError, UsageError
+
+BOX_METRICS = ("acc@0.5", "mean_box_iou")
+MASK_METRICS = ("miou", "oiou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9")
+
+# rows of a mask table, in the order in which they are printed: name -> what it is
+MODEL_ROW = "model"
+MASK_ROWS: dict[str, str] = {
+    MODEL_ROW: "the model's masks",
+    "filled_box": "its box, filled",
+    "ellipse": "ellipse in its box",
+    "true_filled_box": "the true box, filled",
+    "true_ellipse": "ellipse in the true box",
+    "upper_bound": "true mask -> points -> mask",
+}
+
+
+def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
+    """One row a (split, file, method) of several evaluations, ready to print.
+
+    Keys: split, name (the file's stem for the model itself, else "stem: filled box" ...), n_referents,
+    n_sentences, frame, the box metrics and the mask metrics (None where not measured). Rows that do not
+    depend on the model (true box, true ellipse, upper bound of the same number of points) appear once a
+    split.
+
+    Raises:
+        UsageError: no path. ArtifactError: a file is no evaluation, or they do not measure the same:
+        another dataset, frame or samples.
+    """
+    if not paths:
+        raise UsageError("nothing to compare", hint="seqres evaluate --compare A.h5 B.h5")
+    evaluations = [_read(Path(path)) for path in paths]
+    _require_comparable(evaluations)
+    names = _distinct_names([e["path"] for e in evaluations])
+    splits = list(dict.fromkeys(split for e in evaluations for split in e["summary"]["splits"]))
+    rows: list[dict[str, Any]] = []
+    for split in splits:
+        shared: dict[str, dict[str, Any]] = {}
+        for name, evaluation in zip(names, evaluations, strict=True):
+            if split in evaluation["summary"]["splits"]:
+                rows += _rows_of(name, split, evaluation["summary"], shared)
+        rows += shared.values()
+    return rows
+
+
+def _rows_of(
+    name: str, split: str, summary: dict[str, Any], shared: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    part = summary["splits"][split]
+    base = {"split": split, "frame": summary["frame"]}
+    boxes = {"n_referents": part["n_referents"], "n_sentences": part["n_sentences"]}
+    metrics: dict[str, Any] = dict.fromkeys((*BOX_METRICS, *MASK_METRICS))
+    rows = [{**base, "name": name, **boxes, **metrics, **(part["rec"] or {})}]
+    masks = part.get("res")
+    if not masks:
+        return rows
+    counted = {"n_referents": part["n_mask_referents"], "n_sentences": part["n_mask_sentences"]}
+    rows[0] |= {**counted, **masks[MODEL_ROW]}
+    for key in ("filled_box", "ellipse"):
+        rows.append({**base, "name": f"{name}: {MASK_ROWS[key]}", **counted, **metrics, **masks[key]})
+    for key in ("true_filled_box", "true_ellipse", "upper_bound"):
+        label = MASK_ROWS[key] + (f" ({summary['n_points']} points)" if key == "upper_bound" else "")
+        shared.setdefault(label, {**base, "name": label, **counted, **metrics, **masks[key]})
+    return rows
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with open_artifact(path, "evaluation") as artifact:
+        return {
+            "path": path,
+            "dataset": artifact.attrs["dataset_digest"],
+            "summary": artifact.json("summary"),
+        }
+
+
+def _require_comparable(evaluations: Sequence[dict[str, Any]]) -> None:
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        for what, a, b in (
+            ("dataset", str(first["dataset"])[:12], str(other["dataset"])[:12]),
+            ("frame", first["summary"]["frame"], other["summary"]["frame"]),
+        ):
+            if a != b:
+                raise ArtifactError(
+                    f"{first['path']} and {other['path']} cannot be compared: they differ in {what}",
+                    facts=[f"{first['path']}: {what} {a}", f"{other['path']}: {what} {b}"],
+                    hint="evaluate both models on the same dataset with the same --frame",
+                )
+        for split, part in other["summary"]["splits"].items():
+            mine = first["summary"]["splits"].get(split)
+            if mine is not None and mine["n_sentences"] != part["n_sentences"]:
+                raise ArtifactError(
+                    f"{first['path']} and {other['path']} cannot be compared: they measured different "
+                    f"sentences of {split}",
+                    facts=[
+                        f"{e['path']}: {e['summary']['splits'][split]['n_sentences']} sentences"
+                        for e in (first, other)
+                    ],
+                    hint="evaluate both with the same --max-sentences",
+                )
+
+
+def _distinct_names(paths: Sequence[Path]) -> list[str]:
+    """File stems; whole paths where two stems agree."""
+    stems = [path.stem for path in paths]
+    return [stem if stems.count(stem) == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]
