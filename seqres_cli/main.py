@@ -134,7 +134,7 @@ def as_seqres_error(error: BaseException, command_line: Sequence[str]) -> Seqres
     return SeqresError(
         f"unexpected {type(error).__name__}",
         facts=[*_first_line(error), f"command: {shlex.join(command_line)}"],
-        hint="this is a bug: run it again with SEQRES_DEBUG=1 set, and report the command with what it prints",
+        hint="this is a bug: run it again with SEQRES_DEBUG=1, and report the command and what it prints",
     )
 
 

@@ -22,6 +22,6 @@ COMMAND = StageCommand(
     ),
     examples=(
         "seqres visualize-attention --dataset data.h5 --model res.h5 --out attention.h5",
-        "seqres visualize-attention --dataset data.h5 --model new.h5 --compare-model old.h5 --out attention.h5",
+        "seqres visualize-attention --dataset data.h5 --model new.h5 --compare-model old.h5 --out att.h5",
     ),
 )

@@ -46,8 +46,9 @@ class Artifact:
         self._reserved = {name: root.pop(name, None) for name in RESERVED_ATTRIBUTES}
         self.semantic_attrs: dict[str, Any] = root
         self.notes: dict[str, Any] = {}
-        if isinstance(file.get(NOTES, getlink=True), hdf5.h5py.HardLink):
-            self.notes = hdf5.attributes(file[NOTES].attrs, self.path)
+        with hdf5.damage_as_error(self.path, "reading its notes"):
+            if isinstance(file.get(NOTES, getlink=True), hdf5.h5py.HardLink):
+                self.notes = hdf5.attributes(file[NOTES].attrs, self.path)
         self.kind = str(self._reserved["seqres_kind"])
         version = self._reserved["schema_version"]
         self.schema_version = version if isinstance(version, int) else 0
@@ -172,10 +173,12 @@ class Artifact:
 
         if not self.path.exists():
             raise ArtifactError(f"{self.path} was removed while it was in use")
-        self._file, self._pid = hdf5.open_file(self.path), os.getpid()
-        if hdf5.attributes(self._file.attrs, self.path).get("content_digest") != self.digest:
+        file = hdf5.open_file(self.path)
+        if hdf5.attributes(file.attrs, self.path).get("content_digest") != self.digest:
+            file.close()
             raise ArtifactError(f"{self.path} was replaced while it was in use", hint="run the command again")
-        return self._file
+        self._file, self._pid = file, os.getpid()
+        return file
 
     def _damaged(self, fact: str) -> ArtifactError:
         return ArtifactError(f"{self.path} is damaged", facts=[fact], hint=f"seqres verify {self.path}")

@@ -25,6 +25,7 @@ from stages.artifacts import schema
 from stages.artifacts.digest import NOTES, PROVENANCE, RESERVED_ATTRIBUTES, ContentHash, combine
 from stages.artifacts.provenance import plain_json
 from stages.artifacts.ragged import offsets_problem
+from stages.artifacts.sink import Sink
 from stages.errors import SeqresError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _COMPRESS_FROM_BYTES = 64 << 10
 _CHUNK_BYTES = 256 << 10
 # Larger than HDF5's chunk cache, so that reading one photograph out of a chunk reads only its bytes.
 _STREAM_CHUNK_BYTES = 4 << 20
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*\Z")
+_SAFE_NAME = re.compile(r"(?!.*(^|/)\.)[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*\Z")
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class _Written:
 class ArtifactWriter:
     """Adds datasets to an artifact that is being written; see `write_artifact`."""
 
-    def __init__(self, file: h5py.File, path: Path) -> None:
+    def __init__(self, file: h5py.File, path: Path, sink: Sink) -> None:
         self._file = file
+        self._sink = sink
         self._path = path
         self._written: dict[str, _Written] = {}
         self._attributes: dict[str, Any] = {}
@@ -135,7 +137,7 @@ class ArtifactWriter:
 
         if name in RESERVED_ATTRIBUTES:
             raise ValueError(f"attribute {name!r} is set by the writer itself")
-        with _disk_errors(self._path):
+        with _disk_errors(self._path, self._sink):
             hdf5.store_attribute(self._file.attrs, name, value)
             # what a reader will see is what is hashed
             self._attributes[name] = hdf5.plain_attribute(self._file.attrs[name])
@@ -144,7 +146,7 @@ class ArtifactWriter:
         """An attribute that is not part of the content, such as the folder that the images were in."""
         from stages.artifacts import hdf5
 
-        with _disk_errors(self._path):
+        with _disk_errors(self._path, self._sink):
             hdf5.store_attribute(self._file.require_group(NOTES).attrs, name, value)
 
     def _text(self, name: str, texts: list[str], shape: tuple[int, ...]) -> None:
@@ -164,8 +166,8 @@ class ArtifactWriter:
 
     def _create(self, name: str, **arguments: Any) -> h5py.Dataset:
         if not _SAFE_NAME.match(name):
-            raise ValueError(f"dataset name {name!r} may hold letters, digits, '_', '-', '.' and '/' only")
-        with _disk_errors(self._path):
+            raise ValueError(f"dataset name {name!r} is not made of letters, digits, '_', '-' and inner '.'")
+        with _disk_errors(self._path, self._sink):
             return self._file.create_dataset(name, **arguments)
 
     def _record(self, name: str, dtype: str, shape: tuple[int, ...], content: ContentHash) -> None:
@@ -180,7 +182,7 @@ class ArtifactWriter:
         hashes = {name: (w.dtype, w.shape, w.sha256) for name, w in self._written.items()}
         self.digest = combine(kind, version, self._attributes, hashes)
         self.json(PROVENANCE, provenance)
-        with _disk_errors(self._path):
+        with _disk_errors(self._path, self._sink):
             self._file.attrs["seqres_kind"] = kind
             self._file.attrs["schema_version"] = version
             self._file.attrs["content_digest"] = self.digest
@@ -228,7 +230,7 @@ class _Stream:
                 chunks=(self._rows, *self._tail),
                 dtype=self._dtype,
             )
-        with _disk_errors(self._writer._path):
+        with _disk_errors(self._writer._path, self._writer._sink):
             self._dataset.resize(self._total + len(piece), axis=0)
             self._dataset[self._total :] = piece
         self._total += len(piece)
@@ -259,14 +261,16 @@ def write_artifact(
         descriptor, temporary = _locked_temporary(target)
     file: h5py.File | None = None
     try:
-        with _disk_errors(target):
-            file = h5py.File(temporary, "w", locking=False)
-        writer = ArtifactWriter(file, target)
+        sink = Sink(descriptor)
+        with _disk_errors(target, sink):
+            file = h5py.File(sink, "w")
+        writer = ArtifactWriter(file, target, sink)
         yield writer
         writer._finish(kind, fingerprint, provenance)
-        with _disk_errors(target):
+        with _disk_errors(target, sink):
             file.close()
             file = None
+            sink.raise_error()
             os.fsync(descriptor)
             os.replace(temporary, target)
             _fsync_folder(target.parent)
@@ -315,18 +319,17 @@ def _fsync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-_ERRNO = re.compile(r"errno = (\d+)")
-
-
 @contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """h5py wraps the system's error number into a paragraph; take it out again."""
+def _disk_errors(path: Path, sink: Sink | None = None) -> Iterator[None]:
+    """What the system refused, in one line; `sink` holds what it refused behind HDF5's back."""
     try:
-        yield
+        try:
+            yield
+        finally:
+            if sink is not None:
+                sink.raise_error()
     except OSError as error:
         number = error.errno
-        if number is None and (match := _ERRNO.search(str(error))):
-            number = int(match.group(1))
         reason = os.strerror(number).lower() if number else str(error).splitlines()[0]
         raise SeqresError(
             f"cannot write {path}: {reason}",
