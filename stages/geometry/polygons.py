@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pycocotools import mask as coco
 
 from stages.geometry.boxes import pixel_interval
 from stages.geometry.projection import extent_scores, profile_distance
-from stages.geometry.rasterise import polygon_to_window
+from stages.geometry.rasterise import polygon_to_window, rle_to_mask
 from stages.geometry.resampling import mask_to_points
 
 _CHUNK = 1024
@@ -179,10 +177,7 @@ def _score_by_pixels(ring: Float, box_xyxy: Float, size_hw: NDArray[np.int64]) -
 
 def _window(ring: Float, size_hw: NDArray[np.int64]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
     rle, corner = polygon_to_window(ring, (int(size_hw[0]), int(size_hw[1])))
-    if 0 in rle["size"]:
-        return np.zeros(rle["size"], dtype=bool), corner
-    # decode fills columns: transposing through cv2 is four times faster than numpy's copy
-    return np.asarray(cv2.transpose(coco.decode(rle).T)).view(np.bool_), corner
+    return rle_to_mask(rle), corner
 
 
 def _by_length(points: Float, offsets: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Float]]:

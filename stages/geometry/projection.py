@@ -14,9 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pycocotools import mask as coco
 
 from stages.geometry.boxes import pixel_interval
+from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
 from stages.geometry.runs import pack_rles, split_runs
 
 EPSILON = 1e-5
@@ -79,11 +79,13 @@ def projection_score_release(rle: Mapping[str, Any], box_xywh: ArrayLike) -> tup
     the box. With more than one polygon the release then rejects the sample whatever its score.
     """
     height, width = (int(v) for v in rle["size"])
-    contours, _ = cv2.findContours(coco.decode(dict(rle)), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-    polygons = [c.reshape(-1).astype(np.float64).tolist() for c in contours if c.size > 4]
+    pixels = rle_to_mask(rle).view(np.uint8)
+    contours, _ = cv2.findContours(pixels, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    polygons = [c.reshape(-1, 2) for c in contours if len(c) > 2]
     if not polygons:
         return None, 0
-    masks = coco.decode(coco.frPyObjects(polygons, height, width)).astype(bool)  # (H, W, polygons)
+    filled = [polygon_to_rle(polygon, (height, width)) for polygon in polygons]
+    masks = np.stack([rle_to_mask(part) for part in filled], axis=-1)  # (H, W, polygons)
     corner_size = np.asarray(box_xywh, dtype=np.float64).astype(np.int64)
     score = 0.0
     for axis, length in ((0, width), (1, height)):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stages.errors import ArtifactError
 
 Int = NDArray[np.int64]
+_GARBAGE = "mask bytes are not compressed run lengths"
 
 
 def rle_counts(counts: str | bytes) -> Int:
@@ -24,8 +25,14 @@ def rle_counts(counts: str | bytes) -> Int:
     Raises:
         ArtifactError: the bytes are not a complete run-length string.
     """
-    data = counts.encode("ascii", "replace") if isinstance(counts, str) else bytes(counts)
-    runs, _ = split_runs(np.frombuffer(data, dtype=np.uint8), np.array([0, len(data)]))
+    try:
+        data = counts.encode("ascii") if isinstance(counts, str) else bytes(counts)
+    except UnicodeEncodeError:
+        raise ArtifactError(_GARBAGE) from None
+    runs, _ = _numbers(np.frombuffer(data, dtype=np.uint8))
+    # run[i] is stored as its difference to run[i-2], from the fourth run on: two running sums
+    np.cumsum(runs[1::2], out=runs[1::2])
+    np.cumsum(runs[2::2], out=runs[2::2])
     return runs
 
 
@@ -37,23 +44,30 @@ def split_runs(data: NDArray[np.uint8], offsets: NDArray[Any]) -> tuple[Int, Int
         ArtifactError: a mask's bytes are not a complete run-length string.
     """
     offsets = np.asarray(offsets, dtype=np.int64)
-    groups = data.astype(np.int64) - 48
-    last = (groups & 32) == 0
     ends = offsets[1:][np.diff(offsets) > 0] - 1
-    if len(groups) and (groups.min() < 0 or groups.max() > 63 or not last[ends].all()):
-        raise ArtifactError("mask bytes are not compressed run lengths")
-    stop = np.flatnonzero(last)
-    start = np.concatenate([[0], stop[:-1] + 1]) if len(stop) else stop
-    place = np.arange(len(groups)) - np.repeat(start, stop - start + 1)
-    if len(place) and place.max() > 9:
-        raise ArtifactError("mask bytes are not compressed run lengths: a run has more than ten groups")
-    values = (
-        np.add.reduceat((groups & 31) << (5 * place), start) if len(start) else np.zeros(0, dtype=np.int64)
-    )
-    negative = (groups[stop] & 16) != 0
-    values -= np.where(negative, np.int64(1) << (5 * (stop - start + 1)), 0)
+    if len(data) and (data[ends] - 48 & 32).any():
+        raise ArtifactError(_GARBAGE)
+    values, stop = _numbers(data)
     run_offsets = np.searchsorted(stop, offsets, side="left").astype(np.int64)
     return _undo_differences(values, run_offsets), run_offsets
+
+
+def _numbers(data: NDArray[np.uint8]) -> tuple[Int, Int]:
+    """Bytes -> the numbers they spell (differences not undone), and the place of each number's last byte."""
+    groups = data.astype(np.int64) - 48
+    stop = np.flatnonzero(groups < 32)
+    if len(groups) == 0:
+        return groups, stop
+    if groups.min() < 0 or groups.max() > 63 or groups[-1] >= 32:
+        raise ArtifactError(_GARBAGE)
+    start = np.concatenate([[0], stop[:-1] + 1])
+    length = stop - start + 1
+    if length.max() > 10:
+        raise ArtifactError(_GARBAGE, facts=["a run has more than ten groups of bits"])
+    place = np.arange(len(groups)) - np.repeat(start, length)
+    values = np.add.reduceat((groups & 31) << (5 * place), start)
+    values -= np.where(groups[stop] & 16, np.int64(1) << (5 * length), 0)
+    return values, stop
 
 
 def _undo_differences(values: Int, offsets: Int) -> Int:
