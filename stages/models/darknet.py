@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, int, int, int, int] | tuple[str, int, int], ...] = (
     ("residual", 512, 8),  # output at stride 16
     ("conv", 512, 1024, 3, 2),
     ("residual", 1024, 4),
-    ("bottleneck", 1024, 1),  # YOLOv3 neck: the same pair of convolutions without the shortcut
+    ("bottleneck", 1024, 2),  # YOLOv3 neck: the same pairs of convolutions without the shortcut
     ("conv", 1024, 512, 1, 1),
     ("conv", 512, 1024, 3, 1),  # output at stride 32
 )
