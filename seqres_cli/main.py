@@ -122,7 +122,7 @@ def as_seqres_error(error: BaseException, command_line: Sequence[str]) -> Seqres
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return _Interrupted("interrupted", facts=["no artifact was written; one that existed is unchanged"])
     if isinstance(error, TyperException):
-        return _usage_error(error)
+        return _usage_error(error, command_line)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return SeqresError(
             "out of memory", facts=_first_line(error), hint="try a smaller --batch-size or image size"
@@ -143,12 +143,12 @@ def _first_line(error: BaseException) -> list[str]:
     return lines[:1]
 
 
-def _usage_error(error: TyperException) -> UsageError:
+def _usage_error(error: TyperException, command_line: Sequence[str]) -> UsageError:
     """typer's "No such option: --ratoi (Possible options: --ratio)" in our form."""
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "seqres"
+    path = context.command_path if context is not None else " ".join(_command_of(command_line))
     option = getattr(error, "option_name", None)
-    message = error.format_message().split(" (Possible options")[0].rstrip(".")
+    message = error.format_message().split(" (Possible options")[0].replace("(s)", "").rstrip(".")
     hint = f"{path} --help"
     if option and message.startswith("No such option"):
         known = (
@@ -157,3 +157,10 @@ def _usage_error(error: TyperException) -> UsageError:
         near = did_you_mean(option, known)
         hint = f"did you mean {near}?" if near else hint
     return UsageError(message[:1].lower() + message[1:], hint=hint)
+
+
+def _command_of(command_line: Sequence[str]) -> list[str]:
+    """["seqres", "train-rec"] out of a whole command line; typer does not always tell the command."""
+    from seqres_cli.commands import COMMANDS
+
+    return ["seqres", *[word for word in command_line[1:2] if word in COMMANDS]]

@@ -178,7 +178,7 @@ class RichReporter:
             yield _LineTask(self, description, total, unit, silent=True)
         elif self.console.is_terminal:
             with self._bars() as bars:
-                task = bars.add_task(description, total=total, unit=unit, numbers="")
+                task = bars.add_task(description, total=total, rate="", numbers="")
                 yield _BarTask(bars, task, unit)
                 bars.remove_task(task)
             self.info(f"{description}: done")
@@ -223,7 +223,6 @@ class _BarTask:
     def __init__(self, bars: Progress, task: Any, unit: str) -> None:
         self._bars, self._task, self._unit = bars, task, unit
         self._started, self._done = time.monotonic(), 0
-        bars.update(task, rate="")
 
     def advance(self, n: int = 1, **numbers: float) -> None:
         self._done += n

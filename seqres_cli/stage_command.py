@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stages.artifacts.job import StageResult
 
 _COMMON = ("out", "force", "dry_run", "config", "print_config", "json", "quiet")
+_CONFIG_PREFIX = "config_"  # keeps a field's parameter apart from an input's of the same name
 _METAVARS = {int: "INT", float: "NUMBER", str: "TEXT", bool: ""}
 
 
@@ -70,10 +71,7 @@ class StageCommand:
         stage = self.load()
         function = _stage_function(self, stage)
         parameters = [*_input_parameters(self), *_config_parameters(stage.Config), *_common_parameters()]
-        names = [p.name for p in parameters]
-        twice = {n for n in names if names.count(n) > 1}
-        if twice:
-            raise TypeError(f"{self.name}: two options are called {', '.join(sorted(twice))}")
+        _require_distinct_flags(self, stage.Config)
         signature = [inspect.Parameter("ctx", _KEYWORD, annotation=typer.Context), *parameters]
         function.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
         function.__annotations__ = {p.name: p.annotation for p in signature}
@@ -138,8 +136,19 @@ def _config_parameters(config_class: type) -> list[inspect.Parameter]:
                 autocompletion=_completion(choices) if choices else None,
             )
             annotation = Annotated[(list[str] if kind.is_tuple else str) | None, option]
-        made.append(_parameter(field.name, annotation, None))
+        made.append(_parameter(_CONFIG_PREFIX + field.name, annotation, None))
     return made
+
+
+def _require_distinct_flags(command: StageCommand, config_class: type) -> None:
+    """An input `--points FILE` and a field `points` cannot both be `--points`: give one `option(flag=…)`."""
+    names = [item.name for item in command.inputs] + [extra.name for extra in command.extras]
+    flags = [name.replace("_", "-") for name in names]
+    flags += [flag_name(field) for field in dataclasses.fields(config_class)]
+    flags += [name.replace("_", "-") for name in _COMMON]
+    twice = sorted({flag for flag in flags if flags.count(flag) > 1})
+    if twice:
+        raise TypeError(f"{command.name}: two options are called --{', --'.join(twice)}")
 
 
 def _completion(choices: Sequence[Any]) -> Callable[[str], list[str]]:
@@ -195,7 +204,7 @@ def _given_flags(config_class: type, arguments: Mapping[str, Any]) -> dict[str, 
     kinds = option_types(config_class)
     given: dict[str, Any] = {}
     for field in dataclasses.fields(config_class):
-        value, kind, flag = arguments[field.name], kinds[field.name], flag_name(field)
+        value, kind, flag = arguments[_CONFIG_PREFIX + field.name], kinds[field.name], flag_name(field)
         if value is None or (kind.is_tuple and not value):
             continue
         if kind.is_tuple:

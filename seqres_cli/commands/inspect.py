@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from stages.artifacts import Artifact
 
 
+_TYPE_NAMES = {"|b1": "bool", "|u1": "uint8", "|i1": "int8"} | {
+    f"<{letter}{size}": f"{name}{8 * size}"
+    for letter, name in (("i", "int"), ("u", "uint"), ("f", "float"))
+    for size in (2, 4, 8)
+}
+
+
 def inspect_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Artifact.", show_default=False)],
     json: Json = False,
@@ -65,10 +72,10 @@ def description_lines(record: Mapping[str, Any]) -> list[str]:
     lines += [f"problem: {problem}" for problem in record["problems"]]
     lines += [*_origin_lines(record), "", "holds"]
     width = max((len(row["path"]) for row in record["tree"]), default=0)
-    types = [("text" if row["dtype"] == "text" else row["dtype"].lstrip("<|")) for row in record["tree"]]
-    for row, type_name in zip(record["tree"], types, strict=True):
+    for row in record["tree"]:
         shape = " × ".join(map(str, row["shape"])) or "one"
-        lines.append(f"  {row['path'].ljust(width)}  {type_name.ljust(4)}  {shape}  {row['unit']}".rstrip())
+        type_name = _TYPE_NAMES.get(row["dtype"], row["dtype"]).ljust(7)
+        lines.append(f"  {row['path'].ljust(width)}  {type_name}  {shape}  {row['unit']}".rstrip())
     attributes = {**record["attributes"], **record["notes"]}
     if attributes:
         lines += ["", "attributes", *summary_lines(attributes)]
@@ -82,9 +89,9 @@ def _origin_lines(record: Mapping[str, Any]) -> list[str]:
     rows = {"digest": record["digest"], "written by": record["created_by"]}
     if made.get("stage"):
         rows["stage"] = f"{made['stage']} (version {made.get('stage_version')})"
-        rows["made"] = f"{made.get('ended_utc')} in {seconds_text(float(made.get('seconds') or 0))}"
-        rows["device"] = number_text(made.get("device"))
-        rows["seed"] = number_text(made.get("seed"))
+    if made.get("ended_utc"):
+        rows["made"] = f"{made['ended_utc']} in {seconds_text(float(made.get('seconds') or 0))}"
+    rows |= {key: number_text(made[key]) for key in ("device", "seed") if made.get(key) is not None}
     if made.get("argv"):
         rows["command"] = " ".join(map(str, made["argv"]))
     for i in made.get("inputs", []):

@@ -135,7 +135,7 @@ def test_an_exception_inside_leaves_nothing(write_sample: Write, tmp_path: Path)
 
 def test_what_does_not_fit_the_schema_is_not_written(tmp_path: Path) -> None:
     with (
-        pytest.raises(ValueError, match="a split artifact cannot be written like this: .*rank is missing"),
+        pytest.raises(ValueError, match=r"a split artifact cannot be written like this: .*rank is missing"),
         write_artifact(tmp_path / "a.h5", "split", fingerprint="f", provenance={}) as writer,
     ):
         writer.column("visible", np.zeros(3, bool))
@@ -192,5 +192,5 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path, project_root: Path) -> 
 
 def test_a_folder_that_is_a_file_is_told(write_sample: Write, tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    with pytest.raises(SeqresError, match="cannot write .*: (file exists|not a directory)"):
+    with pytest.raises(SeqresError, match=r"cannot write .*: (file exists|not a directory)"):
         write_sample("split", "a/split.h5")

@@ -65,7 +65,7 @@ def test_it_tells_where_one_text_ends(write_sample: Write) -> None:
 
 
 def test_the_definition_is_pinned() -> None:
-    # A change here makes every artifact that exists look damaged: raise the "seqres-digest-1" version instead.
+    # A change here makes every artifact that exists look damaged: raise "seqres-digest-1" instead.
     hashes = {"x": ("<f4", (2, 3), "00"), "a/b": ("text", (), "11")}
     assert (
         combine("split", 1, {"ratio": 0.1, "names": ["ü"]}, hashes)

@@ -148,6 +148,10 @@ def _cycle(file: h5py.File) -> None:
     file.create_group("loop")["self"] = file["/"]
 
 
+def _absurd(file: h5py.File) -> None:
+    file.create_dataset("x", shape=(1 << 40,), dtype="f8", chunks=(1024,), compression="gzip")
+
+
 def _deep(file: h5py.File) -> None:
     file.create_group("/".join("abcdefghijklm"))
 
@@ -166,7 +170,7 @@ def _named_type(file: h5py.File) -> None:
         (_cycle, "loop/self is reached twice"),
         (_deep, "is nested too deeply"),
         (_named_type, "type is neither a group nor a dataset"),
-        (lambda f: f.create_dataset("x", shape=(1 << 40,), dtype="f8", chunks=(1024,), compression="gzip"), "8796093022208"),
+        (_absurd, "x claims 8796093022208 bytes but 0 are stored"),
         (lambda f: f.create_dataset("x", data=np.zeros(1000), compression="lzf"), "x uses filters"),
         (lambda f: f.create_dataset("x", data=np.zeros(3, [("a", "f4")])), "x has type"),
         (lambda f: f.create_dataset("x", data=np.zeros(3, complex)), "x has type complex128"),
@@ -187,9 +191,9 @@ def test_what_artifacts_never_contain_is_refused(write_sample: Write, edit: Edit
 
 def test_numbers_text_and_names_are_not_mixed_up(write_sample: Write) -> None:
     with open_artifact(write_sample("dataset")) as artifact:
-        with pytest.raises(ArtifactError, match="images/id of .* holds numbers, not text"):
+        with pytest.raises(ArtifactError, match=r"images/id of .* holds numbers, not text"):
             artifact.strings("images/id")
-        with pytest.raises(ArtifactError, match="images/file_name of .* holds text, not numbers"):
+        with pytest.raises(ArtifactError, match=r"images/file_name of .* holds text, not numbers"):
             artifact["images/file_name"]
         with pytest.raises(ArtifactError, match="has no images/wdith"):
             artifact["images/wdith"]
