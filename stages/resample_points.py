@@ -36,7 +36,9 @@ class Config:
     score_threshold: float = option(
         0.1, "keep a contour whose projection score is below this; 0 to 2", min=0.0, max=2.0
     )
-    points: int | None = option(None, "points on each outline; default: as many as the model draws", min=3)
+    points: int | None = option(
+        None, "points on each outline; default: as many as the model draws", min=3, flag="n-points"
+    )
     min_confidence: float = option(
         0.0, "ignore sentences whose mean token probability is below this; 0 to 1", min=0.0, max=1.0
     )

@@ -31,7 +31,7 @@ class Config(TrainingSettings):
 
     sequence: Literal["contour", "box-contour", "multitask"] = option("box-contour", "what is written: the contour, or the box and then the contour")
     task_token: Literal["zero", "learnable", "task-wise"] = option("learnable", "[TASK] token: zero = plain fine-tuning, learnable = the paper, task-wise = multitask")
-    points: int | None = option(None, "contour points N; default: the REC model's preset", min=3)
+    points: int | None = option(None, "contour points N; default: the REC model's preset", min=3, flag="n-points")
     text_in_memory: Literal["none", "sentence", "words"] | None = option(None, "text tokens beside the image cells; default: as in the REC model")
     cctf: bool = option(True, "add the image content at each written coordinate (co-content teacher forcing)")
     pmca: bool = option(True, "let a predicted point modulate the decoder's cross-attention")

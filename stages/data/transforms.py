@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -117,6 +116,8 @@ def random_frame(
 
 def render(image: Image, frame: Frame) -> Image:
     """The frame's window of an image at model resolution, (h, w, 3) uint8, without padding."""
+    import cv2  # here, because the options of training are declared in this module and read for --help
+
     x0, y0, x1, y1 = frame.window_xyxy
     h, w = frame.size_hw
     part = image[y0:y1, x0:x1]
@@ -128,6 +129,8 @@ def render(image: Image, frame: Frame) -> Image:
 
 def colour_noise(rng: np.random.Generator, image: Image, strength: float) -> Image:
     """Brightness, contrast and per-channel tint, as one lookup table a channel."""
+    import cv2
+
     if strength <= 0:
         return image
     gain = 1 + rng.uniform(-strength, strength) + rng.uniform(-strength, strength, 3) * 0.3
