@@ -1,0 +1,132 @@
+"""Small dataset, split, model and pseudo-label artifacts whose every number is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.artifacts import open_artifact, write_artifact
+from stages.geometry.rasterise import box_to_rle, ellipse_to_rle
+from stages.geometry.runs import pack_rles
+
+SIZE = (60, 80)
+SPLITS = ["train", "val", "test"]
+Rings = Sequence[Sequence[Sequence[float]]]
+
+
+def diamond(box_xyxy: Sequence[float]) -> list[list[float]]:
+    x1, y1, x2, y2 = box_xyxy
+    return [[(x1 + x2) / 2, y1], [x2, (y1 + y2) / 2], [(x1 + x2) / 2, y2], [x1, (y1 + y2) / 2]]
+
+
+def boxes_of(count: int) -> NDArray[np.float64]:
+    """Boxes of 20 x 30 pixels, each a little further right."""
+    x = 5.0 + np.arange(count) % 40
+    return np.stack([x, np.full(count, 10.0), x + 20, np.full(count, 40.0)], axis=1)
+
+
+def write_dataset(
+    path: Path,
+    splits: Sequence[str],
+    *,
+    sentences: int = 2,
+    masked: Sequence[bool] | None = None,
+    seed: int = 0,
+) -> Path:
+    """One referent (and one image) for each entry of `splits`, with an ellipse as its mask."""
+    count = len(splits)
+    has_mask = np.ones(count, dtype=bool) if masked is None else np.asarray(masked, dtype=bool)
+    boxes = boxes_of(count)
+    empty: dict[str, Any] = {"size": list(SIZE), "counts": b""}
+    rles = [ellipse_to_rle(b, SIZE) if m else empty for b, m in zip(boxes, has_mask, strict=True)]
+    with write_artifact(path, "dataset", fingerprint="f", provenance={}) as w:
+        for name, value in (("name", f"small-{seed}"), ("by", "tests"), ("split_names", SPLITS)):
+            w.attr(name, value)
+        w.column("images/id", np.arange(count) + 100)
+        w.strings("images/file_name", [f"{i}.jpg" for i in range(count)])
+        w.column("images/height", np.full(count, SIZE[0], dtype=np.int32))
+        w.column("images/width", np.full(count, SIZE[1], dtype=np.int32))
+        w.column("categories/id", np.array([1]))
+        w.strings("categories/name", ["thing"])
+        w.column("referents/ref_id", np.arange(count) + 1)
+        w.column("referents/ann_id", np.arange(count) + 1)
+        w.column("referents/image_index", np.arange(count))
+        w.column("referents/category_index", np.zeros(count, dtype=np.int32))
+        w.column("referents/split", np.array([SPLITS.index(s) for s in splits], dtype=np.int8))
+        w.column("referents/box_xyxy", boxes)
+        w.column("referents/has_mask", has_mask)
+        w.column("referents/is_crowd", np.zeros(count, dtype=bool))
+        w.column("referents/sentence_offsets", np.arange(count + 1) * sentences)
+        w.column("sentences/referent_index", np.repeat(np.arange(count), sentences))
+        w.column("sentences/sent_id", np.arange(count * sentences))
+        w.strings("sentences/text", [f"thing {i}" for i in range(count * sentences)])
+        w.ragged("masks/rle", *pack_rles(rles))
+        w.json("counts", {})
+    return path
+
+
+def write_split(path: Path, dataset: Path, visible: Sequence[bool]) -> Path:
+    with write_artifact(path, "split", fingerprint="f", provenance={}) as w:
+        w.attr("dataset_digest", digest(dataset))
+        for name, value in (
+            ("split_name", "train"),
+            ("strategy", "tests"),
+            ("seed", 0),
+            ("unit", "referent"),
+        ):
+            w.attr(name, value)
+        shown = np.asarray(visible, dtype=bool)
+        w.column("visible", shown)
+        w.column("rank", np.where(shown, np.arange(len(shown)), -1))
+        w.column("labelled_ref_id", np.flatnonzero(shown) + 1)
+    return path
+
+
+def write_model(path: Path, dataset: Path, kind: str = "res_model") -> Path:
+    """A model file that opens; nothing can be predicted with it."""
+    with write_artifact(path, kind, fingerprint="f", provenance={}) as w:
+        w.attr("dataset_digest", digest(dataset))
+        for name in ("architecture", "vocabulary", "preprocessing", "history"):
+            w.json(name, {})
+        w.column("weights/w", np.zeros(1, dtype=np.float32))
+    return path
+
+
+def write_pseudo(
+    path: Path,
+    dataset: Path,
+    rows: Sequence[tuple[int, int, float, Sequence[Sequence[float]]]],
+    *,
+    masks: Sequence[Sequence[float] | None] | None = None,
+    n_points: int | None = None,
+) -> Path:
+    """Rows (referent, sentence, confidence, ring); `masks` are boxes to fill, None for no mask."""
+    rings = [np.reshape(np.asarray(r[3], dtype=np.float32), (-1, 2)) for r in rows]
+    with write_artifact(path, "pseudo_points", fingerprint="f", provenance={}) as w:
+        w.attr("dataset_digest", digest(dataset))
+        w.attr("model_digest", "0" * 64)
+        if n_points:
+            w.attr("n_points", n_points)
+        w.column("referent_index", np.array([r[0] for r in rows], dtype=np.int64))
+        w.column("sentence_index", np.array([r[1] for r in rows], dtype=np.int64))
+        w.column("tokens", np.zeros((len(rows), 4), dtype=np.int32))
+        w.column("token_probability", np.ones((len(rows), 4), dtype=np.float32))
+        offsets = np.concatenate([[0], np.cumsum([len(r) for r in rings])]).astype(np.int64)
+        values = np.concatenate(rings) if rings else np.zeros((0, 2), dtype=np.float32)
+        w.ragged("points_xy", values, offsets)
+        w.column("box_xyxy", np.zeros((len(rows), 4), dtype=np.float32))
+        w.column("projection_score", np.zeros(len(rows), dtype=np.float32))
+        w.column("confidence", np.array([r[2] for r in rows], dtype=np.float32))
+        if masks is not None:
+            empty: dict[str, Any] = {"size": [0, 0], "counts": b""}
+            w.ragged("masks/rle", *pack_rles([empty if b is None else box_to_rle(b, SIZE) for b in masks]))
+    return path
+
+
+def digest(path: Path) -> str:
+    with open_artifact(path) as artifact:
+        return artifact.digest
