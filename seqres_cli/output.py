@@ -101,6 +101,11 @@ def summary_lines(summary: Mapping[str, Any], indent: str = "  ") -> list[str]:
         if not _is_nested(value):
             continue
         lines.append(f"{indent}{key.replace('_', ' ')}:")
+        if isinstance(value, Mapping) and {"edges", "counts"} <= set(value):
+            rest = {k: v for k, v in value.items() if k not in ("edges", "counts")}
+            lines += summary_lines(rest, indent + "  ")
+            lines += histogram_lines(value["edges"], value["counts"], indent + "  ")
+            continue
         if isinstance(value, Mapping):
             if value and all(isinstance(v, Mapping) and not _has_nested(v) for v in value.values()):
                 lines += table_lines([{"": name, **row} for name, row in value.items()], indent + "  ")
@@ -112,6 +117,19 @@ def summary_lines(summary: Mapping[str, Any], indent: str = "  ") -> list[str]:
             for i, row in enumerate(value):
                 lines += [f"{indent}  {i + 1}.", *summary_lines(row, indent + "    ")]
     return lines
+
+
+def histogram_lines(edges: Sequence[float], counts: Sequence[int], indent: str = "  ") -> list[str]:
+    """Bins as rows: limits, count and a bar; `edges` has one value more than `counts`."""
+    limits = [
+        f"{number_text(low)} to {number_text(high)}" for low, high in zip(edges, edges[1:], strict=False)
+    ]
+    widths = max(map(len, limits), default=0), max((len(str(n)) for n in counts), default=0)
+    most = max([1, *counts])
+    return [
+        f"{indent}{limit.ljust(widths[0])}  {str(n).rjust(widths[1])}  {'█' * round(30 * n / most)}".rstrip()
+        for limit, n in zip(limits, counts, strict=False)
+    ]
 
 
 def size_text(n_bytes: int) -> str:

@@ -70,7 +70,9 @@ class StageCommand:
     def build(self) -> Any:
         stage = self.load()
         function = _stage_function(self, stage)
-        parameters = [*_input_parameters(self), *_config_parameters(stage.Config), *_common_parameters()]
+        out, *common = _common_parameters()
+        own = [*_extra_parameters(self), *_config_parameters(stage.Config)]
+        parameters = [*_input_parameters(self), out, *own, *common]
         _require_distinct_flags(self, stage.Config)
         signature = [inspect.Parameter("ctx", _KEYWORD, annotation=typer.Context), *parameters]
         function.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
@@ -107,10 +109,17 @@ def _input_parameters(command: StageCommand) -> list[inspect.Parameter]:
             f"--{item.name.replace('_', '-')}", metavar="FILE.h5", help=f"{item.help} [{need}]"
         )
         made.append(_parameter(item.name, Annotated[Path | None, info], None))
+    return made
+
+
+def _extra_parameters(command: StageCommand) -> list[inspect.Parameter]:
+    made = []
     for extra in command.extras:
         flag = f"--{extra.name.replace('_', '-')}"
         how: Any = (
-            typer.Argument(help=extra.help) if extra.positional else typer.Option(flag, help=extra.help)
+            typer.Argument(metavar="FILE...", help=extra.help)
+            if extra.positional
+            else typer.Option(flag, help=extra.help)
         )
         wanted: Any = extra.type | None
         made.append(_parameter(extra.name, Annotated[wanted, how], None))

@@ -7,47 +7,51 @@ With --compare, the files given are printed as one table and nothing is computed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqres_cli.options import DATASET, ExtraOption, InputPath
 from seqres_cli.output import Answer, table_lines
 from seqres_cli.stage_command import StageCommand
 from stages.errors import UsageError
 
+if TYPE_CHECKING:
+    from stages.artifacts.job import StageResult
+
 
 def _compare(extras: Mapping[str, Any]) -> Answer | None:
-    """`--compare A.h5 B.h5 …`: the rows of all summaries below each other."""
-    files: list[Path] = extras.get("files", [])
+    """`--compare A.h5 B.h5 …` instead of a run."""
+    files: Sequence[Path] = extras.get("files", [])
     if not extras.get("compare"):
         if files:
-            raise UsageError(
-                f"unexpected argument {str(files[0])!r}", hint=f"seqres evaluate --compare {files[0]}"
-            )
+            hint = f"seqres evaluate --compare {files[0]}"
+            raise UsageError(f"unexpected argument {str(files[0])!r}", hint=hint)
         return None
     if not files:
         raise UsageError("--compare needs evaluation files", hint="seqres evaluate --compare a.h5 b.h5")
-    from stages.artifacts import open_artifact
+    from stages.evaluate import compare
 
-    rows: list[dict[str, Any]] = []
-    for path in files:
-        with open_artifact(path, "evaluation") as artifact:
-            rows += comparison_rows(path, artifact.json("summary"))
-    return Answer({"rows": rows}, table_lines(rows, indent=""))
+    rows = compare(files)
+    return Answer({"rows": rows}, score_lines(rows))
 
 
-def comparison_rows(path: Path, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row for every table row in a summary, led by the file's name."""
-    rows = []
-    for key, value in summary.items():
-        if isinstance(value, Mapping):
-            value = [
-                {key.rstrip("s"): name, **row} for name, row in value.items() if isinstance(row, Mapping)
-            ]
-        if isinstance(value, list):
-            rows += [{"file": path.name, **row} for row in value if isinstance(row, Mapping)]
-    return rows
+def _render(result: StageResult) -> list[str]:
+    from stages.evaluate import compare
+
+    return score_lines(compare([result.path]))
+
+
+def score_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table a split; columns that were measured nowhere are left out."""
+    lines: list[str] = []
+    measured = [key for key in rows[0] if any(row.get(key) is not None for row in rows)] if rows else []
+    for split in dict.fromkeys(row["split"] for row in rows):
+        part = [row for row in rows if row["split"] == split]
+        lines += ["", f"{split}, masks compared in {part[0]['frame']} pixels"]
+        columns = [key for key in measured if key not in ("split", "frame")]
+        lines += table_lines([{key: row.get(key) for key in columns} for row in part])
+    return lines[1:]
 
 
 COMMAND = StageCommand(
@@ -56,17 +60,14 @@ COMMAND = StageCommand(
     inputs=(
         DATASET,
         InputPath("model", "Model to score (train-rec or train-res)."),
-        InputPath(
-            "split",
-            "Split artifact, to tell training referents with and without a mask apart.",
-            required=False,
-        ),
+        InputPath("split", "Split artifact; needed to score masks of training referents.", required=False),
     ),
     extras=(
-        ExtraOption("compare", bool, "Print the scores of the FILES below each other."),
+        ExtraOption("compare", bool, "Print the scores of the FILES as one table."),
         ExtraOption("files", list[Path], "Evaluation artifacts for --compare.", positional=True),
     ),
     instead=_compare,
+    render=_render,
     examples=(
         "seqres evaluate --dataset data.h5 --model res.h5 --out eval.h5",
         "seqres evaluate --compare naive.h5 full.h5 all-masks.h5",

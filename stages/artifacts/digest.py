@@ -51,6 +51,11 @@ class ContentHash:
         return self._hash.hexdigest()
 
 
+def is_content(path: str) -> bool:
+    """Whether a dataset counts for the digest."""
+    return path != PROVENANCE and not path.startswith(f"{NOTES}/")
+
+
 def canonical_json(value: Any) -> str:
     """One text for equal values: sorted keys, no spaces, UTF-8, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -83,7 +88,7 @@ def recompute_digest(path: Path | str) -> str:
     with open_artifact(path, check=False) as artifact, hdf5.damage_as_error(path):
         hashes = {}
         for name, entry in artifact.entries.items():
-            if name == PROVENANCE:
+            if not is_content(name):
                 continue
             hashes[name] = (
                 entry.dtype,

@@ -136,6 +136,10 @@ class Artifact:
         except (ValueError, IndexError, RecursionError) as error:
             raise self._damaged(f"{name} is no valid JSON") from error
 
+    def note_json(self, name: str) -> Any:
+        """What `note_json` of the writer stored, None when there is no such note."""
+        return self.json(f"{NOTES}/{name}") if f"{NOTES}/{name}" in self.entries else None
+
     def close(self) -> None:
         if self._file is not None and self._pid == os.getpid():
             self._file.close()

@@ -22,7 +22,7 @@ import numpy as np
 
 import stages
 from stages.artifacts import schema
-from stages.artifacts.digest import NOTES, PROVENANCE, RESERVED_ATTRIBUTES, ContentHash, combine
+from stages.artifacts.digest import NOTES, PROVENANCE, RESERVED_ATTRIBUTES, ContentHash, combine, is_content
 from stages.artifacts.provenance import plain_json
 from stages.artifacts.ragged import offsets_problem
 from stages.artifacts.sink import Sink
@@ -128,7 +128,7 @@ class ArtifactWriter:
         self._text(name, texts, (len(texts),))
 
     def json(self, name: str, value: Any) -> None:
-        """A JSON text; NaN and infinities become null. Part of the digest: keep timings out of it."""
+        """A JSON text; NaN and infinities become null. Part of the digest: put timings into `note_json`."""
         self._text(name, [json.dumps(plain_json(value), ensure_ascii=False, allow_nan=False)], ())
 
     def attr(self, name: str, value: Any) -> None:
@@ -149,6 +149,10 @@ class ArtifactWriter:
         with _disk_errors(self._path, self._sink):
             hdf5.store_attribute(self._file.require_group(NOTES).attrs, name, value)
 
+    def note_json(self, name: str, value: Any) -> None:
+        """A JSON text under `notes/` that is not part of the content: durations, dates, free remarks."""
+        self.json(f"{NOTES}/{name}", value)
+
     def _text(self, name: str, texts: list[str], shape: tuple[int, ...]) -> None:
         import h5py
 
@@ -161,7 +165,7 @@ class ArtifactWriter:
         content.texts(texts)
         data = np.array(texts, dtype=object).reshape(shape)
         self._create(name, data=data, dtype=h5py.string_dtype("utf-8"))
-        if name != PROVENANCE:
+        if is_content(name):
             self._record(name, "text", shape, content)
 
     def _create(self, name: str, **arguments: Any) -> h5py.Dataset:

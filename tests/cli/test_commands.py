@@ -188,6 +188,13 @@ def test_verify_lists_good_and_bad_files(seqres: Seqres, data: Path, tmp_path: P
 
 
 def _evaluation(path: Path, score: float) -> Path:
+    masks = {
+        key: {"miou": score} for key in ("model", "filled_box", "ellipse", "true_filled_box", "true_ellipse")
+    }
+    part = {
+        "n_referents": 2, "n_sentences": 4, "n_mask_referents": 2, "n_mask_sentences": 4,
+        "rec": {"acc@0.5": 0.75}, "res": {**masks, "upper_bound": {"miou": 0.9}},
+    }  # fmt: skip
     with write_artifact(path, "evaluation", fingerprint="f", provenance={}) as writer:
         for name in ("dataset_digest", "model_digest", "task", "frame"):
             writer.attr(name, "x")
@@ -195,7 +202,7 @@ def _evaluation(path: Path, score: float) -> Path:
             writer.column(name, np.zeros(1, np.int64))
         writer.column("predicted_box_xyxy", np.zeros((1, 4), np.float32))
         writer.column("box_iou", np.zeros(1, np.float32))
-        writer.json("summary", {"task": "res", "splits": {"val": {"mIoU": score, "n_sentences": 4}}})
+        writer.json("summary", {"frame": "original", "n_points": 12, "splits": {"val": part}})
     return path
 
 
@@ -203,10 +210,14 @@ def test_compare_prints_one_table(seqres: Seqres, tmp_path: Path) -> None:
     files = [_evaluation(tmp_path / "naive.h5", 0.25), _evaluation(tmp_path / "full.h5", 0.5)]
     done = seqres("evaluate", "--compare", *files)
     assert done.code == 0, done.err
-    assert done.out.splitlines()[0].split() == ["file", "split", "mIoU", "n", "sentences"]
-    assert done.out.splitlines()[2].split() == ["full.h5", "val", "0.5", "4"]
+    lines = done.out.splitlines()
+    assert lines[0] == "val, masks compared in original pixels"
+    assert lines[1].split() == ["name", "n", "referents", "n", "sentences", "acc@0.5", "miou"]
+    table = [line.split() for line in lines]
+    assert ["naive", "2", "4", "0.75", "0.25"] in table
+    assert ["full", "2", "4", "0.75", "0.5"] in table
     rows = json.loads(seqres("evaluate", "--compare", *files, "--json").out)["rows"]
-    assert rows[0] == {"file": "naive.h5", "split": "val", "mIoU": 0.25, "n_sentences": 4}
+    assert rows[0]["name"] == "naive"
     assert seqres("evaluate", "--compare").code == 2
     stray = seqres("evaluate", files[0])
     assert stray.code == 2
@@ -231,6 +242,15 @@ def test_tables_are_aligned() -> None:
         "  long    -",
     ]
     assert table_lines([]) == []
+
+
+def test_histograms_are_drawn() -> None:
+    assert summary_lines({"scores": {"mean": 0.5, "edges": [0, 0.05, 0.1], "counts": [2, 10]}}) == [
+        "  scores:",
+        "    mean  0.5",
+        "    0 to 0.05     2  ██████",
+        "    0.05 to 0.1  10  ██████████████████████████████",
+    ]
 
 
 def test_summaries_of_any_nesting() -> None:

@@ -29,6 +29,7 @@ def reference(write_sample: Write) -> str:
 def test_it_ignores_storage_provenance_and_notes(write_sample: Write, reference: str) -> None:
     def stored_otherwise(writer: ArtifactWriter) -> None:
         writer.note_attr("image_root", "/elsewhere")
+        writer.note_json("epoch_seconds", [3.5])
         writer.column("x", np.asfortranarray(ROWS.astype(">f4")), compress=False)
 
     path = write_sample("split", fingerprint="other", provenance={"seconds": 3}, more=stored_otherwise)
