@@ -1,0 +1,182 @@
+"""RefShapes, part 2: scenes of three to five partly occluded shapes on textured ground.
+
+Coordinates xy, pixels, origin at the outer corner of the top-left pixel; boxes xyxy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stages.data.refshapes_shapes import (
+    COLOURS,
+    SHAPES,
+    coverage,
+    paint_ground,
+    paint_shape,
+    sample_colour,
+    sample_outline,
+)
+
+# Larger side of the whole shape's box, as a share of the image side: the two ranges never meet.
+EXTENTS: dict[str, tuple[float, float]] = {"small": (0.30, 0.37), "large": (0.49, 0.62)}
+
+MIN_VISIBLE = 0.62  # each shape keeps at least this share of its pixels
+MIN_CONNECTED = 0.95  # the largest piece of a referent's visible mask holds at least this share of it
+MIN_CENTRE_DISTANCE = 0.20  # of the side, so that no shape sits in the middle of another
+PLACEMENT_TRIES = 14
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeObject:
+    """One shape of a scene, in painting order (later objects lie on top)."""
+
+    shape: str
+    colour: str
+    size_name: str  # "small" or "large"
+    rotation: float  # radians
+    full_mask: np.ndarray  # (H, W) bool, as if nothing covered it
+    mask: np.ndarray  # (H, W) bool, visible pixels only
+    box_xyxy: np.ndarray  # (4,) float64, box of the visible pixels
+    visible_share: float  # visible pixels / all its pixels inside the image
+    in_one_piece: bool  # whether the largest connected piece holds MIN_CONNECTED of `mask`
+    covered_by: tuple[int, ...]  # indices of the objects that hide some of it
+
+    @property
+    def centre_xy(self) -> tuple[float, float]:
+        x0, y0, x1, y1 = self.box_xyxy
+        return float(x0 + x1) / 2, float(y0 + y1) / 2
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    objects: tuple[ShapeObject, ...]
+
+    @property
+    def size(self) -> int:
+        return int(self.image.shape[0])
+
+
+@dataclass
+class _Placed:
+    """A shape while its scene is being laid out."""
+
+    shape: str
+    colour: str
+    size_name: str
+    rotation: float
+    alpha: np.ndarray
+    corner_xy: tuple[int, int]
+    centre_xy: np.ndarray
+    full_mask: np.ndarray
+    visible: np.ndarray
+    n_full: int
+
+
+def _choose_look(placed: list[_Placed], shapes: tuple[str, ...], rng: np.random.Generator) -> tuple[str, str, str]:
+    """Shape, colour and size of the next object; half the time it shares one of them with an earlier object.
+
+    Sharing is what makes a description necessary: with five unlike shapes the shape's name says it all.
+    """
+    shape = shapes[rng.integers(len(shapes))]
+    colour = list(COLOURS)[rng.integers(len(COLOURS))]
+    size_name = "large" if rng.random() < 0.55 else "small"
+    if placed and rng.random() < 0.55:
+        twin = placed[rng.integers(len(placed))]
+        if rng.random() < 0.5:
+            colour = twin.colour
+        elif twin.shape in shapes:
+            shape = twin.shape
+    return shape, colour, size_name
+
+
+def _merges(colour: str, solid: np.ndarray, window: tuple[slice, slice], placed: list[_Placed]) -> bool:
+    """Whether the new shape would touch one of its own colour: their common outline could not be seen."""
+    return any(other.colour == colour and bool((other.full_mask[window] & solid).any()) for other in placed)
+
+
+def _try_place(
+    look: tuple[str, str, str], placed: list[_Placed], size: int, rng: np.random.Generator
+) -> _Placed | None:
+    """Put one shape on top of the others where nothing ends up too hidden; None when no try fits."""
+    shape, colour, size_name = look
+    for _ in range(PLACEMENT_TRIES):
+        rotation = rng.uniform(0.0, 2 * np.pi)
+        outline = sample_outline(shape, size * rng.uniform(*EXTENTS[size_name]), rotation, rng)
+        half = outline.max(axis=0)
+        slack = 0.04 * size  # a shape may run over the border by this much
+        centre = rng.uniform(half - slack, size - half + slack)
+        if any(np.hypot(*(centre - other.centre_xy)) < MIN_CENTRE_DISTANCE * size for other in placed):
+            continue
+        alpha, corner = coverage(outline + centre, (size, size))
+        x, y = corner
+        solid = alpha >= 0.5
+        window = (slice(y, y + solid.shape[0]), slice(x, x + solid.shape[1]))
+        hidden = [int(np.count_nonzero(other.visible[window] & solid)) for other in placed]
+        kept = [
+            np.count_nonzero(other.visible) - lost >= MIN_VISIBLE * other.n_full
+            for other, lost in zip(placed, hidden, strict=True)
+        ]
+        if not all(kept) or _merges(colour, solid, window, placed):
+            continue
+        for other, lost in zip(placed, hidden, strict=True):
+            if lost:
+                other.visible[window] &= ~solid
+        full = np.zeros((size, size), bool)
+        full[window] = solid
+        return _Placed(
+            shape, colour, size_name, rotation, alpha, corner, centre, full, full.copy(), int(np.count_nonzero(solid))
+        )
+    return None
+
+
+def _finish(item: _Placed, index: int, placed: list[_Placed]) -> ShapeObject:
+    rows, columns = np.flatnonzero(item.visible.any(axis=1)), np.flatnonzero(item.visible.any(axis=0))
+    _, _, stats, _ = cv2.connectedComponentsWithStats(item.visible.view(np.uint8), connectivity=4)
+    n_visible = int(np.count_nonzero(item.visible))
+    return ShapeObject(
+        shape=item.shape,
+        colour=item.colour,
+        size_name=item.size_name,
+        rotation=item.rotation,
+        full_mask=item.full_mask,
+        mask=item.visible,
+        box_xyxy=np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64),
+        visible_share=n_visible / item.n_full,
+        in_one_piece=bool(stats[1:, cv2.CC_STAT_AREA].max() >= MIN_CONNECTED * n_visible),
+        covered_by=tuple(
+            later for later in range(index + 1, len(placed)) if bool((placed[later].full_mask & item.full_mask).any())
+        ),
+    )
+
+
+def generate_scene(
+    rng: np.random.Generator, size: int = 160, *, favoured_shapes: tuple[str, ...] | None = None
+) -> Scene:
+    """One scene of `size` x `size` pixels.
+
+    `favoured_shapes`, when given, supplies the first two objects and half of the others (testA and testB
+    need scenes with enough referents of one family).
+    """
+    placed: list[_Placed] = []
+    wanted = int(rng.integers(3, 6))
+    failures = 0
+    while len(placed) < wanted and failures < 6:
+        favour = favoured_shapes is not None and (len(placed) < 2 or rng.random() < 0.5)
+        shapes = favoured_shapes if favour and favoured_shapes is not None else SHAPES
+        item = _try_place(_choose_look(placed, shapes, rng), placed, size, rng)
+        if item is not None:
+            placed.append(item)
+            continue
+        failures += 1
+        if failures == 6 and len(placed) < 3:  # an unlucky layout: begin again rather than show two shapes
+            placed, failures = [], 0
+    canvas = paint_ground((size, size), rng)
+    for item in placed:
+        paint_shape(canvas, item.alpha, item.corner_xy, sample_colour(item.colour, rng), rng)
+    light = np.float32(rng.uniform(0.90, 1.08)) * rng.uniform(0.97, 1.03, 3).astype(np.float32)
+    image = np.clip(canvas * light, 0.0, 255.0).astype(np.uint8)
+    return Scene(image, tuple(_finish(item, i, placed) for i, item in enumerate(placed)))
