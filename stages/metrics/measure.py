@@ -105,9 +105,9 @@ def measure_masks(
     """All rows of the mask table for S sentences.
 
     Args:
-        predicted: S masks in the frame. predicted_boxes_xyxy, true_boxes_xyxy: (S, 4) original pixels.
-        referents: (S,) the referent of each sentence; what belongs to the referent is made once for all of
-        its
+        predicted: S masks in the frame.
+        predicted_boxes_xyxy, true_boxes_xyxy: (S, 4) original pixels.
+        referents: (S,) the referent of each sentence; what belongs to a referent is made once for its
             sentences (they should be neighbours).
         true_mask, frame_of: of a referent, in original pixels.
         n_points: points of the upper bound true mask -> points -> mask.

@@ -34,8 +34,8 @@ def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
     split.
 
     Raises:
-        UsageError: no path. ArtifactError: a file is no evaluation, or they do not measure the same:
-        another dataset, frame or samples.
+        UsageError: no path.
+        ArtifactError: a file is no evaluation, or they measure another dataset, frame or other sentences.
     """
     if not paths:
         raise UsageError("nothing to compare", hint="seqres evaluate --compare A.h5 B.h5")
