@@ -173,8 +173,8 @@ def run_stage(count: int, folder: Path) -> None:
     print(json.dumps({"seconds": seconds, "megabytes": peak_megabytes(), "kept": summary["kept"]}))
 
 
+def peak_megabytes() -> float:
     """Peak resident memory of this program; ru_maxrss would count the process it was forked from, too."""
-    """Peak resident memory of this program alone; ru_maxrss would also remember the process it was forked from."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
