@@ -1,0 +1,1 @@
+"""Pictures and pages for people: overlays on photographs, attention panels, charts, one static page."""

@@ -1,0 +1,117 @@
+"""Text and arrangement: wrapped captions, tiles of one size, rows of tiles, all as RGB arrays."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from stages.figures.overlays import Colour, Picture
+
+INK: Colour = (25, 25, 25)
+FAINT: Colour = (105, 105, 105)
+PAPER: Colour = (255, 255, 255)
+GAP = 8  # pixels between tiles and round captions
+_MOST_LETTERS = 2000  # of a caption; nobody reads more, and wrapping takes a millisecond a word
+
+
+def printable(text: str) -> str:
+    """The text on one line, without control characters and lone surrogates: sentences are untrusted."""
+    clean = "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "replace").decode("utf-8"))
+    return " ".join(clean.split())
+
+
+def text_width(text: str, size: int) -> int:
+    """Pixels from the first to the last letter."""
+    if not text:
+        return 0
+    x, _, width, _ = cv2.getTextSize((1, 1), text, (0, 0), _font(), size)
+    return int(x + width)
+
+
+def wrapped(text: str, width: int, size: int, most_lines: int = 4) -> list[str]:
+    """Lines no wider than `width` pixels; longer words are cut, and the last of too many ends in " …"."""
+    lines = [""]
+    for word in printable(text)[:_MOST_LETTERS].split(" "):
+        for piece in _pieces(word, width, size):
+            longer = f"{lines[-1]} {piece}".strip()
+            if not lines[-1] or text_width(longer, size) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(piece)
+    if len(lines) > most_lines:
+        last = lines[most_lines - 1]
+        while last and text_width(f"{last} …", size) > width:
+            last = last[:-1].rstrip()
+        lines = [*lines[: most_lines - 1], f"{last} …"]
+    return lines
+
+
+def text_band(text: str, width: int, *, size: int = 16, colour: Colour = INK, bold: bool = False) -> Picture:
+    """White strip of `width` pixels with the wrapped text on it; as high as its lines need."""
+    lines = wrapped(text, width - 2 * GAP, size)
+    step = round(size * 1.45)
+    band = np.full((step * len(lines) + GAP, width, 3), PAPER, np.uint8)
+    for i, line in enumerate(lines):
+        # The font is a variable one: 400 is its regular, 650 a clear bold.
+        cv2.putText(
+            band, line, (GAP, round(step * (i + 0.8)) + GAP // 2), colour, _font(), size, 650 if bold else 400
+        )
+    return band
+
+
+def captioned(picture: Picture, below: str = "", *, above: str = "", size: int = 14) -> Picture:
+    """The picture with text under (and over) it; an empty text takes no room."""
+    parts = [text_band(above, picture.shape[1], size=size, bold=True)] if above else []
+    parts.append(picture)
+    if below:
+        parts.append(text_band(below, picture.shape[1], size=size, colour=FAINT))
+    return np.concatenate(parts)
+
+
+def row(tiles: Sequence[Picture]) -> Picture:
+    """Tiles side by side, aligned at the top, on white."""
+    height = max(t.shape[0] for t in tiles)
+    parts: list[Picture] = []
+    for tile in tiles:
+        if parts:
+            parts.append(np.full((height, GAP, 3), PAPER, np.uint8))
+        parts.append(_padded(tile, height, tile.shape[1]))
+    return np.concatenate(parts, axis=1)
+
+
+def column(rows: Sequence[Picture]) -> Picture:
+    """Rows below each other, aligned at the left, on white."""
+    width = max(r.shape[1] for r in rows)
+    parts: list[Picture] = []
+    for one in rows:
+        if parts:
+            parts.append(np.full((GAP, width, 3), PAPER, np.uint8))
+        parts.append(_padded(one, one.shape[0], width))
+    return np.concatenate(parts)
+
+
+def _padded(picture: Picture, height: int, width: int) -> Picture:
+    out = np.full((height, width, 3), PAPER, np.uint8)
+    out[: picture.shape[0], : picture.shape[1]] = picture
+    return out
+
+
+def _pieces(word: str, width: int, size: int) -> list[str]:
+    """The word, cut where it alone would be wider than the line."""
+    if text_width(word, size) <= width:
+        return [word]
+    pieces = [""]
+    for letter in word:
+        if pieces[-1] and text_width(pieces[-1] + letter, size) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
+
+
+@functools.cache
+def _font() -> cv2.FontFace:
+    """The Unicode font that comes inside OpenCV 5; missing letters are shown as "?"."""
+    return cv2.FontFace("sans")
