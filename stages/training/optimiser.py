@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Schedule = Literal["step", "cosine"]
+Schedule = Literal["step", "linear", "cosine"]
 
 
 def parameter_groups(model: nn.Module, lr: float, *, backbone_factor: float, text_factor: float) -> list[dict[str, object]]:
@@ -37,17 +37,34 @@ def schedule_factor(progress_epochs: float, *, kind: Schedule, warmup: float, ep
     """Share of the peak rate after `progress_epochs` (fractions count).
 
     step: (e + 1) / (warmup + 1) during warm-up epoch e, then 1, then 0.1 from `decay_epoch` (counted from 1) on,
-    constant inside an epoch, as the release. cosine: linear warm-up, then half a cosine down to 1 %.
+    constant inside an epoch, as the release. linear: the same warm-up, then down to 0 at the end, as the release without
+    decay steps. cosine: linear warm-up, then half a cosine down to 1 %.
     """
     if kind == "step":
-        epoch = int(progress_epochs)
-        if epoch < warmup:
-            return (epoch + 1) / (warmup + 1)
-        return 0.1 if decay_epoch and epoch + 1 >= decay_epoch else 1.0
+        return step_factor(int(progress_epochs), warmup=warmup, decay_epochs=(decay_epoch,) if decay_epoch else ())
+    if kind == "linear":
+        return linear_factor(int(progress_epochs), warmup=warmup, epochs=epochs)
     if progress_epochs < warmup:
         return max(progress_epochs / warmup, 0.01)
     share = min(1.0, (progress_epochs - warmup) / max(epochs - warmup, 1e-9))
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def step_factor(epoch: int, *, warmup: float, decay_epochs: Sequence[float], ratio: float = 0.1) -> float:
+    """The release's step schedule in 0-based epoch `epoch`: `ratio` to the power of the decay epochs reached.
+
+    A decay epoch counts from 1, so the one numbered 50 already runs at the lower rate (ODDITIES F5).
+    """
+    if epoch < warmup:
+        return (epoch + 1) / (warmup + 1)
+    return float(ratio ** sum(epoch + 1 >= d for d in decay_epochs))
+
+
+def linear_factor(epoch: int, *, warmup: float, epochs: float) -> float:
+    """The release's schedule without decay epochs: after the warm-up, straight down to 0 at `epochs`."""
+    if epoch < warmup:
+        return (epoch + 1) / (warmup + 1)
+    return 1.0 - (epoch - warmup) / max(epochs - warmup, 1e-9)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:
@@ -58,14 +75,15 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:
 
 
 class MovingAverage:
-    """Exponential moving average of parameters; buffers are copied.
+    """Exponential moving average of parameters; buffers are copied, or averaged with `average_buffers=True`.
 
+    The release averages every buffer and cuts the counts to whole numbers (ODDITIES F7).
     The decay of update k is min(decay, (1 + k) / (10 + k)), so that a young average follows the model. k is part of
     the state (the release restarts it after a resume and wipes the average, ODDITIES F1).
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
+    def __init__(self, model: nn.Module, decay: float, *, average_buffers: bool = False) -> None:
+        self.decay, self.updates, self.average_buffers = decay, 0, average_buffers
         self.values = {k: v.detach().clone() for k, v in model.state_dict().items()}
 
     @torch.no_grad()
@@ -75,9 +93,11 @@ class MovingAverage:
         averaged, current = [], []
         parameters = dict(model.named_parameters())
         for name, value in model.state_dict().items():
-            if name in parameters and value.dtype.is_floating_point:
+            if value.dtype.is_floating_point and (self.average_buffers or name in parameters):
                 averaged.append(self.values[name])
                 current.append(value.detach())
+            elif self.average_buffers:
+                self.values[name].copy_(decay * self.values[name] + (1 - decay) * value)
             else:
                 self.values[name].copy_(value)
         torch._foreach_lerp_(averaged, current, 1 - decay)
