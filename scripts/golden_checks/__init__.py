@@ -1,0 +1,1 @@
+"""Compare the project's own code with reference numbers measured on the public code."""
