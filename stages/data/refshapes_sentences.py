@@ -228,6 +228,13 @@ def sentence_of(description: Description, scene: Scene, style: str, rng: np.rand
     return _pick(plain + superlative if several else plain, rng).format(words)
 
 
+def style_of(sentence: str, description: Description) -> str:
+    """The style that a written sentence belongs to, one of STYLES."""
+    if description.relation is not None or sentence.endswith("picture"):
+        return "relation"
+    return "appearance" if description.place is None else "location"
+
+
 # ---------------------------------------------------------------- choice
 
 
@@ -307,7 +314,7 @@ def _choose(found: list[Description], rng: np.random.Generator) -> Description:
 
 
 def write_sentences(target: int, scene: Scene, rng: np.random.Generator) -> list[tuple[str, Description]]:
-    """Two or three different sentences for one object, of mixed styles; fewer when it is hard to tell apart."""
+    """Two or three different sentences for one object, mixed styles; fewer when it is hard to single out."""
     found = {style: descriptions_of(target, scene, style) for style in STYLES}
     share = np.array([p if found[s] else 0.0 for s, p in zip(STYLES, _STYLE_SHARE, strict=True)])
     if not share.any():
