@@ -31,7 +31,8 @@ def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
     Keys: split, name (the file's stem for the model itself, else "stem: filled box" ...), n_referents,
     n_sentences, frame, the box metrics and the mask metrics (None where not measured). Rows that do not
     depend on the model (true box, true ellipse, upper bound of the same number of points) appear once a
-    split.
+    split. `n_sentences_with_mask` says over how many the model's mask metrics are, where these are fewer
+    than the sentences of its box metrics, else None.
 
     Raises:
         UsageError: no path.
@@ -58,14 +59,20 @@ def _rows_of(
 ) -> list[dict[str, Any]]:
     part = summary["splits"][split]
     base = {"split": split, "frame": summary["frame"]}
-    boxes = {"n_referents": part["n_referents"], "n_sentences": part["n_sentences"]}
+    boxes = {
+        "n_referents": part["n_referents"],
+        "n_sentences": part["n_sentences"],
+        "n_sentences_with_mask": None,
+    }
     metrics: dict[str, Any] = dict.fromkeys((*BOX_METRICS, *MASK_METRICS))
     rows = [{**base, "name": name, **boxes, **metrics, **(part["rec"] or {})}]
     masks = part.get("res")
     if not masks:
         return rows
-    counted = {"n_referents": part["n_mask_referents"], "n_sentences": part["n_mask_sentences"]}
-    rows[0] |= {**counted, **masks[MODEL_ROW]}
+    counted = boxes | {"n_referents": part["n_mask_referents"], "n_sentences": part["n_mask_sentences"]}
+    if part["n_mask_sentences"] != part["n_sentences"]:
+        rows[0] |= {"n_sentences_with_mask": part["n_mask_sentences"]}
+    rows[0] |= masks[MODEL_ROW]
     for key in ("filled_box", "ellipse"):
         rows.append({**base, "name": f"{name}: {MASK_ROWS[key]}", **counted, **metrics, **masks[key]})
     for key in ("true_filled_box", "true_ellipse", "upper_bound"):

@@ -119,6 +119,9 @@ def test_referents_without_masks_are_counted_and_left_out(
     val = run(Config(), dataset=dataset, model=model, out=tmp_path / "o.h5").summary["splits"]["val"]
     assert (val["n_referents"], val["n_mask_referents"], val["n_referents_without_mask"]) == (3, 2, 1)
     assert (val["n_sentences"], val["n_mask_sentences"]) == (6, 4)
+    model_row, *others = compare([tmp_path / "o.h5"])
+    assert (model_row["n_sentences"], model_row["n_sentences_with_mask"]) == (6, 4)
+    assert {row["n_sentences"] for row in others} == {4}
     with open_artifact(tmp_path / "o.h5") as a:
         assert np.isnan(a["mask_iou"]).tolist() == [False, False, True, True, False, False]
         assert (a.ragged("masks/rle").lengths == 0).tolist() == [False, False, True, True, False, False]
