@@ -1,0 +1,86 @@
+"""The page of visualize-attention: both kinds of figure, training charts, and what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stages.artifacts import Artifact
+from stages.figures import overlays
+from stages.figures.curves import histogram, line_chart
+from stages.figures.report import Section, page
+from stages.figures.samples import Part
+
+
+def attention_page(
+    split_name: str,
+    attention: Part,
+    labels: Part,
+    histories: Mapping[str, list[dict[str, Any]]],
+    inputs: Mapping[str, Artifact],
+) -> str:
+    """The HTML text. `histories`: model -> one row an epoch; `inputs`: role -> artifact, for the last table."""
+    colours = {
+        "prediction": overlays.PREDICTED,
+        "chosen point": overlays.CHOSEN,
+        "true contour (where it may be shown)": overlays.TRUTH,
+        "box": overlays.BOX,
+    }
+    sections = [
+        Section(
+            "Where the model looks",
+            f"Samples of {split_name}. Left: the predicted contour. Right: cross-attention of the last decoder "
+            "layer, mean of its heads and of the steps that wrote a point's x and y; bright = looked at most.",
+            attention.figures,
+            colours=colours,
+        )
+    ]
+    if labels.figures:
+        sections.append(
+            Section(
+                "Pseudo labels",
+                "Left: the contour drawn for a referent known by its box only. Middle: what is trained on. "
+                "Right: the same number of points on the true outline.",
+                labels.figures,
+                charts=_score_charts(inputs.get("points")),
+            )
+        )
+    charts = history_charts(histories)
+    if charts:
+        sections.append(Section("Training", charts=charts))
+    sources = [
+        {"role": role, "file": str(a.path), "kind": a.kind, "digest": a.digest[:12]}
+        for role, a in inputs.items()
+    ]
+    sections.append(Section("Made from", table=sources))
+    return page(f"seqres: attention and contours, {split_name}", "", sections)
+
+
+def history_charts(histories: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    """SVG charts of the loss and of the validation scores by epoch, a line a model."""
+    charts = []
+    for title, keys in (("loss", ("loss",)), ("validation", ("val_miou", "val_box_iou"))):
+        series = {}
+        for label, history in histories.items():
+            for key in keys:
+                line = [(float(h["epoch"]), float(h[key])) for h in history if h.get(key) is not None]
+                if line:
+                    name = (
+                        label if len(keys) == 1 else f"{label}: {key.removeprefix('val_').replace('_', ' ')}"
+                    )
+                    series[name] = line
+        if series:
+            charts.append(line_chart(title, series, x_label="epoch"))
+    return charts
+
+
+def _score_charts(points: Artifact | None) -> list[str]:
+    """Histogram of projection scores, when the resampled points carry one."""
+    found = points.json("summary").get("histogram") if points is not None and "summary" in points else None
+    if not found:
+        return []
+    return [
+        histogram(
+            "referents by projection score", found["edges"], found["counts"], x_label="score (0 = agrees)"
+        )
+    ]

@@ -1,0 +1,227 @@
+"""visualize-attention: pictures of where a model looks while it places single contour points.
+
+In: dataset, res_model, optionally a second one to compare with, pseudo points before and after resampling, and
+the split that says which training masks may be shown. Out: an attention artifact with the contours and maps, and
+beside it a folder of PNG files with one HTML page (supplement of the paper, Fig. 2 and 3). It exists because a
+score does not tell whether the points follow the outline, nor why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stages.artifacts.job import RunOptions, StageJob, StageResult
+from stages.config import check_ranges, option
+from stages.errors import UsageError
+from stages.reporter import Reporter, SilentReporter
+
+if TYPE_CHECKING:
+    from stages.data.dataset import ReferringDataset
+    from stages.figures.samples import Truth
+    from stages.training.inference import AttentionSample
+
+STAGE = "visualize-attention"
+STAGE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is shown."""
+
+    split_name: str = option("val", "split that the samples are taken from")
+    samples: int = option(8, "samples to show, one sentence of as many referents; drawn with --seed", min=0)
+    with_mask: bool = option(False, "take samples only where the true mask may be shown")
+    sentences: tuple[int, ...] = option((), "rows of the dataset's sentence table to show instead", min=0)
+    ref_ids: tuple[int, ...] = option((), "ref_id of referents to show instead, with their first sentence")
+    attention_points: int = option(3, "contour points whose attention is shown, spread evenly", min=1, max=12)
+    point_numbers: tuple[int, ...] = option((), "points to show instead, counted from 1", min=1)
+    pseudo_samples: int = option(8, "pseudo labels to show, drawn with --seed", min=0)
+    box_prompt: bool = option(False, "give the model the true box and let it draw only the contour")
+    show_hidden: bool = option(False, "show the true contour also where the split hides it; for eyes only")
+    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the models to use")
+    seed: int = option(0, "choice of the samples", min=0)
+    figures: str | None = option(
+        None,
+        "folder for the pictures and the page; default: OUT without .h5 and with _figures",
+        semantic=False,
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.sentences and self.ref_ids:
+            raise UsageError("sentences and ref-ids cannot be given together")
+
+
+def run(
+    config: Config,
+    *,
+    dataset: Path,
+    model: Path,
+    out: Path,
+    compare_model: Path | None = None,
+    pseudo: Path | None = None,
+    points: Path | None = None,
+    split: Path | None = None,
+    reporter: Reporter = SilentReporter(),
+    options: RunOptions = RunOptions(),
+) -> StageResult:
+    """Run the models on the chosen sentences, draw, store.
+
+    Raises:
+        UsageError: an unknown split, sentence or ref_id.
+        ArtifactError: an input cannot be used, inputs do not belong together, or the picture folder exists and
+            is not one of ours.
+    """
+    from stages.figures.report import is_page, require_replaceable, write_folder
+
+    job = StageJob(
+        stage=STAGE,
+        version=STAGE_VERSION,
+        config=config,
+        kind="attention",
+        out=out,
+        inputs={
+            "dataset": (dataset, "dataset"),
+            "model": (model, "res_model"),
+            "compare_model": (compare_model, "res_model"),
+            "pseudo": (pseudo, "pseudo_points"),
+            "points": (points, "resampled_points"),
+            "split": (split, "split"),
+        },
+        options=options,
+    )
+    for role in ("pseudo", "points", "split"):
+        if role in job.inputs:
+            job.require_same("dataset_digest", role, "dataset")
+    if {"pseudo", "points"} <= job.inputs.keys():
+        job.require_same("pseudo_digest", "points", "pseudo")
+    folder = figure_folder(config, out)
+    require_replaceable(folder)
+    settled = job.settled()
+    if settled is not None and (settled.status == "would-run" or is_page(folder) or options.dry_run):
+        return settled  # an artifact whose pictures are gone is drawn again
+
+    import numpy as np
+
+    from stages.data.dataset import ReferringDataset
+    from stages.figures.attention_page import attention_page
+    from stages.figures.samples import Truth, attention_part, pseudo_part
+    from stages.models.artifact import load_model
+    from stages.training.devices import choose_device
+    from stages.training.inference import attention_for_sentences
+
+    masks: Literal["all", "split"] = "split" if split is not None and not config.show_hidden else "all"
+    data = ReferringDataset.open(dataset, split=split, masks=masks)
+    truth = Truth(data, may_see_train=split is not None or config.show_hidden)
+    sentences = choose_sentences(config, data, truth)
+    models = {"model": model} | ({"compare_model": compare_model} if compare_model else {})
+    views: dict[str, list[AttentionSample]] = {}
+    histories: dict[str, list[dict[str, Any]]] = {}
+    for label, path in zip(distinct_labels(list(models.values())), models.values(), strict=True):
+        reporter.info(f"attention of {path} for {len(sentences)} sentences")
+        loaded = load_model(path, choose_device(config.device), weights=config.weights)
+        job.device = str(loaded.device)
+        views[label] = attention_for_sentences(loaded, data, np.asarray(sentences), config.box_prompt)
+        histories[label] = loaded.history
+    attention = attention_part(
+        data, sentences, views, truth, reporter, points=config.attention_points, numbers=config.point_numbers
+    )
+    labels = pseudo_part(
+        data, job.inputs.get("pseudo"), job.inputs.get("points"), truth, reporter,
+        count=config.pseudo_samples, seed=config.seed,
+    )  # fmt: skip
+    summary = {
+        "split": config.split_name,
+        "samples": len(sentences),
+        "models": list(views),
+        "pseudo_samples": len(labels.figures),
+        "figures": [f.file for f in (*attention.figures, *labels.figures)],
+        "mean_iou_of_shown": attention.mean_iou,
+    }
+    html = attention_page(config.split_name, attention, labels, histories, job.inputs)
+    write_folder(folder, html, {**attention.files, **labels.files})
+    with job.writer() as w:
+        w.attr("dataset_digest", data.digest)
+        w.attr("model_digest", job.artifact("model").digest)
+        if compare_model is not None:
+            w.attr("compare_digest", job.artifact("compare_model").digest)
+        _write(w, data, sentences, views, labels.rows)
+        w.json("summary", summary)
+    reporter.info(f"pictures: {folder / 'index.html'}")
+    return job.result(summary)
+
+
+def figure_folder(config: Config, out: Path) -> Path:
+    """Where the pictures go."""
+    return Path(config.figures) if config.figures else out.with_name(f"{out.stem}_figures")
+
+
+def choose_sentences(config: Config, data: ReferringDataset, truth: Truth) -> list[int]:
+    """Sentence indices to show: those asked for, else one sentence of each of `samples` random referents."""
+    import numpy as np
+
+    if config.sentences:
+        beyond = [s for s in config.sentences if s >= len(data.texts)]
+        if beyond:
+            raise UsageError(f"sentences must be below {len(data.texts)}, got {beyond[0]}")
+        return list(config.sentences)
+    first, counts = data.sentence_offsets[:-1], np.diff(data.sentence_offsets)
+    if config.ref_ids:
+        row_of = {int(ref_id): r for r, ref_id in enumerate(data.ref_ids) if counts[r]}
+        unknown = [i for i in config.ref_ids if i not in row_of]
+        if unknown:
+            raise UsageError(f"ref_id {unknown[0]} is not in {data.path}, or has no sentence")
+        return [int(first[row_of[i]]) for i in config.ref_ids]
+    referents = data.referents_in(config.split_name)
+    referents = referents[counts[referents] > 0]
+    if config.with_mask:
+        referents = referents[[truth.allowed(int(r)) for r in referents]]
+    if len(referents) == 0 and config.samples:
+        raise UsageError(
+            f"nothing to show in split {config.split_name!r}",
+            facts=["no referent has a mask that may be shown"] if config.with_mask else [],
+            hint="add --split split.h5 for training referents, or choose another --split-name",
+        )
+    rng = np.random.default_rng([config.seed, 1])
+    chosen = np.sort(rng.permutation(referents)[: config.samples])
+    return [int(first[r] + rng.integers(counts[r])) for r in chosen]
+
+
+def distinct_labels(paths: Sequence[Path]) -> list[str]:
+    """File stems; numbered whole paths where stems agree."""
+    stems = [p.stem for p in paths]
+    return stems if len(set(stems)) == len(stems) else [f"{i + 1}: {p}" for i, p in enumerate(paths)]
+
+
+def _write(
+    w: Any,
+    data: ReferringDataset,
+    sentences: Sequence[int],
+    views: Mapping[str, list[AttentionSample]],
+    labels: Sequence[tuple[int, int]],
+) -> None:
+    """One row a (model, sentence), models below each other; maps as float16, flattened, with their shapes."""
+    import numpy as np
+
+    from stages.artifacts.ragged import pack
+
+    samples = [s for view in views.values() for s in view]
+    index = np.tile(np.asarray(sentences, np.int64), len(views))
+    w.column("model", np.repeat(np.arange(len(views), dtype=np.int8), len(sentences)))
+    w.column("sentence_index", index)
+    w.column("referent_index", data.sentence_referent[index])
+    w.ragged("tokens", *pack([s.tokens for s in samples], np.int32, ()))
+    w.ragged("points_xy", *pack([s.points_xy for s in samples], np.float32, (2,)))
+    w.ragged("step_of_point", *pack([s.step_of_point for s in samples], np.int64, ()))
+    none = np.full(4, np.nan)
+    boxes = [none if s.box_xyxy is None else s.box_xyxy for s in samples]
+    w.column("box_xyxy", np.asarray(boxes, np.float32).reshape(-1, 4))
+    w.column("map_shape", np.asarray([s.maps.shape for s in samples], np.int64).reshape(-1, 3))
+    w.ragged("maps", *pack([s.maps.astype(np.float16).ravel() for s in samples], np.float16, ()))
+    pairs = np.asarray(labels, np.int64).reshape(-1, 2)
+    w.column("pseudo/referent_index", pairs[:, 0])
+    w.column("pseudo/sentence_index", pairs[:, 1])

@@ -1,0 +1,71 @@
+"""The page: escaped, relative, complete or not there."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from stages.errors import ArtifactError
+from stages.figures import report
+from stages.figures.report import Figure, Section, page, require_replaceable, write_folder
+
+EVIL = '<script>alert("x")</script> & $title'
+
+
+class Reader(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_every_text_is_escaped_and_shown() -> None:
+    figure = Figure('a b"<.png', EVIL, EVIL)
+    row = {EVIL: EVIL, "n": 1234, "share": 0.5, "none": None}
+    read = Reader(page(EVIL, EVIL, [Section(EVIL, EVIL, [figure], table=[row], colours={EVIL: (1, 2, 3)})]))
+    assert "script" not in read.tags
+    assert read.words.count(EVIL) == 9  # title, h1, intro, heading, note, caption, key, table head and cell
+    assert read.sources == ["a%20b%22%3C.png"]
+    assert "1,234" in read.words and "0.500" in read.words
+
+
+def test_a_new_folder_replaces_an_old_page_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "figures"
+    write_folder(folder, page("one", "", []), {"old.png": b"1"})
+    write_folder(folder, page("two", "", []), {"new.png": b"2"})
+    assert sorted(p.name for p in folder.iterdir()) == ["index.html", "new.png"]
+    assert "two" in (folder / "index.html").read_text("utf-8")
+    assert [p.name for p in folder.parent.iterdir()] == ["figures"]
+    assert (folder.stat().st_mode & 0o055) == 0o055 & ~report._umask()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<html>mine</html>")
+    with pytest.raises(ArtifactError, match=f"{tmp_path} exists and is not a page"):
+        write_folder(tmp_path, page("t", "", []), {})
+    assert (tmp_path / "index.html").read_text() == "<html>mine</html>"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArtifactError, match="file exists and is not a page"):
+        require_replaceable(tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    require_replaceable(tmp_path / "empty")
+
+
+def test_a_failed_write_leaves_the_old_page(tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    write_folder(folder, page("one", "", []), {"old.png": b"1"})
+    with pytest.raises(OSError, match="missing"):
+        write_folder(folder, page("two", "", []), {"missing/inner.png": b"2"})
+    assert (folder / "old.png").read_bytes() == b"1"
+    assert [p.name for p in tmp_path.iterdir()] == ["figures"]
