@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from stages.models.config import ModelConfig, TextConfig, VisionConfig
 from stages.models.seqtr import PointSequenceModel
 
 SHIPPED = "refshapes"  # name of the backbone that comes with the package
+_MOST_STAGES = 6  # of a pyramid, with its stem; more are the layers of a ViT, which all have one stride
 _NOT_SEMANTIC = ("transformers_version", "torch_dtype", "dtype", "architectures", "_name_or_path")
 
 
@@ -28,9 +30,18 @@ def shipped_backbone() -> dict[str, Tensor]:
 
 def describe_vision(config: VisionConfig) -> VisionConfig:
     """Fill `settings` from the source's own config, so that the artifact is self-contained."""
-    if config.kind != "auto" or config.source in (None, SHIPPED) or config.settings:
+    if config.kind != "auto" or config.source is None or config.source == SHIPPED or config.settings:
         return config
-    return dataclasses.replace(config, settings=_settings(config.source))
+    return dataclasses.replace(config, settings=_with_levels(_settings(config.source)))
+
+
+def _with_levels(settings: dict[str, Any]) -> dict[str, Any]:
+    """The last three stages of a pyramid (ResNet, Swin, ConvNeXt: strides 8, 16, 32), the last layer of a ViT."""
+    from transformers import AutoConfig
+
+    names = list(AutoConfig.for_model(**settings).stage_names)
+    levels = names[-3:] if len(names) <= _MOST_STAGES else names[-1:]
+    return {**{k: v for k, v in settings.items() if k != "out_indices"}, "out_features": levels}
 
 
 def describe_text(config: TextConfig) -> TextConfig:
@@ -39,7 +50,7 @@ def describe_text(config: TextConfig) -> TextConfig:
     return dataclasses.replace(config, settings=_settings(config.source))
 
 
-def _settings(source: str | None) -> dict[str, Any]:
+def _settings(source: str) -> dict[str, Any]:
     from transformers import AutoConfig
 
     try:
@@ -61,26 +72,45 @@ def load_pretrained_parts(model: PointSequenceModel) -> list[str]:
     if vision.source == SHIPPED:
         load_state(model.vision.body, {f"backbone.{k}": v for k, v in shipped_backbone().items()}, where="the shipped backbone")
         lines.append("backbone: the RefShapes weights that come with seqres")
+    elif vision.kind == "darknet53" and vision.source:
+        from stages.models.darknet_weights import load_darknet
+
+        loaded = load_darknet(model.vision.body, Path(vision.source))
+        lines.append(f"backbone: {len(loaded.read)} tensors of {vision.source}, {loaded.left_over} numbers left over")
     elif vision.kind == "auto" and vision.source:
         from transformers import AutoBackbone
 
-        out = list(model.vision.body.backbone.out_features)  # type: ignore[union-attr, arg-type]
-        source = AutoBackbone.from_pretrained(vision.source, out_features=out)
-        load_state(model.vision.body.backbone, source.state_dict(), where=vision.source)  # type: ignore[arg-type]
+        body: Any = model.vision.body
+        levels = list(body.backbone.out_features)
+        pretrained = _from_source(lambda name: AutoBackbone.from_pretrained(name, out_features=levels), vision.source)
+        load_state(body.backbone, pretrained.state_dict(), where=vision.source)
         lines.append(f"backbone: {vision.source}")
     if text.kind == "auto" and text.source:
         from transformers import AutoModel
 
-        load_state(model.text.encoder, AutoModel.from_pretrained(text.source).state_dict(), where=text.source)  # type: ignore[arg-type]
+        encoder: Any = model.text
+        load_state(encoder.encoder, _from_source(AutoModel.from_pretrained, text.source).state_dict(), where=text.source)
         lines.append(f"text encoder: {text.source}")
     return lines
+
+
+def _from_source(load: Callable[[str], Any], source: str) -> Any:
+    try:
+        return load(source)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"no pretrained weights at {source!r}",
+            facts=[str(error).splitlines()[0]],
+            hint="give a local folder with config.json and model.safetensors, or a hub id while the hub can be reached",
+        ) from error
 
 
 def load_word_vectors(model: PointSequenceModel, words: list[str], path: Path) -> int:
     """Word vectors from a GloVe text file (`word v1 … vD` a line) into the word table; returns how many were found."""
     import numpy as np
 
-    table = model.text.embedding.weight  # type: ignore[union-attr]
+    encoder: Any = model.text
+    table = encoder.embedding.weight
     wanted = {w: i for i, w in enumerate(words)}
     found = 0
     with path.open(encoding="utf-8") as f:

@@ -36,9 +36,7 @@ class FrozenParts(nn.Module):
         if config.frozen == "all":
             self.frozen: list[nn.Module] = [body]
         elif config.frozen == "all-but-last-two":
-            modules = list(body.children())
-            modules = list(modules[0].children()) if len(modules) == 1 else modules
-            self.frozen = modules[:-2]
+            self.frozen = _all_but_last_two(body)
         else:
             self.frozen = []
         for module in self.frozen:
@@ -54,6 +52,25 @@ class FrozenParts(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.body(images)
         return maps
+
+
+def _all_but_last_two(body: nn.Module) -> list[nn.Module]:
+    """Everything before the last two modules of DarkNet, or before the last two stages of an AutoBackbone.
+
+    The stages are the first list of modules in an AutoBackbone (ResNet, Swin and ConvNeXt alike); what comes before
+    them, the stem, is frozen with the first stages, what comes after them stays trainable.
+    """
+    lists = [(name, module) for name, module in body.named_modules() if isinstance(module, nn.ModuleList)]
+    name, stages = lists[0]
+    frozen: list[nn.Module] = list(stages[:-2])
+    parent = body
+    for part in name.split("."):  # siblings that come before the list, at each level on the way to it
+        for sibling, module in parent.named_children():
+            if sibling == part:
+                break
+            frozen.append(module)
+        parent = parent.get_submodule(part)
+    return frozen
 
 
 def build_vision(config: VisionConfig) -> tuple[FrozenParts, tuple[int, ...]]:
