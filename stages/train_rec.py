@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, option
-from stages.models.config import PRESETS, ModelConfig, preset
+from stages.models.config import ModelConfig
+from stages.models.presets import PRESETS, preset, released
 from stages.reporter import Reporter, SilentReporter
 from stages.training.settings import TrainingSettings
 
@@ -29,7 +30,8 @@ class Config(TrainingSettings):
     """Architecture and recipe of the comprehension model; the defaults suit RefShapes."""
 
     model: str = option("refshapes-small", "architecture preset", choices=tuple(PRESETS))
-    backbone: str | None = option(None, "pretrained AutoBackbone: local folder or hub id; default: the preset's own")
+    semantics: Literal["corrected", "release"] | None = option(None, "release = the public release's behaviour wherever it differs; default: the preset's")
+    backbone: str | None = option(None, "pretrained AutoBackbone (local folder or hub id) or darknet trunk (.weights file); default: the preset's own")
     text_encoder: str | None = option(None, "pretrained AutoModel for sentences: local folder or hub id; default: the preset's own")
     glove: str | None = option(None, "GloVe text file with vectors for the words of the GRU text encoder")
     train_split: str = option("train", "split whose boxes are learned")
@@ -40,6 +42,7 @@ class Config(TrainingSettings):
     cctf: bool | None = option(None, "add the image content at each written coordinate (co-content teacher forcing)")
     pmca: bool | None = option(None, "let a predicted point modulate the decoder's cross-attention")
     frozen: Literal["none", "all", "all-but-last-two"] | None = option(None, "backbone layers that are not trained; default: the preset's")
+    frozen_statistics: bool | None = option(None, "frozen layers keep their batch-norm statistics (the release lets them drift); default: the preset's")
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -53,12 +56,24 @@ def model_config(config: Config) -> ModelConfig:
     if config.image_size:
         changes["image"] = dataclasses.replace(m.image, size=config.image_size)
     vision = m.vision if config.frozen is None else dataclasses.replace(m.vision, frozen=config.frozen)
-    if config.backbone:
+    if config.frozen_statistics is not None:
+        vision = dataclasses.replace(vision, frozen_batch_norm=config.frozen_statistics)
+    if config.backbone and config.backbone.endswith(".weights"):
+        vision = dataclasses.replace(vision, kind="darknet53", source=config.backbone, settings={})
+    elif config.backbone:
         vision = dataclasses.replace(vision, kind="auto", source=config.backbone, settings={})
     text = m.text if config.max_words is None else dataclasses.replace(m.text, max_words=config.max_words)
     if config.text_encoder:
         text = dataclasses.replace(text, kind="auto", source=config.text_encoder, settings={})
-    return m.replace(sequence="box", task_token="zero", vision=vision, text=text, **changes)
+    m = m.replace(sequence="box", task_token="zero", vision=vision, text=text, **changes)
+    if config.semantics is None or config.semantics == m.semantics:
+        return m
+    return released(m) if config.semantics == "release" else m.replace(semantics="corrected")
+
+
+def _local(source: str | None) -> Path | None:
+    """A pretrained part that lies on this machine, so that its content is part of the fingerprint."""
+    return Path(source) if source and Path(source).exists() else None
 
 
 def run(
@@ -77,7 +92,7 @@ def run(
     """
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind="rec_model", out=out, options=options,
-        inputs={"dataset": (dataset, "dataset")}, external={"glove": config.glove},
+        inputs={"dataset": (dataset, "dataset")}, external={"glove": config.glove, "backbone": _local(config.backbone), "text_encoder": _local(config.text_encoder)},
     )  # fmt: skip
     settled = job.settled()
     if settled:
