@@ -12,7 +12,7 @@ from stages.figures import overlays
 from stages.figures.layout import captioned, column, row, text_band
 from stages.figures.overlays import BOX, CHOSEN, PREDICTED, TRUTH, Picture
 
-TILE = 256  # longer side of one tile, drawn pixels
+TILE = 288  # longer side of one tile, drawn pixels
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def attention_figure(
         for position, cells in zip(one.chosen, one.maps, strict=True):
             heat = overlays.with_heat(drawn, cells)
             heat = overlays.with_points(heat, one.points_xy[[position]], CHOSEN, scale=scale, radius=4)
-            tiles.append(captioned(heat, f"attention at point {position + 1} of {len(one.points_xy)}"))
+            tiles.append(captioned(heat, f"point {position + 1} of {len(one.points_xy)}"))
         lines.append(row(tiles))
     body = column(lines)
     return np.concatenate([text_band(f"“{sentence}”", body.shape[1], size=18, bold=True), body])

@@ -23,27 +23,30 @@ def printable(text: str) -> str:
     return " ".join(clean.split())
 
 
-def text_width(text: str, size: int) -> int:
+REGULAR, BOLD = 400, 650  # weights of the variable font
+
+
+def text_width(text: str, size: int, weight: int = REGULAR) -> int:
     """Pixels from the first to the last letter."""
     if not text:
         return 0
-    x, _, width, _ = cv2.getTextSize((1, 1), text, (0, 0), _font(), size)
+    x, _, width, _ = cv2.getTextSize((1, 1), text, (0, 0), _font(), size, weight)
     return int(x + width)
 
 
-def wrapped(text: str, width: int, size: int, most_lines: int = 4) -> list[str]:
+def wrapped(text: str, width: int, size: int, most_lines: int = 4, weight: int = REGULAR) -> list[str]:
     """Lines no wider than `width` pixels; longer words are cut, and the last of too many ends in " …"."""
     lines = [""]
     for word in printable(text)[:_MOST_LETTERS].split(" "):
-        for piece in _pieces(word, width, size):
+        for piece in _pieces(word, width, size, weight):
             longer = f"{lines[-1]} {piece}".strip()
-            if not lines[-1] or text_width(longer, size) <= width:
+            if not lines[-1] or text_width(longer, size, weight) <= width:
                 lines[-1] = longer
             else:
                 lines.append(piece)
     if len(lines) > most_lines:
         last = lines[most_lines - 1]
-        while last and text_width(f"{last} …", size) > width:
+        while last and text_width(f"{last} …", size, weight) > width:
             last = last[:-1].rstrip()
         lines = [*lines[: most_lines - 1], f"{last} …"]
     return lines
@@ -51,14 +54,13 @@ def wrapped(text: str, width: int, size: int, most_lines: int = 4) -> list[str]:
 
 def text_band(text: str, width: int, *, size: int = 16, colour: Colour = INK, bold: bool = False) -> Picture:
     """White strip of `width` pixels with the wrapped text on it; as high as its lines need."""
-    lines = wrapped(text, width - 2 * GAP, size)
+    weight = BOLD if bold else REGULAR
+    lines = wrapped(text, width - 2 * GAP, size, weight=weight)
     step = round(size * 1.45)
     band = np.full((step * len(lines) + GAP, width, 3), PAPER, np.uint8)
     for i, line in enumerate(lines):
-        # The font is a variable one: 400 is its regular, 650 a clear bold.
-        cv2.putText(
-            band, line, (GAP, round(step * (i + 0.8)) + GAP // 2), colour, _font(), size, 650 if bold else 400
-        )
+        at = (GAP, round(step * (i + 0.8)) + GAP // 2)
+        cv2.putText(band, line, at, colour, _font(), size, weight)
     return band
 
 
@@ -99,13 +101,13 @@ def _padded(picture: Picture, height: int, width: int) -> Picture:
     return out
 
 
-def _pieces(word: str, width: int, size: int) -> list[str]:
+def _pieces(word: str, width: int, size: int, weight: int) -> list[str]:
     """The word, cut where it alone would be wider than the line."""
-    if text_width(word, size) <= width:
+    if text_width(word, size, weight) <= width:
         return [word]
     pieces = [""]
     for letter in word:
-        if pieces[-1] and text_width(pieces[-1] + letter, size) > width:
+        if pieces[-1] and text_width(pieces[-1] + letter, size, weight) > width:
             pieces.append("")
         pieces[-1] += letter
     return pieces

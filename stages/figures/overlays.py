@@ -102,7 +102,10 @@ def heat_colours(values: NDArray[np.floating]) -> Picture:
 
 
 def with_heat(picture: Picture, cells: NDArray[np.floating], opacity: float = 0.75) -> Picture:
-    """A map (h, w) >= 0 of cells that tile the picture, relative to its maximum, over the greyed picture."""
+    """A map (h, w) >= 0 of cells that tile the picture, relative to its maximum, over the dimmed grey picture.
+
+    `opacity` is that of the maximum; where the model does not look, the picture stays visible.
+    """
     height, width = picture.shape[:2]
     top = float(cells.max()) if cells.size else 0.0
     smooth = cv2.resize(
@@ -111,8 +114,10 @@ def with_heat(picture: Picture, cells: NDArray[np.floating], opacity: float = 0.
         interpolation=cv2.INTER_CUBIC,
     )
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    mixed = cv2.addWeighted(heat_colours(np.clip(smooth, 0, 1)), opacity, grey, 1 - opacity, 0)
-    return np.asarray(mixed, np.uint8)
+    level = np.clip(smooth, 0, 1)
+    share = (opacity * np.sqrt(level))[..., None]
+    mixed = (0.55 * grey) * (1 - share) + heat_colours(level) * share
+    return np.asarray(mixed.round(), np.uint8)
 
 
 def png_bytes(picture: Picture) -> bytes:

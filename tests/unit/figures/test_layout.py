@@ -42,6 +42,13 @@ def test_text_leaves_ink_on_white() -> None:
     assert (text_band("", 200) == 255).all()
 
 
+@pytest.mark.parametrize("bold", [True, False])
+def test_text_is_never_cut_at_the_right_edge(bold: bool) -> None:
+    for width in range(120, 400, 7):
+        band = text_band("the giraffe with its neck bent down that stands closest", width, size=18, bold=bold)
+        assert (band[:, -layout.GAP // 2 :] == 255).all()
+
+
 def test_tiles_keep_their_pixels() -> None:
     a = np.full((10, 20, 3), 7, np.uint8)
     b = np.full((16, 5, 3), 9, np.uint8)
