@@ -114,6 +114,7 @@ def run(
         w.attr("dataset_digest", data.digest)
         w.attr("model_digest", loaded.digest)
         w.attr("prompt", summary["prompt"])
+        w.attr("n_points", loaded.config.n_points)
         w.column("referent_index", referents)
         w.column("sentence_index", sentences)
         w.column("tokens", predictions.tokens)

@@ -132,18 +132,19 @@ SMALL_BACKBONE: dict[str, Any] = {
 
 PRESETS: dict[str, ModelConfig] = {
     "refshapes-small": ModelConfig(
-        n_points=24,
+        n_points=20,
         n_bins=100,
+        text_in_memory="words",
         d_model=128,
-        n_heads=8,
-        encoder_layers=3,
-        decoder_layers=3,
+        n_heads=4,
+        encoder_layers=2,
+        decoder_layers=2,
         ffn_dim=512,
         dropout=0.0,
         image=ImageConfig(size=160, multiple=16),
-        vision=VisionConfig(settings=SMALL_BACKBONE),
-        fusion=FusionConfig(kind="patch", channels=256, fine_channels=32),
-        text=TextConfig(word_dim=64, hidden=128, max_words=20, frozen_words=False),
+        vision=VisionConfig(source="refshapes", settings=SMALL_BACKBONE),
+        fusion=FusionConfig(kind="patch", channels=128, fine_channels=32),
+        text=TextConfig(word_dim=64, hidden=64, max_words=20, frozen_words=False),
     ),
 }
 

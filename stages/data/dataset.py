@@ -1,0 +1,136 @@
+"""A read-only view over a dataset artifact, and the one gate to its masks.
+
+`masks="none"` hides every mask, `"split"` shows of the train split only what a split artifact allows (other splits
+show what they have), `"all"` shows everything. The bytes of a hidden mask are never read.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.artifacts import open_artifact
+from stages.errors import ArtifactError, HiddenMaskError, UsageError, did_you_mean
+from stages.geometry.rasterise import rle_to_mask
+
+MaskAccess = Literal["none", "split", "all"]
+
+
+class ReferringDataset:
+    """Tables of a dataset artifact in memory; images and masks read on demand; safe under worker processes.
+
+    Attributes (R referents, S sentences, I images):
+        split_names: list of str; image_ids (I,) int64; image_sizes_hw (I, 2) int64; image_files: list of str.
+        referent_image (R,) int64; referent_split (R,) int8; ref_ids (R,) int64; category_index (R,) int64.
+        boxes_xyxy (R, 4) float64, pixels of the original image; has_mask (R,) bool.
+        mask_visible (R,) bool: whose mask this view may read.
+        sentence_referent (S,) int64; sentence_offsets (R+1,) int64; texts: list of str.
+    """
+
+    def __init__(self, path: Path, mask_visible: NDArray[np.bool_] | None, access: MaskAccess) -> None:
+        a = self._artifact = open_artifact(path, kind="dataset")
+        self.path, self.digest, self.access = Path(path), a.digest, access
+        self.split_names: list[str] = list(a.attrs["split_names"])
+        self.image_ids = a["images/id"]
+        self.image_sizes_hw = np.stack((a["images/height"], a["images/width"]), 1).astype(np.int64)
+        self.image_files = a.strings("images/file_name")
+        self.referent_image = a["referents/image_index"]
+        self.referent_split = a["referents/split"]
+        self.ref_ids = a["referents/ref_id"]
+        self.category_index = a["referents/category_index"]
+        self.categories = a.strings("categories/name")
+        self.boxes_xyxy = a["referents/box_xyxy"]
+        self.has_mask = a["referents/has_mask"].astype(np.bool_)
+        self.sentence_referent = a["sentences/referent_index"]
+        self.sentence_offsets = a["referents/sentence_offsets"]
+        self.texts = a.strings("sentences/text")
+        self._image_root = str(a.attrs.get("image_root", ""))
+        self._encoded = a.ragged("images/encoded") if "images/encoded" in a else None
+        self._masks = a.ragged("masks/rle")
+        if access == "all":
+            self.mask_visible = self.has_mask.copy()
+        elif access == "none":
+            self.mask_visible = np.zeros_like(self.has_mask)
+        else:
+            assert mask_visible is not None
+            self.mask_visible = mask_visible & self.has_mask
+
+    @classmethod
+    def open(cls, path: Path, *, split: Path | None = None, masks: MaskAccess = "none") -> ReferringDataset:
+        """Open a dataset; `masks="split"` needs the split artifact.
+
+        Raises ArtifactError when either file is missing, damaged, of another kind, or the split was made from
+        another dataset.
+        """
+        if masks != "split":
+            return cls(Path(path), None, masks)
+        if split is None:
+            raise UsageError("masks='split' needs a split artifact")
+        with open_artifact(path, kind="dataset") as a, open_artifact(split, kind="split") as s:
+            if s.attrs["dataset_digest"] != a.digest:
+                raise ArtifactError(f"{split} was not made from {path}", hint=f"seqres split-masks --dataset {path} --out {split} --force")
+            names = list(a.attrs["split_names"])
+            guarded = names.index(str(s.attrs["split_name"]))
+            visible = np.where(a["referents/split"] == guarded, s["visible"].astype(np.bool_), True)
+        return cls(Path(path), visible, masks)
+
+    # ---------------------------------------------------------------- tables
+
+    def referents_in(self, split_name: str) -> NDArray[np.int64]:
+        """Referent indices of a split; UsageError lists the known names."""
+        if split_name not in self.split_names:
+            raise UsageError(
+                f"unknown split {split_name!r}",
+                facts=[f"{self.path} has: {', '.join(self.split_names)}"],
+                hint=f"did you mean {near!r}?" if (near := did_you_mean(split_name, self.split_names)) else None,
+            )
+        return np.flatnonzero(self.referent_split == self.split_names.index(split_name)).astype(np.int64)
+
+    def sentences_of(self, referents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sentence indices of the given referents, in order."""
+        chosen = np.zeros(len(self.boxes_xyxy), np.bool_)
+        chosen[referents] = True
+        return np.flatnonzero(chosen[self.sentence_referent]).astype(np.int64)
+
+    # ---------------------------------------------------------------- pixels
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB; EXIF orientation is ignored, as COCO's annotations do. ArtifactError names the file."""
+        name = self.image_files[index]
+        data = self._read_file(name) if self._encoded is None else self._encoded[index]
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
+        if picture is None:
+            raise ArtifactError(f"image {name} cannot be decoded", hint="replace the file, then run prepare-data again")
+        if picture.shape[:2] != tuple(self.image_sizes_hw[index]):
+            h, w = self.image_sizes_hw[index]
+            raise ArtifactError(f"image {name} is {picture.shape[1]}x{picture.shape[0]}, the annotations say {w}x{h}")
+        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+
+    def _read_file(self, name: str) -> NDArray[np.uint8]:
+        root = Path(self._image_root).resolve()
+        path = Path(os.path.normpath(root / name))
+        if not path.is_relative_to(root):
+            raise ArtifactError(f"image name {name!r} leaves the image folder {root}")
+        try:
+            return np.fromfile(path, np.uint8)
+        except OSError as error:
+            raise ArtifactError(f"cannot read image {path}: {error.strerror}", hint="run prepare-data with --embed-images, or restore the folder") from error
+
+    # ---------------------------------------------------------------- masks
+
+    def mask_rle(self, referent: int) -> dict[str, Any]:
+        """{"size": [H, W], "counts": bytes} of a visible mask; HiddenMaskError otherwise."""
+        if not self.mask_visible[referent]:
+            why = "has no mask" if not self.has_mask[referent] else "is hidden from this stage"
+            raise HiddenMaskError(f"the mask of referent {int(self.ref_ids[referent])} {why}")
+        h, w = (int(v) for v in self.image_sizes_hw[self.referent_image[referent]])
+        return {"size": [h, w], "counts": bytes(self._masks[referent])}
+
+    def mask(self, referent: int) -> NDArray[np.bool_]:
+        """(H, W) bool, True inside."""
+        return rle_to_mask(self.mask_rle(referent))

@@ -1,0 +1,190 @@
+"""Training stages on a tiny data set: resume is exact, hidden masks do not matter, bad losses stop the run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from stages import pseudo_label, train_rec, train_res
+from stages.artifacts import RunOptions, open_artifact
+from stages.errors import ArtifactError, HiddenMaskError, TrainingError, UsageError
+from stages.training import loop
+from stages.training.checkpoint import resume_path
+from tests.unit.training.conftest import FAST
+
+
+def rec_config(**changes: Any) -> train_rec.Config:
+    return train_rec.Config(**{**FAST, **changes})
+
+
+def res_config(**changes: Any) -> train_res.Config:
+    return train_res.Config(**{**FAST, "steps_per_epoch": 3, "box_only_images": 2, **changes})
+
+
+@pytest.fixture(scope="module")
+def rec(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("rec") / "rec.h5"
+    train_rec.run(rec_config(), dataset=tiny_dataset, out=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def res(tiny_dataset: Path, tiny_split: Path, rec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("res") / "res.h5"
+    train_res.run(res_config(), dataset=tiny_dataset, split=tiny_split, rec=rec, out=out)
+    return out
+
+
+def weights_of(path: Path) -> dict[str, np.ndarray]:
+    with open_artifact(path) as a:
+        return {n: a[n] for g in ("weights/", "ema/", "best/") for n in a.names(g)}
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    x, y = weights_of(a), weights_of(b)
+    return x.keys() == y.keys() and all(np.array_equal(x[k], y[k]) for k in x)
+
+
+def test_a_model_is_self_contained_and_its_history_complete(rec: Path) -> None:
+    with open_artifact(rec, kind="rec_model") as a:
+        history = a.json("history")
+        assert [row["epoch"] for row in history] == [1, 2]
+        assert all(np.isfinite(row["loss"]) and 0 <= row["val_box_acc50"] <= 1 for row in history)
+        assert a.json("vocabulary")["words"][:2] == ["PAD", "UNK"]
+        assert a.json("architecture")["sequence"] == "box"
+    assert not resume_path(rec).exists()
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_resume_continues_exactly(
+    tiny_dataset: Path, rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    out, done = tmp_path / "rec.h5", 0
+    step = loop.Trainer._step
+
+    def interrupted(self: loop.Trainer, batch: Any) -> float:
+        nonlocal done
+        if done == stop_after:
+            raise KeyboardInterrupt
+        done += 1
+        return step(self, batch)
+
+    monkeypatch.setattr(loop.Trainer, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_rec.run(rec_config(save_every=1), dataset=tiny_dataset, out=out)
+    assert not out.exists() and resume_path(out).exists()
+    monkeypatch.setattr(loop.Trainer, "_step", step)
+    torch.manual_seed(999)
+    train_rec.run(rec_config(save_every=1), dataset=tiny_dataset, out=out, resume=True)
+    assert same_weights(out, rec)
+    with open_artifact(out) as a, open_artifact(rec) as b:
+        assert [r["loss"] for r in a.json("history")] == [r["loss"] for r in b.json("history")]
+    assert not resume_path(out).exists()
+
+
+def test_resume_refuses_another_configuration_and_damage(tiny_dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rec.h5"
+    with pytest.raises(ArtifactError, match="nothing to resume"):
+        train_rec.run(rec_config(), dataset=tiny_dataset, out=out, resume=True)
+    torch.save({"fingerprint": "another"}, resume_path(out))
+    with pytest.raises(ArtifactError, match="another configuration"):
+        train_rec.run(rec_config(), dataset=tiny_dataset, out=out, resume=True)
+    resume_path(out).write_bytes(b"no torch file")
+    with pytest.raises(ArtifactError, match="damaged"):
+        train_rec.run(rec_config(), dataset=tiny_dataset, out=out, resume=True)
+
+
+def test_workers_do_not_change_the_result(tiny_dataset: Path, rec: Path, tmp_path: Path) -> None:
+    train_rec.run(rec_config(workers=2), dataset=tiny_dataset, out=tmp_path / "rec.h5")
+    assert same_weights(tmp_path / "rec.h5", rec)
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_parts(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "token_loss", lambda *a, **k: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(TrainingError, match="loss is nan at step 0 of epoch 1") as caught:
+        train_rec.run(rec_config(), dataset=tiny_dataset, out=tmp_path / "rec.h5")
+    assert any("box tokens" in fact for fact in caught.value.facts)
+    assert not (tmp_path / "rec.h5").exists()
+
+
+def test_unknown_split_and_preset_are_named(tiny_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'trian'"):
+        train_rec.run(rec_config(train_split="trian"), dataset=tiny_dataset, out=tmp_path / "x.h5")
+    with pytest.raises(UsageError, match="huge"):
+        rec_config(model="huge")
+
+
+@pytest.mark.parametrize("sequence", ["contour", "multitask"])
+def test_other_sequences_train_and_draw(tiny_dataset: Path, tiny_split: Path, rec: Path, tmp_path: Path, sequence: str) -> None:
+    token = "task-wise" if sequence == "multitask" else "zero"
+    config = res_config(sequence=sequence, task_token=token, cctf=False, pmca=False, epochs=1)
+    train_res.run(config, dataset=tiny_dataset, split=tiny_split, rec=rec, out=tmp_path / "res.h5")
+    result = pseudo_label.run(
+        pseudo_label.Config(device="cpu"), dataset=tiny_dataset, split=tiny_split, model=tmp_path / "res.h5", out=tmp_path / "p.h5"
+    )
+    assert result.summary["prompt"] == ("box" if sequence == "multitask" else "none")
+
+
+def test_pseudo_labels_cover_exactly_the_unlabelled_sentences(tiny_dataset: Path, tiny_split: Path, res: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pseudo.h5"
+    result = pseudo_label.run(pseudo_label.Config(device="cpu"), dataset=tiny_dataset, split=tiny_split, model=res, out=out)
+    with open_artifact(out, kind="pseudo_points") as a, open_artifact(tiny_dataset) as d, open_artifact(tiny_split) as s:
+        train = list(d.attrs["split_names"]).index("train")
+        box_only = (d["referents/split"] == train) & ~s["visible"].astype(bool)
+        owner = d["sentences/referent_index"]
+        assert np.array_equal(np.sort(a["sentence_index"]), np.flatnonzero(box_only[owner]))
+        assert np.array_equal(a["referent_index"], owner[a["sentence_index"]])
+        assert (a["token_probability"] > 0).all() and (a["token_probability"] <= 1).all()
+        assert (a["token_probability"][:, :4] == 1).all()  # the box was given
+        size = np.array([160, 160])
+        points = a["points_xy/values"]
+        assert ((points >= 0) & (points <= size)).all()
+        boxes = d["referents/box_xyxy"][a["referent_index"]]
+        assert np.abs(a["box_xyxy"] - boxes).max() <= 0.5 * 160 / 100 + 1e-3  # a given box comes back to half a bin
+    assert result.summary["audit"]["split"] == "val"
+    assert set(result.summary["audit"]["miou"]) == {"pseudo_mask", "filled_true_box", "ellipse_in_true_box"}
+
+
+def test_hidden_masks_cannot_matter(tiny_dataset: Path, tiny_split: Path, res: Path, rec: Path, tmp_path: Path) -> None:
+    """Scramble the bytes of every hidden mask: models and pseudo labels stay the same to the byte."""
+    scrambled = tmp_path / "dataset.h5"
+    shutil.copy(tiny_dataset, scrambled)
+    with h5py.File(scrambled, "r+") as f, h5py.File(tiny_split) as s:
+        names = json.loads(f.attrs["split_names"]) if isinstance(f.attrs["split_names"], str) else list(f.attrs["split_names"])
+        train = [n.decode() if isinstance(n, bytes) else n for n in names].index("train")
+        hidden = (f["referents/split"][:] == train) & ~s["visible"][:].astype(bool)
+        offsets, values = f["masks/rle/offsets"][:], f["masks/rle/values"][:]
+        for r in np.flatnonzero(hidden):
+            values[offsets[r] : offsets[r + 1]] = 0
+        assert hidden.any()
+        f["masks/rle/values"][:] = values
+    train_res.run(res_config(), dataset=scrambled, split=tiny_split, rec=rec, out=tmp_path / "res.h5")
+    assert same_weights(tmp_path / "res.h5", res)
+    for data, out in ((tiny_dataset, "a.h5"), (scrambled, "b.h5")):
+        pseudo_label.run(pseudo_label.Config(device="cpu"), dataset=data, split=tiny_split, model=res, out=tmp_path / out)
+    with open_artifact(tmp_path / "a.h5") as a, open_artifact(tmp_path / "b.h5") as b:
+        assert a.digest == b.digest
+
+
+def test_the_dataset_view_refuses_hidden_masks(tiny_dataset: Path, tiny_split: Path) -> None:
+    from stages.data.dataset import ReferringDataset
+
+    data = ReferringDataset.open(tiny_dataset, split=tiny_split, masks="split")
+    hidden = int(np.flatnonzero(data.has_mask & ~data.mask_visible)[0])
+    with pytest.raises(HiddenMaskError, match=str(data.ref_ids[hidden])):
+        data.mask(hidden)
+
+
+def test_up_to_date_and_changed_options(tiny_dataset: Path, rec: Path) -> None:
+    assert train_rec.run(rec_config(), dataset=tiny_dataset, out=rec).status == "up-to-date"
+    assert train_rec.run(rec_config(workers=1), dataset=tiny_dataset, out=rec).status == "up-to-date"
+    with pytest.raises(ArtifactError, match=r"(?s)other|differ|different"):
+        train_rec.run(rec_config(lr=0.5), dataset=tiny_dataset, out=rec)
+    assert train_rec.run(rec_config(lr=0.5), dataset=tiny_dataset, out=rec, options=RunOptions(force=True, dry_run=True)).status == "would-run"
