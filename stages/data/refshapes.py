@@ -1,263 +1,329 @@
-"""RefShapes, part 4: the whole data set, written as a true REFER folder.
+"""RefShapes: a procedural referring-expression data set, written in the layout of REFER.
 
-    ROOT/refs(unc).p       pickle (protocol 2) of plain lists, dicts, strings and integers
-    ROOT/instances.json    COCO: polygons along pixel edges, compressed RLE where a mask has a hole (and for some)
-    ROOT/images/*.jpg
+The embedded default: `write_refer_layout` makes a folder that the REFER reader takes like RefCOCO's,
 
-so that the generated data takes the same reader as RefCOCO. testA holds curved referents and testB angular ones.
-Scene i of a split depends on (seed, split, i) alone: the same seed gives the same bytes, in one process or several.
+    ROOT/refshapes/refs(unc).p      referents and sentences
+    ROOT/refshapes/instances.json   images, annotations (polygons, some compressed RLE), categories
+    ROOT/images/train2014/*.jpg
+
+Every scene has its own random stream from (seed, split, index): the same seed gives the same bytes, whatever
+the number of processes, and a larger scale only appends scenes. testA holds referents of curved shapes only,
+testB of angular ones (as RefCOCO's people and other things).
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import pickle
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
-from stages.data.refshapes_scenes import ShapeObject, generate_scene
-from stages.data.refshapes_sentences import STYLES, choose_referents, style_of
+from stages.data.refshapes_scenes import Scene, ShapeObject, generate_scene
+from stages.data.refshapes_sentences import make_sentence, make_sentences
 from stages.data.refshapes_shapes import ANGULAR_SHAPES, CURVED_SHAPES, SHAPES
+from stages.errors import UsageError
 from stages.geometry.contours import largest_outer_contour
-from stages.geometry.rasterise import mask_to_rle, rle_from_segmentation, rle_to_mask
-from stages.reporter import Reporter
+from stages.geometry.rasterise import ellipse_to_rle, mask_to_rle, polygon_to_rle
+from stages.reporter import Reporter, SilentReporter
 
-NAME, BY = "refshapes", "unc"
-SPLITS = ("train", "val", "testA", "testB")
-SCALES: dict[str, tuple[int, int, int, int]] = {  # images of each split
-    "tiny": (40, 12, 8, 8),
-    "smoke": (1_500, 150, 75, 75),
-    "standard": (10_000, 500, 300, 300),
-}
-IMAGE_SIZE = 160
+__all__ = [
+    "IMAGE_SIZE",
+    "SCALES",
+    "RefShapesReport",
+    "Scene",
+    "ShapeObject",
+    "generate_scene",
+    "make_sentence",
+    "make_sentences",
+    "split_scene",
+    "write_refer_layout",
+]
+
+IMAGE_SIZE = 160  # pixels, square
 JPEG_QUALITY = 92
-RLE_SHARE = 0.1  # of the masks that could be polygons: both forms occur in real annotations
-CATEGORY_NAMES = {s: f"letter {s}" if len(s) == 1 else s for s in SHAPES}
+RLE_SHARE = 0.2  # of the annotations whose polygon would be exact, so that a reader meets both forms
+MAX_REFERENTS = 4
+CATEGORIES = {shape: number for number, shape in enumerate(SHAPES, start=1)}
+_CATEGORY_NAMES = {"l": "letter l", "s": "letter s"}
 
-_FAVOURED = {"testA": CURVED_SHAPES, "testB": ANGULAR_SHAPES}
-_MIN_REFERENTS = 2
-_PARALLEL_FROM = 400  # images; below, starting processes costs more than it saves
+# split -> (number in random streams and ids, shapes that may be referred to)
+_SPLITS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "train": (0, SHAPES),
+    "val": (1, SHAPES),
+    "testA": (2, CURVED_SHAPES),
+    "testB": (3, ANGULAR_SHAPES),
+}
+SCALES: dict[str, dict[str, int]] = {  # images per split
+    "tiny": {"train": 40, "val": 8, "testA": 6, "testB": 6},
+    "smoke": {"train": 1_500, "val": 150, "testA": 100, "testB": 100},
+    "standard": {"train": 10_000, "val": 600, "testA": 400, "testB": 400},
+}
 
 
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """One image with its annotations; ids are given when samples are put together."""
+@dataclass
+class RefShapesReport:
+    """What was written; the IoU values say how bad a box or an ellipse is as a mask, over all referents."""
 
-    split: str
+    images: dict[str, int] = field(default_factory=dict)
+    referents: dict[str, int] = field(default_factory=dict)
+    sentences: dict[str, int] = field(default_factory=dict)
+    words: int = 0  # size of the vocabulary
+    sentences_per_referent: float = 0.0
+    occluded_share: float = 0.0  # referents of which more than 3 % is hidden
+    filled_box_iou: float = 0.0  # of the true box
+    ellipse_iou: float = 0.0  # of the ellipse inscribed in the true box
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """One scene as it goes into the files, made in a worker process."""
+
     jpeg: bytes
+    image: dict[str, Any]
     annotations: list[dict[str, Any]]
-    referents: list[tuple[int, list[str]]]  # (annotation of this image, sentences)
-    styles: list[str]
-    filled_box_iou: list[float]  # of the referents
+    refs: list[dict[str, Any]]
+    box_iou: list[float]
     ellipse_iou: list[float]
+    visible_share: list[float]
 
 
-# ---------------------------------------------------------------- one image
+def scene_rng(seed: int, split: str, index: int) -> np.random.Generator:
+    """The random stream of one scene."""
+    return np.random.default_rng(np.random.SeedSequence([seed, _SPLITS[split][0], index]))
 
 
-def segmentation_of(mask: NDArray[np.bool_], *, as_rle: bool) -> list[list[float]] | dict[str, Any]:
-    """COCO segmentation of a mask (H, W): a polygon along the pixel edges of each piece, or compressed RLE.
-
-    A mask that polygons cannot say (one with a hole) becomes RLE in any case.
-    """
-    rle = mask_to_rle(mask)
-    if not as_rle:
-        n, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
-        polygons = [
-            largest_outer_contour(labels == k).reshape(-1).astype(float).tolist() for k in range(1, n)
-        ]
-        if np.array_equal(rle_to_mask(rle_from_segmentation(polygons, mask.shape)), mask):
-            return polygons
-    return {"size": [int(v) for v in rle["size"]], "counts": bytes(rle["counts"]).decode("ascii")}
-
-
-def trivial_ious(mask: NDArray[np.bool_], box_xyxy: NDArray[np.float64]) -> tuple[float, float]:
-    """IoU of a mask with its filled box and with the ellipse inscribed in the box."""
-    x0, y0, x1, y1 = (int(v) for v in box_xyxy)
-    window = mask[y0:y1, x0:x1]
-    x = (np.arange(x1 - x0) + 0.5) / (x1 - x0) * 2 - 1
-    y = (np.arange(y1 - y0) + 0.5) / (y1 - y0) * 2 - 1
-    ellipse = y[:, None] ** 2 + x[None, :] ** 2 <= 1.0
-    return float(window.mean()), float((window & ellipse).sum() / (window | ellipse).sum())
-
-
-def _annotation(item: ShapeObject, rng: np.random.Generator) -> dict[str, Any]:
-    x0, y0, x1, y1 = item.box_xyxy.tolist()
-    return {
-        "category_id": SHAPES.index(item.shape) + 1,
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": int(np.count_nonzero(item.mask)),
-        "iscrowd": 0,
-        "segmentation": segmentation_of(item.mask, as_rle=bool(rng.random() < RLE_SHARE)),
-    }
-
-
-def make_sample(task: tuple[str, int], *, seed: int) -> _Sample:
-    """Image number `task[1]` of the split `task[0]`."""
-    split, index = task
-    rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index]))
-    favoured = _FAVOURED.get(split)
+def split_scene(
+    seed: int, split: str, index: int, size: int = IMAGE_SIZE
+) -> tuple[Scene, dict[int, list[tuple[str, str]]]]:
+    """Scene number `index` of a split, and the (style, sentence) pairs of each object referred to (2 to 4)."""
+    rng = scene_rng(seed, split, index)
+    allowed = _SPLITS[split][1]
     while True:
-        scene = generate_scene(rng, IMAGE_SIZE, favoured_shapes=favoured)
-        chosen = choose_referents(scene, rng, favoured)
-        if len(chosen) >= _MIN_REFERENTS:
-            break
-    ok, jpeg = cv2.imencode(
-        ".jpg", cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
-    assert ok
-    ious = [trivial_ious(scene.objects[i].mask, scene.objects[i].box_xyxy) for i, _ in chosen]
-    return _Sample(
-        split=split,
-        jpeg=jpeg.tobytes(),
-        annotations=[_annotation(item, rng) for item in scene.objects],
-        referents=[(i, [text for text, _ in sentences]) for i, sentences in chosen],
-        styles=[style_of(text, description) for _, sentences in chosen for text, description in sentences],
-        filled_box_iou=[box for box, _ in ious],
-        ellipse_iou=[ellipse for _, ellipse in ious],
-    )
-
-
-def _samples(tasks: list[tuple[str, int]], seed: int, workers: int) -> Iterator[_Sample]:
-    """All samples in order, made by `workers` processes (0 = one a core)."""
-    make = partial(make_sample, seed=seed)
-    workers = (
-        workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    done = 0
-    if workers > 1 and len(tasks) >= _PARALLEL_FROM:
-        try:
-            # "spawn": the caller may have threads (progress bars), and forking them is not safe.
-            with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
-                for sample in pool.map(make, tasks, chunksize=16):
-                    done += 1
-                    yield sample
-        except BrokenProcessPool:
-            pass  # a script without a `__main__` guard, or no memory for workers: go on alone
-    yield from map(make, tasks[done:])
-
-
-# ---------------------------------------------------------------- the folder
+        scene = generate_scene(rng, size, favoured_shapes=None if allowed == SHAPES else allowed)
+        wanted = int(rng.integers(2, MAX_REFERENTS + 1))
+        chosen: dict[int, list[tuple[str, str]]] = {}
+        for number in rng.permutation(len(scene.objects)):
+            item = scene.objects[number]
+            if len(chosen) < wanted and item.in_one_piece and item.shape in allowed:
+                said = make_sentences(scene, int(number), rng)
+                if said:
+                    chosen[int(number)] = said
+        if len(chosen) >= 2:
+            return scene, dict(sorted(chosen.items()))
 
 
 def write_refer_layout(
-    root: Path, *, scale: str, seed: int, reporter: Reporter, workers: int = 0
-) -> dict[str, Any]:
-    """Generate RefShapes into `root` and return a report.
+    root: Path,
+    scale: str,
+    seed: int,
+    reporter: Reporter | None = None,
+    *,
+    workers: int = 1,
+    counts: dict[str, int] | None = None,
+) -> RefShapesReport:
+    """Write the data set under `root` and return its statistics.
 
-    Args:
-        root: folder, made when absent; files of an earlier run are replaced.
-        scale: a key of SCALES.
-        workers: processes; 0 = one a core. The bytes do not depend on it.
+    `scale` is a key of SCALES; `counts` (images per split) overrides it. `workers` > 1 uses that many
+    processes and writes the same bytes.
 
-    Returns:
-        splits (images, referents, sentences of each), styles (sentences of each), words (size of the vocabulary),
-        filled_box_iou and ellipse_iou (means over referents: what a method without any notion of contours gets).
+    Raises:
+        UsageError: unknown scale.
     """
-    root = Path(root)
-    (root / "images").mkdir(parents=True, exist_ok=True)
-    tasks = [(split, i) for split, n in zip(SPLITS, SCALES[scale], strict=True) for i in range(n)]
-    book = _Book()
-    with reporter.progress("generating RefShapes", len(tasks), "image") as bar:
-        for (split, index), sample in zip(tasks, _samples(tasks, seed, workers), strict=True):
-            name = f"refshapes_{split}_{index:06d}.jpg"
-            (root / "images" / name).write_bytes(sample.jpeg)
-            book.add(name, sample)
-            bar.advance()
-    (root / "instances.json").write_text(json.dumps(book.instances(seed, scale), separators=(",", ":")))
-    # Protocol 2 and no shared strings: what the loaders of the public data sets expect.
-    (root / f"refs({BY}).p").write_bytes(pickle.dumps(book.refs, protocol=2))
-    return book.report()
+    if scale not in SCALES:
+        raise UsageError(f"unknown RefShapes scale '{scale}'", facts=[f"known: {', '.join(SCALES)}"])
+    counts = SCALES[scale] if counts is None else counts
+    reporter = SilentReporter() if reporter is None else reporter
+    started = time.perf_counter()
+    folder, images = root / "refshapes", root / "images" / "train2014"
+    folder.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True, exist_ok=True)
+    collected = _Collected()
+    jobs = [(seed, split, index) for split, count in counts.items() for index in range(count)]
+    with reporter.progress("drawing RefShapes", len(jobs), "image") as task:
+        for written in _make_all(jobs, workers):
+            (images / written.image["file_name"]).write_bytes(written.jpeg)
+            collected.add(written)
+            task.advance()
+    _write_instances(folder / "instances.json", collected, scale, seed)
+    # Through JSON and back: pickle writes one *object* met twice as a reference, so without this the bytes
+    # would depend on which strings happen to be shared, which differs between one process and several.
+    refs = json.loads(json.dumps(collected.refs))
+    _replace(folder / "refs(unc).p", pickle.dumps(refs, protocol=2))
+    report = collected.report(counts)
+    report.seconds = time.perf_counter() - started
+    return report
 
 
-class _Book:
-    """Collects samples into the two tables of the REFER layout and gives out the ids."""
+def _make_all(jobs: list[tuple[int, str, int]], workers: int) -> Iterator[_Written]:
+    if workers <= 1:
+        yield from map(_make_scene, jobs)
+        return
+    # "spawn": a fork of a process that runs torch or OpenMP threads may hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_make_scene, jobs, chunksize=32)
+
+
+def _make_scene(job: tuple[int, str, int]) -> _Written:
+    seed, split, index = job
+    scene, chosen = split_scene(seed, split, index)
+    # Ids follow from split and index alone, so a larger scale keeps those of a smaller one.
+    image_id = (_SPLITS[split][0] + 1) * 1_000_000 + index
+    stem = f"RefShapes_{split}_{image_id:012d}"
+    form = np.random.default_rng(
+        [seed, _SPLITS[split][0], index, 1]
+    )  # apart: the scene must not depend on it
+    ok, encoded = cv2.imencode(
+        ".jpg", np.ascontiguousarray(scene.image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    assert ok
+    rles = [mask_to_rle(item.mask) for item in scene.objects]
+    annotations = [
+        _annotation(
+            item, dict(rle), image_id, number, as_polygon=number in chosen and form.random() >= RLE_SHARE
+        )
+        for number, (item, rle) in enumerate(zip(scene.objects, rles, strict=True))
+    ]
+    refs = [
+        _ref(scene.objects[number], stem, image_id, number, split, said) for number, said in chosen.items()
+    ]
+    ellipse_iou, box_iou = [], []
+    for number in chosen:
+        item = scene.objects[number]
+        ellipse = ellipse_to_rle(item.box_xyxy, item.mask.shape)
+        ellipse_iou.append(float(coco_mask.iou([ellipse], [rles[number]], [0])[0, 0]))
+        x0, y0, x1, y1 = item.box_xyxy
+        box_iou.append(float(np.count_nonzero(item.mask) / ((x1 - x0) * (y1 - y0))))
+    image = {"id": image_id, "file_name": f"{stem}.jpg", "height": scene.size, "width": scene.size}
+    visible = [scene.objects[number].visible_share for number in chosen]
+    return _Written(encoded.tobytes(), image, annotations, refs, box_iou, ellipse_iou, visible)
+
+
+def _annotation(
+    item: ShapeObject, rle: dict[str, Any], image_id: int, number: int, *, as_polygon: bool
+) -> dict[str, Any]:
+    x0, y0, x1, y1 = item.box_xyxy.tolist()
+    polygons = _exact_polygons(item.mask) if as_polygon else None
+    segmentation: object = polygons
+    if polygons is None:
+        segmentation = {"size": list(item.mask.shape), "counts": rle["counts"].decode("ascii")}
+    return {
+        "id": image_id * 10 + number,
+        "image_id": image_id,
+        "category_id": CATEGORIES[item.shape],
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": int(np.count_nonzero(item.mask)),
+        "iscrowd": 0,
+        "segmentation": segmentation,
+    }
+
+
+def _exact_polygons(mask: np.ndarray) -> list[list[float]] | None:
+    """One polygon a piece along the pixel edges, or None when they would not give the mask back (holes)."""
+    count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
+    pieces = [_without_straights(largest_outer_contour(labels == label)) for label in range(1, count)]
+    merged = coco_mask.merge([polygon_to_rle(piece, mask.shape) for piece in pieces])
+    if merged["counts"] != mask_to_rle(mask)["counts"]:
+        return None
+    return [[int(v) if v == int(v) else float(v) for v in piece.ravel()] for piece in pieces]
+
+
+def _without_straights(points_xy: np.ndarray) -> np.ndarray:
+    """The same ring without the points that lie on the straight line between their neighbours."""
+    before, after = points_xy - np.roll(points_xy, 1, axis=0), np.roll(points_xy, -1, axis=0) - points_xy
+    return points_xy[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
+
+
+def _ref(
+    item: ShapeObject, stem: str, image_id: int, number: int, split: str, said: list[tuple[str, str]]
+) -> dict[str, Any]:
+    ref_id = image_id * 10 + number
+    sentences = [
+        {"sent_id": ref_id * 10 + k, "sent": text, "raw": text, "tokens": text.split(), "style": style}
+        for k, (style, text) in enumerate(said)
+    ]
+    return {
+        "ref_id": ref_id,
+        "ann_id": ref_id,
+        "image_id": image_id,
+        "category_id": CATEGORIES[item.shape],
+        "file_name": f"{stem}_{ref_id}.jpg",  # REFER's habit: the annotation's id before the suffix
+        "split": split,
+        "sent_ids": [sentence["sent_id"] for sentence in sentences],
+        "sentences": sentences,
+    }
+
+
+class _Collected:
+    """The tables of the data set while scene after scene comes in."""
 
     def __init__(self) -> None:
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self.refs: list[dict[str, Any]] = []
-        self._n_sentences = 0
-        self._samples: list[tuple[str, int, int]] = []
-        self._styles = dict.fromkeys(STYLES, 0)
-        self._words: set[str] = set()
         self._box_iou: list[float] = []
         self._ellipse_iou: list[float] = []
+        self._visible: list[float] = []
 
-    def add(self, file_name: str, sample: _Sample) -> None:
-        image_id = len(self.images) + 1
-        self.images.append(
-            {"id": image_id, "file_name": file_name, "height": IMAGE_SIZE, "width": IMAGE_SIZE}
-        )
-        first = len(self.annotations) + 1
-        for k, annotation in enumerate(sample.annotations):
-            self.annotations.append({"id": first + k, "image_id": image_id, **annotation})
-        before = self._n_sentences
-        for k, texts in sample.referents:
-            self.refs.append(self._ref(self.annotations[first + k - 1], file_name, sample.split, texts))
-        self._samples.append((sample.split, len(sample.referents), self._n_sentences - before))
-        for style in sample.styles:
-            self._styles[style] += 1
-        self._box_iou += sample.filled_box_iou
-        self._ellipse_iou += sample.ellipse_iou
+    def add(self, written: _Written) -> None:
+        self.images.append(written.image)
+        self.annotations += written.annotations
+        self.refs += written.refs
+        self._box_iou += written.box_iou
+        self._ellipse_iou += written.ellipse_iou
+        self._visible += written.visible_share
 
-    def _ref(
-        self, annotation: dict[str, Any], file_name: str, split: str, texts: list[str]
-    ) -> dict[str, Any]:
-        sentences = []
-        for text in texts:
-            self._words.update(text.split())
-            sentences.append(
-                {"tokens": text.split(), "raw": text, "sent_id": self._n_sentences, "sent": text}
-            )
-            self._n_sentences += 1
-        return {
-            "ref_id": len(self.refs),
-            "ann_id": annotation["id"],
-            "image_id": annotation["image_id"],
-            "category_id": annotation["category_id"],
-            "split": split,
-            "file_name": f"{Path(file_name).stem}_{annotation['id']}.jpg",
-            "sent_ids": [s["sent_id"] for s in sentences],
-            "sentences": sentences,
-        }
+    def report(self, counts: dict[str, int]) -> RefShapesReport:
+        report = RefShapesReport(images=dict(counts))
+        words: set[str] = set()
+        for split in counts:
+            refs = [ref for ref in self.refs if ref["split"] == split]
+            report.referents[split] = len(refs)
+            report.sentences[split] = sum(len(ref["sentences"]) for ref in refs)
+        for ref in self.refs:
+            for sentence in ref["sentences"]:
+                words.update(sentence["tokens"])
+        report.words = len(words)
+        report.sentences_per_referent = sum(report.sentences.values()) / max(1, len(self.refs))
+        if self.refs:
+            report.occluded_share = float(np.mean(np.array(self._visible) < 0.97))
+            report.filled_box_iou = float(np.mean(self._box_iou))
+            report.ellipse_iou = float(np.mean(self._ellipse_iou))
+        return report
 
-    def instances(self, seed: int, scale: str) -> dict[str, Any]:
-        return {
-            "info": {"description": "RefShapes, generated", "scale": scale, "seed": seed},
-            "licenses": [],
-            "categories": [
-                {"supercategory": "shape", "id": i + 1, "name": CATEGORY_NAMES[s]}
-                for i, s in enumerate(SHAPES)
-            ],
-            "images": self.images,
-            "annotations": self.annotations,
-        }
 
-    def report(self) -> dict[str, Any]:
-        splits = {}
-        for split in SPLITS:
-            rows = [(refs, sentences) for name, refs, sentences in self._samples if name == split]
-            splits[split] = {
-                "images": len(rows),
-                "referents": sum(refs for refs, _ in rows),
-                "sentences": sum(sentences for _, sentences in rows),
-            }
-        return {
-            "splits": splits,
-            "styles": dict(self._styles),
-            "words": len(self._words),
-            "filled_box_iou": round(float(np.mean(self._box_iou)), 4),
-            "ellipse_iou": round(float(np.mean(self._ellipse_iou)), 4),
-        }
+def _write_instances(path: Path, collected: _Collected, scale: str, seed: int) -> None:
+    content = {
+        "info": {
+            "description": "RefShapes, a procedural referring-expression data set",
+            "scale": scale,
+            "seed": seed,
+        },
+        "images": collected.images,
+        "annotations": collected.annotations,
+        "categories": [
+            {"id": number, "name": _CATEGORY_NAMES.get(shape, shape), "supercategory": "shape"}
+            for shape, number in CATEGORIES.items()
+        ],
+    }
+    _replace(path, json.dumps(content, separators=(",", ":")).encode("ascii"))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write beside and rename: a killed run leaves no half-written table."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)

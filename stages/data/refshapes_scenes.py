@@ -76,7 +76,9 @@ class _Placed:
     n_full: int
 
 
-def _choose_look(placed: list[_Placed], shapes: tuple[str, ...], rng: np.random.Generator) -> tuple[str, str, str]:
+def _choose_look(
+    placed: list[_Placed], shapes: tuple[str, ...], rng: np.random.Generator
+) -> tuple[str, str, str]:
     """Shape, colour and size of the next object; half the time it shares one of them with an earlier object.
 
     Sharing is what makes a description necessary: with five unlike shapes the shape's name says it all.
@@ -95,7 +97,11 @@ def _choose_look(placed: list[_Placed], shapes: tuple[str, ...], rng: np.random.
 
 def _merges(colour: str, solid: np.ndarray, window: tuple[slice, slice], placed: list[_Placed]) -> bool:
     """Whether the new shape would touch one of its own colour: their common outline could not be seen."""
-    return any(other.colour == colour and bool((other.full_mask[window] & solid).any()) for other in placed)
+    twins = [other for other in placed if other.colour == colour]
+    if not twins:
+        return False
+    near = cv2.dilate(solid.view(np.uint8), np.ones((7, 7), np.uint8)).view(bool)
+    return any(bool((other.full_mask[window] & near).any()) for other in twins)
 
 
 def _try_place(
@@ -128,7 +134,16 @@ def _try_place(
         full = np.zeros((size, size), bool)
         full[window] = solid
         return _Placed(
-            shape, colour, size_name, rotation, alpha, corner, centre, full, full.copy(), int(np.count_nonzero(solid))
+            shape,
+            colour,
+            size_name,
+            rotation,
+            alpha,
+            corner,
+            centre,
+            full,
+            full.copy(),
+            int(np.count_nonzero(solid)),
         )
     return None
 
@@ -148,7 +163,9 @@ def _finish(item: _Placed, index: int, placed: list[_Placed]) -> ShapeObject:
         visible_share=n_visible / item.n_full,
         in_one_piece=bool(stats[1:, cv2.CC_STAT_AREA].max() >= MIN_CONNECTED * n_visible),
         covered_by=tuple(
-            later for later in range(index + 1, len(placed)) if bool((placed[later].full_mask & item.full_mask).any())
+            later
+            for later in range(index + 1, len(placed))
+            if bool((placed[later].full_mask & item.full_mask).any())
         ),
     )
 

@@ -1,350 +1,277 @@
-"""RefShapes, part 3: sentences that fit exactly one object of their scene.
+"""RefShapes, part 3: what a description means, and how it is said.
 
-A sentence is first a *description* (how the object looks, perhaps where it is, perhaps how it stands to
-another object). `denotation` decides what a description fits; only descriptions that clearly fit one
-object, and do not come close to fitting a second, are put into words. Three styles, after the three
-public data sets:
+A `Description` is symbolic. `denotes` says which objects of a scene it fits; a sentence is only made from a
+description that fits its referent *clearly* and no other object even *loosely*. Three styles, after the
+three public data sets: "unc" (short, position words), "plus" (appearance only), "umd" (long, relations).
 
-    location    "left red star", "moon at the bottom"                 short, position words (RefCOCO)
-    appearance  "small blue arrow"                                    nothing about the place (RefCOCO+)
-    relation    "the green cross to the left of the yellow heart"     long, other objects (RefCOCOg)
-
-Distances are pixels between box centres; clear margins grow with the image (12 px at a side of 160).
+Positions are judged by the centre of the visible box as a share of the image side, x right, y down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stages.data.refshapes_scenes import Scene, ShapeObject
 
-STYLES = ("location", "appearance", "relation")
-_STYLE_SHARE = (0.40, 0.25, 0.35)
+STYLES = ("unc", "plus", "umd")
 
-MARGIN = 0.075  # of the side: differences below this are not put into words
-MIN_REFERENT_VISIBLE = 0.66  # of the shape's pixels
-_COVERED = 0.04  # share of a shape that must be hidden before "behind" is said
+EXTREME_MARGIN = 0.10  # "left star" is at least this much further left than any other star
+EXTREME_HALF = 0.04  # and its centre lies in that half of the image by this much
+SIDE_CLEAR, SIDE_LOOSE = 0.40, 0.52  # "on the left side": centre before the first; others beyond the second
+MIDDLE_CLEAR, MIDDLE_LOOSE = 0.13, 0.22  # "in the middle": distance of the centre from the image's, per axis
+RELATION_CLEAR, RELATION_LOOSE = 0.14, 0.02  # "left of": difference of the centres along the axis
+HIDDEN_CLEAR = 0.06  # "behind": at least this share of it is hidden by the anchor
 
-_DIRECTIONS: dict[str, tuple[float, float]] = {
-    "left": (-1, 0),
-    "right": (1, 0),
-    "top": (0, -1),
-    "bottom": (0, 1),
-}
-_CORNERS = {f"{v} {h}": (h, v) for v in ("top", "bottom") for h in ("left", "right")}
-PLACES = (*_DIRECTIONS, *_CORNERS, "middle")
-RELATIONS = ("left", "right", "top", "bottom", "near", "behind", "front")
-
-
-@dataclass(frozen=True)
-class Look:
-    """Appearance; None = not mentioned."""
-
-    shape: str | None = None
-    colour: str | None = None
-    size_name: str | None = None
-
-    def fits(self, item: ShapeObject) -> bool:
-        return (
-            self.shape in (None, item.shape)
-            and self.colour in (None, item.colour)
-            and self.size_name in (None, item.size_name)
-        )
-
-    @property
-    def mentioned(self) -> frozenset[str]:
-        return frozenset(k for k in ("shape", "colour", "size_name") if getattr(self, k) is not None)
+_DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
+_CORNERS = ("top left", "top right", "bottom left", "bottom right")
 
 
 @dataclass(frozen=True)
 class Description:
-    look: Look
-    place: str | None = None  # one of PLACES
-    relation: str | None = None  # one of RELATIONS, to the object that `anchor` fits
-    anchor: Look | None = None
+    """What is said of an object; None = not mentioned."""
+
+    size: str | None = None
+    colour: str | None = None
+    shape: str | None = None
+    extreme: str | None = (
+        None  # left, right, top, bottom: furthest that way among those that fit, and in that half
+    )
+    side: str | None = None  # the same words, "middle" or a corner such as "top left": a region of the image
+    relation: str | None = None  # left of, right of, above, below, behind
+    anchor: Description | None = None
 
 
-# ---------------------------------------------------------------- meaning
+def _centres(scene: Scene) -> np.ndarray:
+    return np.array([item.centre_xy for item in scene.objects]) / scene.size
 
 
-def denotation(description: Description, scene: Scene) -> tuple[set[int], set[int]]:
-    """(objects that clearly fit, objects that could be meant); indices into `scene.objects`.
+def _fits_look(item: ShapeObject, about: Description) -> bool:
+    return (
+        about.size in (None, item.size_name)
+        and about.colour in (None, item.colour)
+        and about.shape in (None, item.shape)
+    )
 
-    A description is unambiguous when both sets hold the same single object.
+
+def _in_side(centre: np.ndarray, side: str, loosely: bool) -> bool:
+    if side == "middle":
+        return bool(np.abs(centre - 0.5).max() < (MIDDLE_LOOSE if loosely else MIDDLE_CLEAR))
+    limit = SIDE_LOOSE if loosely else SIDE_CLEAR
+    near = {"left": centre[0], "right": 1 - centre[0], "top": centre[1], "bottom": 1 - centre[1]}
+    return all(bool(near[word] < limit) for word in side.split())
+
+
+def _related(scene: Scene, item: int, relation: str, anchor: int, loosely: bool) -> bool:
+    if relation == "behind":
+        if anchor not in scene.objects[item].covered_by:
+            return False
+        whole = scene.objects[item].full_mask
+        share = np.count_nonzero(whole & scene.objects[anchor].full_mask) / np.count_nonzero(whole)
+        return loosely or bool(share >= HIDDEN_CLEAR)
+    towards = {"left of": "left", "right of": "right", "above": "top", "below": "bottom"}[relation]
+    step = np.array(scene.objects[item].centre_xy) - np.array(scene.objects[anchor].centre_xy)
+    along, across = float(step @ _DIRECTIONS[towards]), float(np.abs(step[::-1] @ _DIRECTIONS[towards]))
+    if loosely:
+        return along > RELATION_LOOSE * scene.size
+    return along > RELATION_CLEAR * scene.size and along > across
+
+
+def denotes(scene: Scene, about: Description, *, loosely: bool = False) -> list[int]:
+    """Indices of the objects that `about` fits, clearly or (`loosely`) perhaps.
+
+    The objects that fit clearly are always among those that fit loosely.
     """
-    likely = [i for i, item in enumerate(scene.objects) if description.look.fits(item)]
-    if description.place is not None:
-        return _in_place(description.place, likely, scene)
-    if description.relation is None:
-        return set(likely), set(likely)
-    assert description.anchor is not None
-    anchors = [i for i, item in enumerate(scene.objects) if description.anchor.fits(item)]
-    if len(anchors) != 1:
-        return set(), set(likely)
-    return _related(description.relation, [i for i in likely if i != anchors[0]], anchors[0], scene)
-
-
-def _in_place(place: str, likely: list[int], scene: Scene) -> tuple[set[int], set[int]]:
-    margin, middle = MARGIN * scene.size, scene.size / 2
-    offset = {i: np.subtract(scene.objects[i].centre_xy, middle) for i in likely}
-    if place in _CORNERS:
-        h, v = _CORNERS[place]
-        depth = {i: min(offset[i] @ _DIRECTIONS[h], offset[i] @ _DIRECTIONS[v]) for i in likely}
-        return {i for i in likely if depth[i] > margin / 2}, {i for i in likely if depth[i] > -margin / 2}
-    if place == "middle":
-        away = {i: float(np.hypot(*offset[i])) for i in likely}
-        clear = _winner({i: -d for i, d in away.items()}, margin)
-        return {i for i in clear if away[i] < 0.2 * scene.size}, clear or set(likely)
-    along = {i: float(offset[i] @ _DIRECTIONS[place]) for i in likely}
-    if len(likely) == 1:  # then the word compares with nothing: it must be true of the image itself
-        return {i for i in likely if along[i] > margin}, set(likely)
-    clear = _winner(along, margin)
-    return clear, clear or set(likely)
-
-
-def _related(relation: str, likely: list[int], anchor: int, scene: Scene) -> tuple[set[int], set[int]]:
-    margin, objects = MARGIN * scene.size, scene.objects
-    offset = {i: np.subtract(objects[i].centre_xy, objects[anchor].centre_xy) for i in likely}
-    if relation in _DIRECTIONS:
-        along = {i: float(offset[i] @ _DIRECTIONS[relation]) for i in likely}
-        aside = {i: float(np.sqrt(max(offset[i] @ offset[i] - along[i] ** 2, 0.0))) for i in likely}
-        return {i for i in likely if along[i] > max(margin, 0.8 * aside[i])}, {
-            i for i in likely if along[i] > 0
-        }
-    if relation == "near":
-        away = {i: float(np.hypot(*offset[i])) for i in likely}
-        clear = _winner({i: -d for i, d in away.items()}, margin)
-        if len(likely) > 1 and clear:
-            ranked = sorted(away.values())
-            clear = clear if ranked[1] > 1.3 * ranked[0] else set()
-        return {i for i in clear if away[i] < 0.42 * scene.size}, clear or set(likely)
-    pairs = {i: (i, anchor) if relation == "behind" else (anchor, i) for i in likely}
-    hidden = {i: hidden_share(objects, *pair) for i, pair in pairs.items()}
-    return {i for i in likely if hidden[i] > _COVERED}, {i for i in likely if hidden[i] > 0}
-
-
-def _winner(score: dict[int, float], margin: float) -> set[int]:
-    """The object with the highest score when it leads by more than `margin`, else nothing."""
-    ranked = sorted(score, key=lambda i: -score[i])
-    if not ranked or (len(ranked) > 1 and score[ranked[0]] - score[ranked[1]] <= margin):
-        return set()
-    return {ranked[0]}
-
-
-def hidden_share(objects: Sequence[ShapeObject], lower: int, upper: int) -> float:
-    """Share of the pixels of `lower` that `upper` hides."""
-    if upper not in objects[lower].covered_by:
-        return 0.0
-    full = objects[lower].full_mask
-    return float(np.count_nonzero(full & objects[upper].full_mask) / np.count_nonzero(full))
-
-
-# ---------------------------------------------------------------- words
-
-_NOUNS: dict[str | None, tuple[str, ...]] = {
-    "star": ("star",),
-    "cross": ("cross",),
-    "arrow": ("arrow",),
-    "l": ("letter l", "l"),
-    "moon": ("moon",),
-    "heart": ("heart",),
-    "blob": ("blob",),
-    "s": ("letter s", "s"),
-    None: ("one", "shape", "thing"),
-}
-_SIZES = {"small": ("small", "little"), "large": ("large", "big")}
-
-# {} stands for the look. The second list is only for a choice among several of that look.
-_PLACE_TEMPLATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "left": (
-        ("left {}", "{} on the left", "{} on left side"),
-        ("leftmost {}", "far left {}", "{} left most"),
-    ),
-    "right": (
-        ("right {}", "{} on the right", "{} on right side"),
-        ("rightmost {}", "far right {}", "{} right most"),
-    ),
-    "top": (("top {}", "{} at the top", "upper {}"), ("top most {}", "highest {}")),
-    "bottom": (("bottom {}", "{} at the bottom", "lower {}"), ("bottom most {}", "lowest {}")),
-    "middle": (("middle {}", "{} in the middle", "center {}"), ()),
-    **{
-        corner: ((f"{corner} {{}}", f"{{}} {corner}", f"{{}} in the {corner} corner"), ())
-        for corner in _CORNERS
-    },
-}
-_LONG_PLACES = {
-    "left": "on the left side of the picture",
-    "right": "on the right side of the picture",
-    "top": "at the top of the picture",
-    "bottom": "at the bottom of the picture",
-    "middle": "in the middle of the picture",
-    **{corner: f"in the {corner} corner of the picture" for corner in _CORNERS},
-}
-_RELATION_TEMPLATES: dict[str, tuple[str, ...]] = {
-    "left": (
-        "the {} to the left of the {}",
-        "the {} left of the {}",
-        "the {} that is on the left side of the {}",
-    ),
-    "right": (
-        "the {} to the right of the {}",
-        "the {} right of the {}",
-        "the {} that is on the right side of the {}",
-    ),
-    "top": ("the {} above the {}", "the {} that is above the {}"),
-    "bottom": ("the {} below the {}", "the {} that is below the {}"),
-    "near": ("the {} next to the {}", "the {} near the {}", "the {} that is close to the {}"),
-    "behind": ("the {} behind the {}", "the {} that is partly hidden by the {}", "the {} covered by the {}"),
-    "front": ("the {} in front of the {}", "the {} that is partly covering the {}"),
-}
-
-
-def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
-    return options[int(rng.integers(len(options)))]
-
-
-def _look_words(look: Look, rng: np.random.Generator) -> str:
-    words = [_pick(_SIZES[look.size_name], rng)] if look.size_name else []
-    words += [look.colour] if look.colour else []
-    return " ".join([*words, _pick(_NOUNS[look.shape], rng)])
-
-
-def sentence_of(description: Description, scene: Scene, style: str, rng: np.random.Generator) -> str:
-    """Put an unambiguous description into words, lower case, one of several wordings."""
-    words = _look_words(description.look, rng)
-    if description.relation is not None:
-        assert description.anchor is not None
-        template = _pick(_RELATION_TEMPLATES[description.relation], rng)
-        return template.format(words, _look_words(description.anchor, rng))
-    if description.place is None:
-        return words
-    if style == "relation":
-        return f"the {words} {_LONG_PLACES[description.place]}"
-    plain, superlative = _PLACE_TEMPLATES[description.place]
-    several = sum(description.look.fits(item) for item in scene.objects) > 1
-    return _pick(plain + superlative if several else plain, rng).format(words)
-
-
-def style_of(sentence: str, description: Description) -> str:
-    """The style that a written sentence belongs to, one of STYLES."""
-    if description.relation is not None or sentence.endswith("picture"):
-        return "relation"
-    return "appearance" if description.place is None else "location"
-
-
-# ---------------------------------------------------------------- choice
-
-
-def _true_looks(item: ShapeObject) -> list[Look]:
-    return [
-        Look(shape, colour, size)
-        for shape in (item.shape, None)
-        for colour in (None, item.colour)
-        for size in (None, item.size_name)
-    ]
-
-
-def _minimal(looks: list[Look]) -> list[Look]:
-    """Those that mention nothing superfluous."""
-    return [a for a in looks if not any(b.mentioned < a.mentioned for b in looks)]
-
-
-def _appearance(target: int, scene: Scene) -> Iterator[Description]:
-    for look in _true_looks(scene.objects[target]):
-        if look.colour or look.shape:
-            yield Description(look)
-
-
-def _location(target: int, scene: Scene) -> Iterator[Description]:
-    for place in PLACES:
-        for look in _true_looks(scene.objects[target]):
-            yield Description(look, place=place)
-
-
-def _relation(target: int, scene: Scene) -> Iterator[Description]:
-    for anchor, item in enumerate(scene.objects):
-        if anchor == target:
-            continue
-        named = [k for k in _true_looks(item) if k.shape and sum(k.fits(o) for o in scene.objects) == 1]
-        for anchor_look in _minimal(named):
-            for relation in RELATIONS:
-                for look in _true_looks(scene.objects[target]):
-                    if look.shape:
-                        yield Description(look, relation=relation, anchor=anchor_look)
-
-
-_CANDIDATES: dict[str, Callable[[int, Scene], Iterator[Description]]] = {
-    "appearance": _appearance,
-    "location": _location,
-    "relation": _relation,
-}
-
-
-def is_unambiguous(description: Description, target: int, scene: Scene) -> bool:
-    """Whether the description clearly fits `target` and nothing else comes close."""
-    return all(found == {target} for found in denotation(description, scene))
-
-
-def descriptions_of(target: int, scene: Scene, style: str) -> list[Description]:
-    """All unambiguous descriptions of an object in a style; a long one falls back on places."""
-    found = [d for d in _CANDIDATES[style](target, scene) if is_unambiguous(d, target, scene)]
-    if not found and style == "relation":
-        found = [d for d in _location(target, scene) if d.look.shape and is_unambiguous(d, target, scene)]
+    found = [i for i, item in enumerate(scene.objects) if _fits_look(item, about)]
+    if about.relation is not None and about.anchor is not None:
+        anchors = denotes(scene, about.anchor, loosely=True)
+        found = [
+            i
+            for i in found
+            if any(i != a and _related(scene, i, about.relation, a, loosely) for a in anchors)
+        ]
+    centres = _centres(scene)
+    if about.side is not None:
+        found = [i for i in found if _in_side(centres[i], about.side, loosely)]
+    if about.extreme is not None and found:
+        reach = centres[found] @ np.array(_DIRECTIONS[about.extreme])
+        if loosely:
+            return [i for i, value in zip(found, reach, strict=True) if value >= reach.max() - EXTREME_MARGIN]
+        best = int(np.argmax(reach))
+        # "left star" is no name for a star on the right, even if all other stars are further right.
+        halfway = float(np.sum(_DIRECTIONS[about.extreme])) * 0.5
+        found = [found[best]] if reach[best] > halfway + EXTREME_HALF else []
     return found
 
 
-def _choose(found: list[Description], rng: np.random.Generator) -> Description:
-    """Mostly one that names the shape and says no more than needed, as people do; sometimes another."""
-    named = [d for d in found if d.look.shape]
-    if named and rng.random() < 0.6:
-        found = named
-    groups: dict[tuple[str | None, str | None, Look | None], list[Description]] = {}
-    for description in found:
-        groups.setdefault((description.place, description.relation, description.anchor), []).append(
-            description
+def is_unambiguous(scene: Scene, about: Description, referent: int) -> bool:
+    """Whether `about` clearly fits the referent, and nothing else even loosely; the same for its anchor."""
+    if denotes(scene, about) != [referent] or denotes(scene, about, loosely=True) != [referent]:
+        return False
+    if about.anchor is None:
+        return True
+    anchors = denotes(scene, about.anchor, loosely=True)
+    return len(anchors) == 1 and anchors[0] != referent
+
+
+# (size, colour, shape) mentioned or not, with how often that choice is tried first
+_LOOKS = (
+    ((False, True, True), 0.34),
+    ((True, True, True), 0.22),
+    ((False, False, True), 0.20),
+    ((True, False, True), 0.12),
+    ((False, True, False), 0.08),
+    ((True, True, False), 0.04),
+)
+_LOOK_WEIGHTS = np.array([weight for _, weight in _LOOKS])
+
+
+def _looks(item: ShapeObject, rng: np.random.Generator, *, bare: bool = False) -> Iterator[Description]:
+    """Descriptions of an object's look in random order; `bare` adds the one that mentions nothing."""
+    # Gumbel keys: a weighted order without replacement from one draw.
+    order = np.argsort(-(np.log(_LOOK_WEIGHTS) + rng.gumbel(size=len(_LOOKS))))
+    if bare and rng.random() < 0.2:
+        yield Description()
+    for index in order:
+        size, colour, shape = _LOOKS[index][0]
+        yield Description(
+            item.size_name if size else None, item.colour if colour else None, item.shape if shape else None
         )
-    group = list(groups.values())[int(rng.integers(len(groups)))]
-    if rng.random() < 0.65:
-        minimal = _minimal([d.look for d in group])
-        group = [d for d in group if d.look in minimal]
-    return group[int(rng.integers(len(group)))]
 
 
-def write_sentences(target: int, scene: Scene, rng: np.random.Generator) -> list[tuple[str, Description]]:
-    """Two or three different sentences for one object, mixed styles; fewer when it is hard to single out."""
-    found = {style: descriptions_of(target, scene, style) for style in STYLES}
-    share = np.array([p if found[s] else 0.0 for s, p in zip(STYLES, _STYLE_SHARE, strict=True)])
-    if not share.any():
-        return []
-    wanted = int(rng.integers(2, 4))
-    written: dict[str, Description] = {}
-    for _ in range(4 * wanted):
-        style = STYLES[int(rng.choice(len(STYLES), p=share / share.sum()))]
-        description = _choose(found[style], rng)
-        written.setdefault(sentence_of(description, scene, style, rng), description)
-        if len(written) == wanted:
+def _shuffled(words: tuple[str, ...], rng: np.random.Generator) -> list[str]:
+    return [words[i] for i in rng.permutation(len(words))]
+
+
+def _unc(scene: Scene, referent: int, rng: np.random.Generator) -> Iterator[Description]:
+    for look in _looks(scene.objects[referent], rng, bare=True):
+        if rng.random() < 0.25:
+            yield look
+        for word in _shuffled((*_DIRECTIONS, "middle", *_CORNERS), rng):
+            yield replace(look, side=word)
+            if word in _DIRECTIONS:
+                yield replace(look, extreme=word)
+
+
+def _plus(scene: Scene, referent: int, rng: np.random.Generator) -> Iterator[Description]:
+    yield from _looks(scene.objects[referent], rng)
+
+
+def _umd(scene: Scene, referent: int, rng: np.random.Generator) -> Iterator[Description]:
+    # A short name for the anchor that is enough, or none.
+    anchors: dict[int, Description] = {}
+    for other in range(len(scene.objects)):
+        for name in _looks(scene.objects[other], rng):
+            if other != referent and name.shape is not None and is_unambiguous(scene, name, other):
+                anchors[other] = name
+                break
+    for look in _looks(scene.objects[referent], rng):
+        for other in rng.permutation(len(scene.objects)):
+            if (anchor := anchors.get(int(other))) is not None:
+                for relation in ("behind", *_shuffled(("left of", "right of", "above", "below"), rng)):
+                    yield replace(look, relation=relation, anchor=anchor)
+        if look.shape is not None:
+            for word in _shuffled((*_DIRECTIONS, "middle", *_CORNERS), rng):
+                yield replace(look, side=word)
+
+
+_CANDIDATES = {"unc": _unc, "plus": _plus, "umd": _umd}
+
+_SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
+_SHAPE_WORDS = {
+    "star": ("star",),
+    "cross": ("cross", "plus sign"),
+    "arrow": ("arrow",),
+    "l": ("letter l",),
+    "moon": ("moon", "crescent"),
+    "heart": ("heart",),
+    "blob": ("blob", "splash"),
+    "s": ("letter s", "snake"),
+}
+_ANY_SHAPE = ("shape", "one", "thing", "object")
+
+
+def _one_of(words: tuple[str, ...], rng: np.random.Generator) -> str:
+    """The first word half the time, else any of them."""
+    return words[0] if rng.random() < 0.5 else words[rng.integers(len(words))]
+
+
+def _noun(about: Description, rng: np.random.Generator) -> str:
+    words = [] if about.size is None else [_one_of(_SIZE_WORDS[about.size], rng)]
+    words += [] if about.colour is None else [about.colour]
+    words.append(_one_of(_ANY_SHAPE if about.shape is None else _SHAPE_WORDS[about.shape], rng))
+    return " ".join(words)
+
+
+def _say_short(about: Description, rng: np.random.Generator) -> str:
+    noun = _noun(about, rng)
+    place = about.extreme or about.side
+    if place is None:
+        return noun
+    if about.extreme is not None and rng.random() < 0.4:
+        return f"{place}most {noun}" if place in ("left", "right") else f"{noun} closest to the {place}"
+    if place == "middle":
+        return (f"middle {noun}", f"{noun} in the middle", f"center {noun}")[rng.integers(3)]
+    if place in _CORNERS:
+        return (f"{place} {noun}", f"{noun} {place}", f"{noun} in the {place} corner")[rng.integers(3)]
+    vertical = place in ("top", "bottom")  # never "on top", which would speak of what covers what
+    there, side = ("at the", "part") if vertical else ("on the", "side")
+    return (f"{place} {noun}", f"{noun} {there} {place}", f"{noun} on the {place} {side}")[rng.integers(3)]
+
+
+_RELATION_WORDS = {
+    "left of": ("to the left of", "that is left of", "on the left side of"),
+    "right of": ("to the right of", "that is right of", "on the right side of"),
+    "above": ("above", "that is above", "higher than"),
+    "below": ("below", "that is under", "lower than"),
+    "behind": ("behind", "that is partly hidden by", "partly covered by"),
+}
+
+
+def _say_long(about: Description, rng: np.random.Generator) -> str:
+    noun = _noun(about, rng)
+    article = (
+        ("an" if noun[0] in "aeiou" and not noun.startswith("one") else "a") if rng.random() < 0.3 else "the"
+    )
+    noun = f"{article} {noun}"
+    if about.relation is not None and about.anchor is not None:
+        words = _RELATION_WORDS[about.relation]
+        return f"{noun} {words[rng.integers(len(words))]} the {_noun(about.anchor, rng)}"
+    link = "that is " if rng.random() < 0.3 else ""
+    if about.side == "middle":
+        return f"{noun} {link}in the {'middle' if rng.random() < 0.6 else 'center'} of the picture"
+    if about.side in _CORNERS:
+        return f"{noun} {link}in the {about.side} corner of the picture"
+    preposition = "at the" if about.side in ("top", "bottom") else "on the"
+    where = about.side if about.side in ("top", "bottom") else f"{about.side} side"
+    return f"{noun} {link}{preposition} {where} of the picture"
+
+
+def make_sentence(
+    scene: Scene, referent: int, style: str, rng: np.random.Generator
+) -> tuple[str, Description] | None:
+    """A sentence of the style (see `STYLES`) that can only mean the referent, lower case, and its meaning.
+
+    Returns None when the style has no unambiguous way to name this object.
+    """
+    for about in _CANDIDATES[style](scene, referent, rng):
+        if is_unambiguous(scene, about, referent):
+            return (_say_long if style == "umd" else _say_short)(about, rng), about
+    return None
+
+
+def make_sentences(scene: Scene, referent: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Two or three different (style, sentence) pairs of mixed styles; fewer only where no more can be said."""
+    styles = _shuffled(STYLES, rng)
+    styles += ["umd", "unc"]  # second tries, should a style have nothing to say or say the same again
+    wanted = 2 if rng.random() < 0.55 else 3
+    said: dict[str, str] = {}
+    for style in styles:
+        made = make_sentence(scene, referent, style, rng)
+        if made is not None and made[0] not in said:
+            said[made[0]] = style
+        if len(said) == wanted:
             break
-    return list(written.items())
-
-
-def choose_referents(
-    scene: Scene, rng: np.random.Generator, shapes: Sequence[str] | None = None
-) -> list[tuple[int, list[tuple[str, Description]]]]:
-    """Two to four objects of the scene (of `shapes` only, when given) with their sentences; may be fewer."""
-    able = [
-        i
-        for i, item in enumerate(scene.objects)
-        if item.in_one_piece
-        and item.visible_share >= MIN_REFERENT_VISIBLE
-        and (shapes is None or item.shape in shapes)
-    ]
-    wanted = int(rng.integers(2, 5))
-    chosen = []
-    for i in rng.permutation(len(able))[:wanted]:
-        sentences = write_sentences(able[int(i)], scene, rng)
-        if len(sentences) >= 2:
-            chosen.append((able[int(i)], sentences))
-    return sorted(chosen, key=lambda pair: pair[0])
+    return [(style, sentence) for sentence, style in said.items()]

@@ -56,13 +56,16 @@ def _cross(rng: np.random.Generator) -> np.ndarray:
 def _arrow(rng: np.random.Generator) -> np.ndarray:
     shaft, head, neck = rng.uniform(0.17, 0.24), rng.uniform(0.54, 0.68), rng.uniform(-0.05, 0.15)
     return np.array(
-        [(-1, -shaft), (neck, -shaft), (neck, -head), (1, 0), (neck, head), (neck, shaft), (-1, shaft)], dtype=float
+        [(-1, -shaft), (neck, -shaft), (neck, -head), (1, 0), (neck, head), (neck, shaft), (-1, shaft)],
+        dtype=float,
     )
 
 
 def _letter_l(rng: np.random.Generator) -> np.ndarray:
     foot, w = rng.uniform(0.64, 0.82), rng.uniform(0.28, 0.36)
-    return np.array([(0, 0), (2 * w, 0), (2 * w, 2 - 2 * w), (2 * foot, 2 - 2 * w), (2 * foot, 2), (0, 2)]) - (foot, 1)
+    return np.array(
+        [(0, 0), (2 * w, 0), (2 * w, 2 - 2 * w), (2 * foot, 2 - 2 * w), (2 * foot, 2), (0, 2)]
+    ) - (foot, 1)
 
 
 def _letter_s(rng: np.random.Generator) -> np.ndarray:
@@ -204,7 +207,9 @@ def paint_ground(size_hw: tuple[int, int], rng: np.random.Generator) -> np.ndarr
     elif texture == 1:
         blend += 0.25 * _clouds(size_hw, int(rng.integers(5, 24)), rng)
     else:
-        checks = _stripes(size_hw, rng.uniform(14.0, 40.0), rng) * _stripes(size_hw, rng.uniform(14.0, 40.0), rng)
+        checks = _stripes(size_hw, rng.uniform(14.0, 40.0), rng) * _stripes(
+            size_hw, rng.uniform(14.0, 40.0), rng
+        )
         blend += 0.25 * np.sign(checks)
     blend = np.clip(blend, 0.0, 1.0)[..., None]
     ground = np.ascontiguousarray(first * blend + second * (1 - blend), dtype=np.float32)
@@ -226,7 +231,11 @@ def _scatter_clutter(ground: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def paint_shape(
-    canvas: np.ndarray, alpha: np.ndarray, corner_xy: tuple[int, int], rgb: np.ndarray, rng: np.random.Generator
+    canvas: np.ndarray,
+    alpha: np.ndarray,
+    corner_xy: tuple[int, int],
+    rgb: np.ndarray,
+    rng: np.random.Generator,
 ) -> None:
     """Blend one shape into `canvas` (H, W, 3) float32, in place, with light shading and a mild texture."""
     h, w = alpha.shape
