@@ -73,7 +73,10 @@ class ReferringDataset:
             raise UsageError("masks='split' needs a split artifact")
         with open_artifact(path, kind="dataset") as a, open_artifact(split, kind="split") as s:
             if s.attrs["dataset_digest"] != a.digest:
-                raise ArtifactError(f"{split} was not made from {path}", hint=f"seqres split-masks --dataset {path} --out {split} --force")
+                raise ArtifactError(
+                    f"{split} was not made from {path}",
+                    hint=f"seqres split-masks --dataset {path} --out {split} --force",
+                )
             names = list(a.attrs["split_names"])
             guarded = names.index(str(s.attrs["split_name"]))
             visible = np.where(a["referents/split"] == guarded, s["visible"].astype(np.bool_), True)
@@ -87,7 +90,9 @@ class ReferringDataset:
             raise UsageError(
                 f"unknown split {split_name!r}",
                 facts=[f"{self.path} has: {', '.join(self.split_names)}"],
-                hint=f"did you mean {near!r}?" if (near := did_you_mean(split_name, self.split_names)) else None,
+                hint=f"did you mean {near!r}?"
+                if (near := did_you_mean(split_name, self.split_names))
+                else None,
             )
         return np.flatnonzero(self.referent_split == self.split_names.index(split_name)).astype(np.int64)
 
@@ -105,10 +110,14 @@ class ReferringDataset:
         data = self._read_file(name) if self._encoded is None else self._encoded[index]
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
         if picture is None:
-            raise ArtifactError(f"image {name} cannot be decoded", hint="replace the file, then run prepare-data again")
+            raise ArtifactError(
+                f"image {name} cannot be decoded", hint="replace the file, then run prepare-data again"
+            )
         if picture.shape[:2] != tuple(self.image_sizes_hw[index]):
             h, w = self.image_sizes_hw[index]
-            raise ArtifactError(f"image {name} is {picture.shape[1]}x{picture.shape[0]}, the annotations say {w}x{h}")
+            raise ArtifactError(
+                f"image {name} is {picture.shape[1]}x{picture.shape[0]}, the annotations say {w}x{h}"
+            )
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
     def _read_file(self, name: str) -> NDArray[np.uint8]:
@@ -119,7 +128,10 @@ class ReferringDataset:
         try:
             return np.fromfile(path, np.uint8)
         except OSError as error:
-            raise ArtifactError(f"cannot read image {path}: {error.strerror}", hint="run prepare-data with --embed-images, or restore the folder") from error
+            raise ArtifactError(
+                f"cannot read image {path}: {error.strerror}",
+                hint="run prepare-data with --embed-images, or restore the folder",
+            ) from error
 
     # ---------------------------------------------------------------- masks
 

@@ -1,0 +1,310 @@
+"""prepare-data: put photographs, sentences, boxes and the masks there are into one dataset artifact.
+
+In: a folder in REFER layout, or nothing (RefShapes is generated into that layout first). Out: a dataset artifact with
+a count report. Why: every later stage reads one checked format instead of guessing at pickles and folders.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stages.artifacts.job import RunOptions, StageJob, StageResult
+from stages.config import check_ranges, option
+from stages.errors import ArtifactError, StaleOutputError, UsageError
+from stages.reporter import Reporter, SilentReporter
+
+if TYPE_CHECKING:
+    from stages.artifacts import ArtifactWriter
+    from stages.data.readers.refer import ReferFiles
+    from stages.data.readers.tables import ReferringTables
+
+STAGE = "prepare-data"
+STAGE_VERSION = 1
+
+_PARALLEL_FROM = 400  # pictures; below, starting processes costs more than it saves
+_SHOWN = 10  # missing pictures that are listed by name
+
+# (images, referents, sentences) of each split, as published with the data
+PUBLIC: dict[tuple[str, str], dict[str, tuple[int | None, int, int]]] = {
+    ("refcoco", "unc"): {
+        "train": (16_994, 42_404, 120_624),
+        "val": (1_500, 3_811, 10_834),
+        "testA": (750, 1_975, 5_657),
+        "testB": (750, 1_810, 5_095),
+        "total": (19_994, 50_000, 142_210),
+    },
+    ("refcoco+", "unc"): {
+        "train": (16_992, 42_278, 120_191),
+        "val": (1_500, 3_805, 10_758),
+        "testA": (750, 1_975, 5_726),
+        "testB": (750, 1_798, 4_889),
+        "total": (19_992, 49_856, 141_564),
+    },
+    ("refcocog", "umd"): {
+        "train": (21_899, 42_226, 80_512),
+        "val": (1_300, 2_573, 4_896),
+        "test": (2_600, 5_023, 9_602),
+        "total": (25_799, 49_822, 95_010),
+    },
+    # The test split of this one (5,000 referents) was never published, but counts in the total.
+    ("refcocog", "google"): {
+        "train": (None, 44_822, 85_474),
+        "val": (None, 5_000, 9_536),
+        "total": (26_711, 54_822, 104_560),
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where the data comes from and how strictly it is taken."""
+
+    source: Literal["refshapes", "refer"] = option(
+        "refshapes", "refshapes: generate; refer: read a REFER folder"
+    )
+    root: str | None = option(
+        None, "folder of refs(<by>).p and instances.json, or its parent with --name (refer)"
+    )
+    name: str | None = option(
+        None, "data set: refcoco, refcoco+, refcocog …; default: the folder's name (refer)"
+    )
+    by: str | None = option(None, "whose split: unc, umd, google …; default: the only one there is (refer)")
+    images: str | None = option(
+        None, "folder of the pictures; default: images/train2014 and the like near root"
+    )
+    embed_images: bool | None = option(
+        None, "copy the pictures into the artifact; default: only for refshapes"
+    )
+    scale: Literal["tiny", "smoke", "standard"] = option("smoke", "60, 1,850 or 11,400 pictures (refshapes)")
+    seed: int = option(0, "seed of the generated data (refshapes)", min=0)
+    skip_missing: bool = option(
+        False, "leave out pictures that are missing or unreadable, and their referents"
+    )
+    skip_invalid: bool = option(False, "leave out referents with an invalid box, mask or sentence")
+    keep_layout: str | None = option(
+        None, "generate into this folder and keep it (refshapes)", semantic=False
+    )
+    workers: int = option(0, "processes that generate; 0 = one a core (refshapes)", min=0, semantic=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def run(
+    config: Config,
+    *,
+    out: Path,
+    reporter: Reporter = SilentReporter(),
+    options: RunOptions = RunOptions(),
+) -> StageResult:
+    """Read or generate, check, and write the dataset.
+
+    Raises:
+        UsageError: options that do not fit the source, an unknown name or split in `root`.
+        ArtifactError: the source is damaged, has invalid referents, or lacks pictures.
+    """
+    files = _locate(config)
+    job = StageJob(
+        stage=STAGE,
+        version=STAGE_VERSION,
+        config=config,
+        kind="dataset",
+        out=out,
+        external={} if files is None else {"refs": files.refs, "instances": files.instances},
+        options=options,
+    )
+    settled = job.settled()
+    if settled is not None:
+        _refuse_if_pictures_came_back(settled, job)
+        return settled
+
+    embed = config.embed_images if config.embed_images is not None else config.source == "refshapes"
+    with _layout(config, files, reporter) as (files, report):
+        tables = _read(config, files, reporter, embed)
+        summary = summarise(tables, embed, report)
+        with job.writer() as w:
+            write_tables(w, tables, embed, reporter)
+            w.json("summary", summary)
+    return job.result(summary)
+
+
+def _locate(config: Config) -> ReferFiles | None:
+    if config.source == "refshapes":
+        given = [key for key in ("root", "name", "by", "images") if getattr(config, key) is not None]
+        if given:
+            raise UsageError(
+                f"--{given[0]} is for --source refer", hint="add --source refer, or leave it out"
+            )
+        if config.embed_images is False and config.keep_layout is None:
+            raise UsageError(
+                "generated pictures that are not embedded need a folder", hint="add --keep-layout FOLDER"
+            )
+        return None
+    if config.root is None:
+        raise UsageError(
+            "--source refer needs --root", hint="--root FOLDER holds refs(<by>).p and instances.json"
+        )
+    if config.keep_layout is not None:
+        raise UsageError("--keep-layout is for --source refshapes")
+    from stages.data.readers.refer import find_refer_files
+
+    return find_refer_files(Path(config.root), config.name, config.by)
+
+
+@contextmanager
+def _layout(
+    config: Config, files: ReferFiles | None, reporter: Reporter
+) -> Iterator[tuple[ReferFiles, dict[str, Any] | None]]:
+    """The REFER folder to read: the given one, or a generated one that goes away unless it is to be kept."""
+    if files is not None:
+        yield files, None
+        return
+    from stages.data.readers.refer import find_refer_files
+    from stages.data.refshapes import SCALES, write_refer_layout
+
+    parallel = sum(SCALES[config.scale].values()) >= _PARALLEL_FROM
+    workers = (config.workers or cores()) if parallel else 1
+    with tempfile.TemporaryDirectory(prefix="seqres-refshapes-") as temporary:
+        folder = Path(config.keep_layout or temporary)
+        report = write_refer_layout(folder, config.scale, config.seed, reporter, workers=workers).as_dict()
+        del report["seconds"]  # the summary is content: the same data must give the same bytes
+        yield find_refer_files(folder, "refshapes", "unc"), report
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read(config: Config, files: ReferFiles, reporter: Reporter, embed: bool) -> ReferringTables:
+    """The checked tables, pictures included."""
+    import dataclasses
+
+    from stages.data.images import check_images, find_image_root
+    from stages.data.readers.refer import read_refer
+
+    reporter.info(f"reading {files.refs} and {files.instances}")
+    tables = read_refer(files, skip_invalid=config.skip_invalid)
+    for notice, n in tables.notices.items():
+        reporter.warn(f"{n} {notice}")
+    folder = files.refs.parent
+    chosen = Path(config.images) if config.images else None
+    root = find_image_root([folder, folder.parent], tables.image_files, chosen)
+    with reporter.progress("checking pictures", len(tables.image_files), "image") as bar:
+        wrong = check_images(
+            root, tables.image_files, tables.image_sizes_hw, decode=embed, advance=bar.advance
+        )
+    if wrong:
+        tables = _without_wrong_images(tables, wrong, root, config.skip_missing, reporter)
+    return dataclasses.replace(tables, image_root=root)
+
+
+def _without_wrong_images(
+    tables: ReferringTables, wrong: dict[int, str], root: Path, skip: bool, reporter: Reporter
+) -> ReferringTables:
+    listed = list(wrong.values())[:_SHOWN]
+    more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+    message = f"{len(wrong)} of {len(tables.image_files)} images are missing or unreadable in {root}"
+    if not skip or len(wrong) == len(tables.image_files):
+        raise ArtifactError(
+            message,
+            facts=listed + more,
+            hint="leave them out with --skip-missing"
+            if not skip
+            else "say where they are with --images FOLDER",
+        )
+    reporter.warn("\n  ".join([f"{message}: left out", *listed, *more]))
+    kept = tables.without_images(list(wrong))
+    kept.notices["images left out"] = len(wrong)
+    kept.notices["referents left out with their image"] = len(tables.ref_ids) - len(kept.ref_ids)
+    return kept
+
+
+def summarise(tables: ReferringTables, embed: bool, report: dict[str, Any] | None) -> dict[str, Any]:
+    """Counts of each split beside the published ones ("44 of 42404"), and what was left out."""
+    counts = tables.counts()
+    total = {
+        key: sum(split[key] for split in counts.values()) for key in ("referents", "sentences", "with_mask")
+    }
+    rows = {**counts, "total": {"images": len(tables.image_ids), **total}}
+    summary: dict[str, Any] = {"name": tables.name, "by": tables.by, "images_embedded": embed, "splits": rows}
+    public = PUBLIC.get((tables.name, tables.by))
+    if public is not None:
+        summary["published"] = {
+            split: {
+                key: f"{rows[split][key]} of {n}" if split in rows else f"0 of {n}"
+                for key, n in zip(("images", "referents", "sentences"), numbers, strict=True)
+                if n is not None
+            }
+            for split, numbers in public.items()
+        }
+    if tables.notices:
+        summary["notices"] = dict(tables.notices)
+    if report is not None:
+        summary["refshapes"] = {
+            key: round(value, 4) if isinstance(value, float) else value
+            for key, value in report.items()
+            if key not in ("images", "referents", "sentences")
+        }
+    return summary
+
+
+def write_tables(w: ArtifactWriter, tables: ReferringTables, embed: bool, reporter: Reporter) -> None:
+    """All columns of a dataset artifact (SCHEMA.md)."""
+    import numpy as np
+
+    from stages.data.images import path_below
+
+    w.attr("name", tables.name)
+    w.attr("by", tables.by)
+    w.attr("split_names", tables.split_names)
+    w.column("images/id", tables.image_ids)
+    w.strings("images/file_name", tables.image_files)
+    w.column("images/height", tables.image_sizes_hw[:, 0])
+    w.column("images/width", tables.image_sizes_hw[:, 1])
+    w.column("categories/id", tables.category_ids)
+    w.strings("categories/name", tables.category_names)
+    w.column("referents/ref_id", tables.ref_ids)
+    w.column("referents/ann_id", tables.ann_ids)
+    w.column("referents/image_index", tables.image_index)
+    w.column("referents/category_index", tables.category_index)
+    w.column("referents/split", tables.split)
+    w.column("referents/box_xyxy", tables.boxes_xyxy)
+    w.column("referents/has_mask", tables.has_mask)
+    w.column("referents/is_crowd", tables.is_crowd)
+    w.column("referents/sentence_offsets", tables.sentence_offsets)
+    w.column("sentences/referent_index", tables.sentence_referent)
+    w.column("sentences/sent_id", tables.sentence_ids)
+    w.strings("sentences/text", tables.texts)
+    w.ragged_stream("masks/rle", tables.rles, np.uint8)
+    w.json("counts", tables.counts())
+    root = tables.image_root
+    assert root is not None
+    if not embed:
+        w.note_attr("image_root", str(root))
+        return
+    with reporter.progress("embedding pictures", len(tables.image_files), "image") as bar:
+
+        def encoded() -> Iterator[bytes]:
+            for name in tables.image_files:
+                yield path_below(root, name).read_bytes()
+                bar.advance()
+
+        w.ragged_stream("images/encoded", encoded(), np.uint8)
+
+
+def _refuse_if_pictures_came_back(settled: StageResult, job: StageJob) -> None:
+    """Missing pictures are not part of the fingerprint: look whether those that were left out are there by now."""
+    left_out = settled.summary.get("notices", {}).get("images left out", 0)
+    if settled.status != "up-to-date" or not left_out:
+        return
+    raise StaleOutputError(
+        f"{job.out} was made without {left_out} images that were missing then",
+        hint="if they are there now, make it again with --force",
+    )
