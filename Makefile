@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "ready: $(BIN)/seqres --help"
 
 demo: $(STAMP) ## the whole pipeline on small made-up pictures; prints scores and a picture page
-	PATH="$(abspath $(BIN)):$$PATH" SEQRES="$(SEQRES_ABS)" bash scripts/demo.sh $(OUT)/demo
+	MAKE="$(MAKE)" SEQRES="$(SEQRES_ABS)" bash scripts/demo.sh $(OUT)/demo $(DEMO_ARGS)
 
 reproduce: $(STAMP) ## the same at the standard scale: the numbers of the README
 	$(MAKE) --no-print-directory -f scripts/pipeline.mk SEQRES="$(SEQRES_ABS)" SCALE=standard OUT=$(OUT)/standard report

@@ -1,0 +1,147 @@
+# The whole method as a graph of files. Each rule is one call of seqres.
+#
+#   make -f scripts/pipeline.mk SCALE=smoke OUT=runs/smoke            build everything, show the table
+#   make -f scripts/pipeline.mk DATA=refcoco.h5 RATIO=0.01 OUT=runs/refcoco
+#
+# A second call does nothing. Another RATIO (or other flags of one stage) runs only what depends on it, and a
+# deleted file is made again: what comes after it is only asked, and stays when its inputs turn out the same.
+#
+# make compares times, seqres compares content. A rule that make finds out of date asks seqres first (a dry
+# run): "up to date" makes the file newer and changes nothing, and a file made from something else is replaced.
+
+SEQRES ?= seqres
+OUT    ?= runs/pipeline
+SCALE  ?= smoke
+# Share of training referents whose mask may be seen
+RATIO  ?= 0.05
+SEED   ?= 0
+# An existing dataset artifact instead of RefShapes
+DATA   ?=
+# Architecture preset of train-rec
+MODEL  ?= refshapes-small
+
+# ------------------------------------------------------------------ flags of each stage, by scale
+
+REC_EPOCHS_smoke    := 8
+RES_EPOCHS_smoke    := 6
+FULL_EPOCHS_smoke   := 6
+REC_EPOCHS_standard := 12
+RES_EPOCHS_standard := 10
+FULL_EPOCHS_standard := 10
+
+PREPARE_FLAGS   ?= --source refshapes --scale $(SCALE)
+REC_FLAGS       ?= --model $(MODEL) --epochs $(REC_EPOCHS_$(SCALE))
+METHOD_FLAGS    ?= --sequence box-contour --task-token learnable --cctf --pmca
+# Plain SeqTR, fine-tuned on the masks alone: what the method is compared with
+NAIVE_FLAGS     ?= --sequence contour --task-token zero --text-in-memory none --no-cctf --no-pmca --epochs $(RES_EPOCHS_$(SCALE))
+RES_FLAGS       ?= $(METHOD_FLAGS) --epochs $(RES_EPOCHS_$(SCALE))
+FULL_FLAGS      ?= $(METHOD_FLAGS) --epochs $(FULL_EPOCHS_$(SCALE))
+PSEUDO_FLAGS    ?= --box-prompt
+RESAMPLE_FLAGS  ?= --fit box
+FINAL_FLAGS     ?= $(FULL_FLAGS)
+EVALUATE_FLAGS  ?=
+VISUALIZE_FLAGS ?= --samples 8 --pseudo-samples 8
+
+# ------------------------------------------------------------------ machinery
+
+.DEFAULT_GOAL := report
+.PHONY: all report table clean
+# Two trainings at once would only share the cores.
+.NOTPARALLEL:
+# make shall delete none of these, neither as an intermediate nor on Ctrl-C: seqres leaves only whole files.
+.PRECIOUS: $(OUT)/dataset.h5 $(OUT)/rec.h5 $(OUT)/full.h5 $(OUT)/eval/%.h5 $(foreach kind,\
+  split naive first pseudo points final attention,$(OUT)/$(kind)-%.h5)
+
+D := $(if $(DATA),$(DATA),$(OUT)/dataset.h5)
+S := $(OUT)/split-$(RATIO).h5
+S_ALL := $(OUT)/split-1.0.h5
+
+# $(call run,stage and inputs,flags): --force only where the file was made from something else
+define run
+@mkdir -p $(@D)
+@force=; if [ -e $@ ]; then $(SEQRES) $(1) $(2) --out $@ --dry-run >/dev/null 2>&1 || force=--force; fi; \
+ echo; echo "$(notdir $(firstword $(SEQRES))) $(1) $(2) --out $@"; $(SEQRES) $(1) $(2) --out $@ $$force && touch $@
+endef
+
+# OUT/.flags/STAGE holds the flags of a stage and is written anew only when they change, which runs it again.
+# Done while make reads this file, so that `make -n` tells the truth.
+ifneq ($(MAKECMDGOALS),clean)
+quoted = '$(subst ','\'',$(2))'
+flags  = $(shell mkdir -p $(OUT)/.flags; cd $(OUT)/.flags; echo $(quoted) | cmp -s - $(1) || echo $(quoted) > $(1))
+$(call flags,prepare,$(PREPARE_FLAGS) --seed $(SEED))
+$(call flags,split,--seed $(SEED))
+$(call flags,rec,$(REC_FLAGS) --seed $(SEED))
+$(call flags,naive,$(NAIVE_FLAGS) --seed $(SEED))
+$(call flags,first,$(RES_FLAGS) --seed $(SEED))
+$(call flags,full,$(FULL_FLAGS) --seed $(SEED))
+$(call flags,pseudo,$(PSEUDO_FLAGS))
+$(call flags,resample,$(RESAMPLE_FLAGS))
+$(call flags,final,$(FINAL_FLAGS) --seed $(SEED))
+$(call flags,evaluate,$(EVALUATE_FLAGS))
+$(call flags,visualize,$(VISUALIZE_FLAGS))
+endif
+
+# ------------------------------------------------------------------ the graph
+
+ifndef DATA
+$(OUT)/dataset.h5: $(OUT)/.flags/prepare
+	$(call run,prepare-data,$(PREPARE_FLAGS) --seed $(SEED))
+endif
+
+# 1. Boxes: one model for everything below
+$(OUT)/rec.h5: $(D) $(OUT)/.flags/rec
+	$(call run,train-rec --dataset $(D),$(REC_FLAGS) --seed $(SEED))
+
+# 2. Which masks may be seen; splits of one seed contain each other
+$(OUT)/split-%.h5: $(D) $(OUT)/.flags/split
+	$(call run,split-masks --dataset $(D),--ratio $* --seed $(SEED))
+
+# 3. Few masks: plain fine-tuning, and the method's first pass
+$(OUT)/naive-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/rec.h5 $(OUT)/.flags/naive
+	$(call run,train-res --dataset $(D) --split $(OUT)/split-$*.h5 --rec $(OUT)/rec.h5,$(NAIVE_FLAGS) --seed $(SEED))
+
+$(OUT)/first-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/rec.h5 $(OUT)/.flags/first
+	$(call run,train-res --dataset $(D) --split $(OUT)/split-$*.h5 --rec $(OUT)/rec.h5,$(RES_FLAGS) --seed $(SEED))
+
+# 4. Contours for everything known by its box only; keep and resample what agrees with the box
+$(OUT)/pseudo-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/first-%.h5 $(OUT)/.flags/pseudo
+	$(call run,pseudo-label --dataset $(D) --split $(OUT)/split-$*.h5 --model $(OUT)/first-$*.h5,$(PSEUDO_FLAGS))
+
+$(OUT)/points-%.h5: $(D) $(OUT)/pseudo-%.h5 $(OUT)/.flags/resample
+	$(call run,resample-points --dataset $(D) --pseudo $(OUT)/pseudo-$*.h5,$(RESAMPLE_FLAGS))
+
+# 5. Second pass, again from the box model: masks and pseudo points
+$(OUT)/final-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/rec.h5 $(OUT)/points-%.h5 $(OUT)/.flags/final
+	$(call run,train-res --dataset $(D) --split $(OUT)/split-$*.h5 --rec $(OUT)/rec.h5 --points $(OUT)/points-$*.h5,$(FINAL_FLAGS) --seed $(SEED))
+
+# What all masks would give
+$(OUT)/full.h5: $(D) $(S_ALL) $(OUT)/rec.h5 $(OUT)/.flags/full
+	$(call run,train-res --dataset $(D) --split $(S_ALL) --rec $(OUT)/rec.h5,$(FULL_FLAGS) --seed $(SEED))
+
+# 6. Scores; "box-" = the true box is given and only the contour is drawn
+$(OUT)/eval/box-%.h5: $(D) $(OUT)/%.h5 $(OUT)/.flags/evaluate
+	$(call run,evaluate --dataset $(D) --model $(OUT)/$*.h5,--box-prompt $(EVALUATE_FLAGS))
+
+$(OUT)/eval/%.h5: $(D) $(OUT)/%.h5 $(OUT)/.flags/evaluate
+	$(call run,evaluate --dataset $(D) --model $(OUT)/$*.h5,$(EVALUATE_FLAGS))
+
+EVALUATIONS := $(addprefix $(OUT)/eval/,rec.h5 naive-$(RATIO).h5 first-$(RATIO).h5 final-$(RATIO).h5 full.h5)
+GIVEN_BOX   := $(OUT)/eval/box-full.h5
+
+# 7. Pictures
+$(OUT)/attention-%.h5: $(D) $(OUT)/final-%.h5 $(OUT)/naive-%.h5 $(OUT)/pseudo-%.h5 $(OUT)/points-%.h5 $(OUT)/split-%.h5 $(OUT)/.flags/visualize
+	$(call run,visualize-attention --dataset $(D) --model $(OUT)/final-$*.h5 --compare-model $(OUT)/naive-$*.h5 \
+	  --pseudo $(OUT)/pseudo-$*.h5 --points $(OUT)/points-$*.h5 --split $(OUT)/split-$*.h5,$(VISUALIZE_FLAGS))
+
+# Every file by its name: one that make knows from patterns only would not be made again when it is deleted
+all: $(foreach kind,split first pseudo points final attention,$(OUT)/$(kind)-$(RATIO).h5)
+all: $(EVALUATIONS) $(GIVEN_BOX)
+
+table: $(EVALUATIONS) $(GIVEN_BOX)
+	@echo; $(SEQRES) evaluate --compare $(EVALUATIONS) $(GIVEN_BOX)
+
+report: all table
+	@echo; echo "pictures: $(abspath $(OUT))/attention-$(RATIO)_figures/index.html"
+
+clean:
+	rm -rf $(OUT)

@@ -1,0 +1,182 @@
+"""The graph of scripts/pipeline.mk, with a `seqres` that only writes down how it was called."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+STAND_IN = """#!/bin/sh
+# Copies the names of its inputs into --out; a dry run is "up to date" (0) unless they changed (3).
+call="$*"; dry=; out=; force=; inputs=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --out) out=$2; shift ;;
+    --dry-run) dry=1 ;;
+    --force) force=1 ;;
+    *) inputs="$inputs $1" ;;
+  esac
+  shift
+done
+if [ -n "$dry" ]; then echo "$inputs" | cmp -s - "$out" && exit 0 || exit 3; fi
+echo "$call" >> "$SEQRES_LOG"
+if [ -n "$out" ]; then
+  if [ -e "$out" ] && [ -z "$force" ] && ! echo "$inputs" | cmp -s - "$out"; then exit 3; fi
+  echo "$inputs" > "$out"
+fi
+"""
+
+Build = Callable[..., list[str]]
+
+
+@pytest.fixture
+def build(tmp_path: Path, project_root: Path) -> Build:
+    """Call make; returns the files that seqres was asked to make, in order, with "!" where --force was given."""
+    stand_in = tmp_path / "seqres"
+    stand_in.write_text(STAND_IN)
+    stand_in.chmod(0o755)
+    log = tmp_path / "log"
+    # make compares times: everything made so far shall be clearly older than what a later call makes
+    clock = [1_000_000_000]
+
+    def call(*variables: str, goal: str = "all") -> list[str]:
+        log.write_text("")
+        command = [
+            "make",
+            "-f",
+            "scripts/pipeline.mk",
+            f"SEQRES={stand_in}",
+            f"OUT={tmp_path / 'out'}",
+            *variables,
+            goal,
+        ]
+        environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+        done = subprocess.run(
+            command,
+            cwd=project_root,
+            env={**environment, "SEQRES_LOG": str(log)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        made = []
+        for line in log.read_text().splitlines():
+            words = line.split()
+            if "--out" in words:
+                out = Path(words[words.index("--out") + 1]).relative_to(tmp_path / "out")
+                made.append(f"{out}{'!' if '--force' in words else ''}")
+        age(tmp_path / "out", clock)
+        return made
+
+    return call
+
+
+def age(folder: Path, clock: list[int]) -> None:
+    """Give all files old times that keep their order; files of one tick of the file system stay equally old."""
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    times = {p: p.stat().st_mtime_ns for p in files}
+    rank = {time: i for i, time in enumerate(sorted(set(times.values())))}
+    for path, time in times.items():
+        os.utime(path, (clock[0] + rank[time],) * 2)
+    clock[0] += len(rank)
+
+
+OF_RATIO = [
+    f"{n}.h5"
+    for n in (
+        "split-{r}",
+        "naive-{r}",
+        "eval/naive-{r}",
+        "first-{r}",
+        "eval/first-{r}",
+        "pseudo-{r}",
+        "points-{r}",
+    )
+] + ["final-{r}.h5", "eval/final-{r}.h5", "attention-{r}.h5"]
+
+
+def of_ratio(ratio: str) -> set[str]:
+    return {name.format(r=ratio) for name in OF_RATIO}
+
+
+def test_everything_is_made_once_and_a_second_call_does_nothing(build: Build) -> None:
+    shared = {
+        "dataset.h5",
+        "rec.h5",
+        "eval/rec.h5",
+        "split-1.0.h5",
+        "full.h5",
+        "eval/full.h5",
+        "eval/box-full.h5",
+    }
+    made = build()
+    assert len(made) == len(set(made))
+    assert set(made) == shared | of_ratio("0.05")
+    assert build() == []
+
+
+def test_another_ratio_makes_only_what_depends_on_it(build: Build) -> None:
+    build()
+    assert set(build("RATIO=0.1")) == of_ratio("0.1")
+    assert build("RATIO=0.05") == []
+
+
+def test_a_deleted_file_is_made_again_and_what_follows_is_only_asked(build: Build, tmp_path: Path) -> None:
+    build()
+    (tmp_path / "out" / "pseudo-0.05.h5").unlink()
+    made = build()
+    assert made[0] == "pseudo-0.05.h5"
+    assert set(made) == {
+        "pseudo-0.05.h5", "points-0.05.h5", "final-0.05.h5", "eval/final-0.05.h5", "attention-0.05.h5",
+    }  # fmt: skip
+    assert not any(name.endswith("!") for name in made)  # their content is up to date: nothing is computed
+    assert build() == []
+
+
+def test_new_flags_run_their_stage_again_and_replace_its_file(build: Build) -> None:
+    build()
+    made = build("RESAMPLE_FLAGS=--fit none --score-threshold 0.2")
+    assert made[0] == "points-0.05.h5!"
+    assert [m for m in made if m.endswith("!")] == ["points-0.05.h5!"]  # the stand-in's inputs are only names
+    assert "rec.h5" not in made and "naive-0.05.h5" not in made
+    assert build("RESAMPLE_FLAGS=--fit none --score-threshold 0.2") == []
+
+
+def test_the_seed_goes_to_everything_that_draws(build: Build) -> None:
+    build()
+    forced = {m.rstrip("!") for m in build("SEED=1") if m.endswith("!")}
+    assert forced == {
+        "dataset.h5", "rec.h5", "split-0.05.h5", "split-1.0.h5", "naive-0.05.h5", "first-0.05.h5", "final-0.05.h5",
+        "full.h5",
+    }  # fmt: skip
+
+
+def test_an_existing_dataset_takes_the_place_of_the_generated_one(build: Build, tmp_path: Path) -> None:
+    data = tmp_path / "refcoco.h5"
+    data.write_text("")
+    os.utime(data, (1, 1))
+    made = build(f"DATA={data}", "RATIO=0.01")
+    assert "dataset.h5" not in made
+    assert {"rec.h5", "attention-0.01.h5"} <= set(made)
+    assert build(f"DATA={data}", "RATIO=0.01") == []
+
+
+def test_a_failing_stage_stops_the_build_and_keeps_the_old_file(build: Build, tmp_path: Path) -> None:
+    build()
+    old = (tmp_path / "out" / "rec.h5").read_text()
+    stand_in = tmp_path / "seqres"
+    stand_in.write_text(
+        STAND_IN.replace('echo "$call"', 'case $call in train-rec*) exit 1 ;; esac\necho "$call"')
+    )
+    with pytest.raises(AssertionError, match=r"rec\.h5\] Error 1"):
+        build("REC_FLAGS=--epochs 1")
+    assert (tmp_path / "out" / "rec.h5").read_text() == old
+
+
+def test_quotes_in_the_flags_reach_the_shell(build: Build, tmp_path: Path) -> None:
+    build("""EVALUATE_FLAGS=--splits "val" --note 'a b'""")
+    assert (tmp_path / "out" / ".flags" / "evaluate").read_text() == """--splits "val" --note 'a b'\n"""
+    assert "--splits val --note a b" in (tmp_path / "out" / "eval" / "rec.h5").read_text()
