@@ -7,6 +7,7 @@ multiple of `multiple`. Everything here keeps boxes and points in ORIGINAL pixel
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,8 +86,10 @@ class Augmentation:
 
     jitter_min: float = option(1.0, "large-scale jitter: smallest scale, relative to the model size", min=0.05, max=1.0)
     jitter_max: float = option(1.0, "large-scale jitter: largest scale; above 1 a window of the image is shown", min=1.0, max=4.0)
+    jitter_rule: Literal["keep", "release"] = option("keep", "which window is shown: keep = one that holds a referent as far as it fits; release = random ones until enough of its box shows")
     colour: float = option(0.1, "strength of brightness, contrast and tint noise; 0 = off", min=0.0, max=1.0)
     mirror: float = option(0.0, "chance of a left-right flip (left/right in the sentence are swapped)", min=0.0, max=1.0)
+    shuffle_points: float = option(0.0, "share of contours whose points are written in random order (SeqTR: 0.2 for RefCOCO+/g)", min=0.0, max=1.0)
 
 
 def random_frame(
@@ -101,6 +104,8 @@ def random_frame(
     if augmentation.jitter_min == augmentation.jitter_max == 1.0:
         plain = plain_frame(height, width, size)
         return Frame(plain.window_xyxy, plain.size_hw, mirrored)
+    if augmentation.jitter_rule == "release":
+        return _release_frame(rng, size_hw, size, augmentation, keep_xyxy, mirrored)
     scale = rng.uniform(augmentation.jitter_min, augmentation.jitter_max) * size / max(height, width)
     span = [min(length, size / scale) for length in (width, height)]
     start, stop = [], []
@@ -112,6 +117,35 @@ def random_frame(
         stop.append(min(length, int(begin) + max(1, int(shown))))
     shown_hw = (max(1, round((stop[1] - start[1]) * scale)), max(1, round((stop[0] - start[0]) * scale)))
     return Frame((start[0], start[1], stop[0], stop[1]), (min(shown_hw[0], size), min(shown_hw[1], size)), mirrored)
+
+
+def _release_frame(
+    rng: np.random.Generator,
+    size_hw: tuple[int, int],
+    size: int,
+    augmentation: Augmentation,
+    keep_xyxy: NDArray[np.floating],
+    mirrored: bool,
+) -> Frame:
+    """The release's choice of scale and window, as a frame whose corners are whole original pixels.
+
+    Where the release gives up and hands on the picture unscaled with a wrong size (ODDITIES E3), the whole picture is
+    shown at model size; boxes move with the window that is shown, not with the last one tried (E2).
+    """
+    from stages.data.release_pipeline import choose_window
+
+    height, width = size_hw
+    jitter = (augmentation.jitter_min, augmentation.jitter_max)
+    window = choose_window(rng.random, size_hw, size, keep_xyxy, jitter=jitter)
+    if window.untouched:
+        return Frame((0, 0, width, height), model_frame_size(height, width, size), mirrored)
+    if not window.cut:
+        return Frame((0, 0, width, height), (max(1, window.scaled_hw[0]), max(1, window.scaled_hw[1])), mirrored)
+    scale_x, scale_y = window.scaled_hw[1] / width, window.scaled_hw[0] / height
+    x, y = int(window.corner_xy[0] / scale_x), int(window.corner_xy[1] / scale_y)
+    right = min(width, x + max(1, round(window.size_hw[1] / scale_x)))
+    bottom = min(height, y + max(1, round(window.size_hw[0] / scale_y)))
+    return Frame((x, y, right, bottom), window.size_hw, mirrored)
 
 
 def render(image: Image, frame: Frame) -> Image:

@@ -49,7 +49,7 @@ def write_model(
     w.json("history", history)
     for group, state in weights.items():
         for name, tensor in state.items():
-            w.column(f"{group}/{name}", tensor.detach().cpu().numpy())
+            w.column(f"{group}/{name}", tensor.detach().cpu().numpy(), compress=False)  # weights hardly pack
 
 
 def read_weights(artifact: Artifact, weights: Weights = "best") -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from stages.data.text import TextCodec, mirror_sentence
 from stages.data.transforms import Augmentation, Frame, colour_noise, random_frame, render
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
-from stages.geometry.resampling import resample_uniform
+from stages.geometry.resampling import resample_uniform, sample_release
 from stages.models.config import ModelConfig
 from stages.models.vocabulary import sequence_layout
 from stages.training.targets import SlotWeights, sequence_targets
@@ -188,6 +188,9 @@ class StepDataset(Dataset[Batch]):
                 owners.append(position)
                 boxes.append(frame.boxes_to_model(self.dataset.boxes_xyxy[referent][None])[0])
                 ring = self._ring(int(referent), frame)
+                if self.augmentation.shuffle_points and rng.random() < self.augmentation.shuffle_points:
+                    known = ~np.isnan(ring[:, 0])
+                    ring[known] = rng.permutation(ring[known])
                 points.append(ring)
                 weights.append(0.0 if np.isnan(ring).all() else self.contours.weight[referent])
         sizes = np.array([f.size_hw for f in frames], np.int64)
@@ -224,9 +227,20 @@ class StepDataset(Dataset[Batch]):
             if len(ring) < 3:
                 return np.full((n, 2), np.nan)
         ring = frame.to_model(ring).astype(np.float32)
+        if self.config.semantics == "release":
+            return release_points(ring, frame.size_hw, n)
         if frame.mirrored:
             ring = start_at_top(ring[::-1])
         return np.asarray(resample_uniform(ring, n), np.float64)
+
+
+def release_points(ring_xy: NDArray[np.float32], size_hw: tuple[int, int], n: int) -> NDArray[np.float64]:
+    """The release's targets: every ceil(M / n)-th of the M contour pixels of the mask at model size, NaN for the rest."""
+    mask = rle_to_mask(polygon_to_rle(ring_xy, size_hw))
+    if not mask.any():
+        return np.full((n, 2), np.nan)
+    points = sample_release(mask, n).astype(np.float64)
+    return np.where(points < 0, np.nan, points)
 
 
 def start_at_top(ring_xy: NDArray[np.float32]) -> NDArray[np.float32]:

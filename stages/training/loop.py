@@ -71,7 +71,7 @@ class Trainer:
             model, kind=settings.optimiser, lr=settings.lr, weight_decay=settings.weight_decay,
             backbone_factor=settings.backbone_lr_factor, text_factor=settings.text_lr_factor,
         )  # fmt: skip
-        self.average = MovingAverage(model, settings.ema_decay)
+        self.average = MovingAverage(model, settings.ema_decay, average_buffers=settings.ema_buffers)
         self.progress = _Progress()
 
     def fit(self, *, resume: bool = False) -> Fitted:
