@@ -1,5 +1,7 @@
 """`--config FILE.toml`: one table for each stage, keys as the flags. Flag > file > default.
 
+A bare name that is no file is a recipe that comes with the package: `--config partial-res-darknet53`.
+
 [split-masks]
 ratio = 0.05
 [train-res]
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.config import OptionType, coerce, config_dict, option_info, option_types
+from stages.configs import recipe_names, recipe_path
 from stages.errors import UsageError, did_you_mean
 
 
@@ -30,11 +33,16 @@ def load_table(path: Path, stage: str, stages: Iterable[str]) -> dict[str, Any]:
     Raises:
         UsageError: no such file, no valid TOML, or a table that names no stage.
     """
+    path = _recipe(path) or path
     try:
         with open(path, "rb") as stream:
             content = tomllib.load(stream)
     except FileNotFoundError as error:
-        raise UsageError(f"no such file: {path}", facts=["given with --config"]) from error
+        raise UsageError(
+            f"no such file: {path}",
+            facts=["given with --config", f"shipped recipes: {', '.join(recipe_names())}"],
+            hint=_nearest(did_you_mean(str(path), recipe_names())),
+        ) from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -52,6 +60,11 @@ def load_table(path: Path, stage: str, stages: Iterable[str]) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise UsageError(f"{name!r} in {path} must be a table, got {value!r}", hint=f"write [{name}]")
     return dict(content.get(stage, {}))
+
+
+def _recipe(path: Path) -> Path | None:
+    """The shipped recipe when a bare name is given that is no file here."""
+    return None if path.exists() or path.suffix or len(path.parts) != 1 else recipe_path(path.name)
 
 
 def resolve(

@@ -16,6 +16,7 @@ class InputPath:
     name: str
     help: str
     required: bool = True
+    metavar: str = "FILE.h5"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,11 @@ Force = Annotated[bool, typer.Option("--force", help="Run even if OUT exists, an
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say whether it would run, and why; write nothing.")]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE.toml", help="Values from the table of this stage; flags win."),
+    typer.Option(
+        "--config",
+        metavar="FILE.toml",
+        help="Values from the table of this stage, or a shipped recipe by name; flags win.",
+    ),
 ]
 PrintConfig = Annotated[
     bool, typer.Option("--print-config", help="Print the resolved table and where each value is from.")

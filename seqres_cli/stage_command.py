@@ -106,7 +106,7 @@ def _input_parameters(command: StageCommand) -> list[inspect.Parameter]:
     for item in command.inputs:
         need = "required" if item.required else "optional"
         info = typer.Option(
-            f"--{item.name.replace('_', '-')}", metavar="FILE.h5", help=f"{item.help} [{need}]"
+            f"--{item.name.replace('_', '-')}", metavar=item.metavar, help=f"{item.help} [{need}]"
         )
         made.append(_parameter(item.name, Annotated[Path | None, info], None))
     return made

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from seqres_cli.commands import (
     evaluate,
+    export_weights,
+    import_weights,
     inspect,
     prepare_data,
     pseudo_label,
@@ -27,6 +29,8 @@ COMMANDS: dict[str, StageCommand | PlainCommand] = {
         resample_points,
         evaluate,
         visualize_attention,
+        import_weights,
+        export_weights,
         inspect,
         verify,
     )

@@ -84,7 +84,9 @@ PRESETS: dict[str, ModelConfig] = {
         image=ImageConfig(size=640, multiple=32),
         vision=VisionConfig(source="microsoft/resnet-101", settings=RESNET101, frozen="all-but-last-two"),
         fusion=FusionConfig(kind="patch", channels=768, fine_channels=128),
-        text=TextConfig(kind="auto", source="FacebookAI/roberta-base", settings=ROBERTA, max_words=40, frozen_words=False),
+        text=TextConfig(
+            kind="auto", source="FacebookAI/roberta-base", settings=ROBERTA, max_words=40, frozen_words=False
+        ),
     ),
     "swin-minilm": SEQTR.replace(
         n_points=24,

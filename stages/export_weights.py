@@ -1,0 +1,109 @@
+"""export-weights: a model artifact becomes a folder of safetensors and JSON that other programs can read.
+
+In: a rec_model or res_model artifact. Out: a folder; import-weights makes an equal artifact of it again. It exists so
+that trained weights are not tied to this program.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.artifacts import RunOptions, StageResult, open_artifact
+from stages.errors import ArtifactError, StaleOutputError, UsageError
+from stages.reporter import Reporter, SilentReporter
+
+STAGE = "export-weights"
+STAGE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to choose: a folder always holds all the weights that the artifact has."""
+
+
+def run(
+    config: Config,
+    *,
+    model: Path,
+    out: Path,
+    reporter: Reporter | None = None,
+    options: RunOptions | None = None,
+) -> StageResult:
+    """Write the folder, complete or not at all.
+
+    Raises ArtifactError when `model` is no model, StaleOutputError when `out` exists and came from another one.
+    """
+    started = time.monotonic()
+    reporter, options, out = reporter or SilentReporter(), options or RunOptions(), Path(out)
+    with open_artifact(model, kind=("rec_model", "res_model")) as artifact:
+        status = _standing(out, artifact.digest, options)
+        if status != "run":
+            return StageResult(
+                STAGE, "up-to-date" if status == "same" else "would-run", out, None, {}, time.monotonic() - started,
+                ("made from the same model",) if status == "same" else (f"{out} does not exist",),
+            )  # fmt: skip
+        summary = _write(artifact, out)
+    reporter.info(f"{len(summary['files'])} files")
+    return StageResult(STAGE, "written", out, None, summary, time.monotonic() - started)
+
+
+def _standing(out: Path, digest: str, options: RunOptions) -> str:
+    """ "run", "same" (nothing to do) or "would run" (dry)."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file", hint="give a folder: --out exported")
+    if out.exists() and any(out.iterdir()):
+        found = _source_digest(out)
+        if found is None:
+            raise StaleOutputError(
+                f"{out} is not empty and holds no exported model",
+                hint="choose another --out; it is left alone",
+            )
+        if found == digest and not options.force:
+            return "same"
+        if not options.force:
+            raise StaleOutputError(
+                f"{out} was exported from another model",
+                facts=[f"its model: {found[:12]}", f"this model: {digest[:12]}"],
+                hint="replace it with --force, or choose another --out",
+            )
+    return "would run" if options.dry_run else "run"
+
+
+def _source_digest(folder: Path) -> str | None:
+    try:
+        description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return str(description["source_digest"]) if description["format"] == "seqres-model" else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(artifact: Any, out: Path) -> dict[str, Any]:
+    from stages.models.exchange import write_folder
+
+    parent = out.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))
+    except OSError as error:
+        raise ArtifactError(f"cannot write {out}: {(error.strerror or 'error').lower()}") from error
+    try:
+        description = write_folder(artifact, temporary)
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o777 & ~mask)
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(temporary, out)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {out}: {(error.strerror or 'error').lower()}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    files = {p.name: p.stat().st_size for p in sorted(out.iterdir())}
+    return {"kind": description["kind"], "weights": description["weights"], "files": files}

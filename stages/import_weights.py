@@ -1,0 +1,243 @@
+"""import-weights: weights that were trained elsewhere become a model artifact.
+
+In: a released SeqTR or Partial-RES checkpoint (`.pth`), a darknet trunk (`.weights`), or a folder written by
+export-weights. Out: a self-contained rec_model or res_model artifact for train-res, predict and evaluate. It exists
+so that published results can be checked and built upon; nothing in a foreign file is ever executed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.config import check_ranges, option
+from stages.errors import UsageError
+from stages.models.presets import PRESETS, preset
+from stages.reporter import Reporter, SilentReporter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stages.data.text import TextCodec
+    from stages.models.config import ModelConfig
+
+STAGE = "import-weights"
+STAGE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the files themselves do not say."""
+
+    vocabulary: str | None = option(
+        None,
+        "the release's token_to_ix.pkl (or the same dict as JSON): word -> row of the word table",
+        semantic=False,
+    )
+    word_vectors: str | None = option(
+        None,
+        "the release's word_emb.npz; replaces the checkpoint's word table (another data set's words)",
+        semantic=False,
+    )
+    max_words: int = option(15, "words of a sentence that are read (the release: 15, for RefCOCOg 20)", min=1)
+    image_size: int = option(640, "pixels of the longer side", min=32)
+    pixel_range: Literal["0-255", "0-1"] | None = option(
+        None,
+        "range of the network's input; default: 0-255 for a released checkpoint, as it was trained, else 0-1",
+    )
+    model: str = option("seqtr-darknet53", "architecture round a darknet trunk", choices=tuple(PRESETS))
+    allow_partial: bool = option(False, "take a darknet file that ends before the trunk does")
+    seed: int = option(0, "seed of everything that a darknet trunk does not bring", min=0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass
+class _Model:
+    """What is written: kind, architecture, words, groups of weights, and the summary's facts."""
+
+    kind: str
+    config: ModelConfig
+    codec: TextCodec
+    groups: dict[str, dict[str, Tensor]]
+    facts: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def run(
+    config: Config,
+    *,
+    source: Path,
+    out: Path,
+    reporter: Reporter | None = None,
+    options: RunOptions | None = None,
+) -> StageResult:
+    """Read, recognise, check and write.
+
+    Raises UsageError when the words are not given, ArtifactError for a damaged or refused file and for tensors that
+    are missing, unknown or mis-shaped (all are listed).
+    """
+    from stages.models.artifact import write_model
+
+    source = Path(source)
+    reporter = reporter or SilentReporter()
+    model = _read(config, source)
+    job = StageJob(
+        stage=STAGE, version=STAGE_VERSION, config=config, kind=model.kind, out=out, options=options,
+        external={"source": source, "vocabulary": config.vocabulary, "word_vectors": config.word_vectors},
+    )  # fmt: skip
+    settled = job.settled()
+    if settled:
+        return settled
+    for line in model.facts.get("unused", []):
+        reporter.warn(f"not used by this task: {line}")
+    summary = {
+        "source": source.name,
+        "kind": model.kind,
+        "sequence": model.config.sequence,
+        "points": model.config.n_points if model.config.sequence != "box" else None,
+        "semantics": model.config.semantics,
+        "words": model.codec.size,
+        "tensors": {group: len(state) for group, state in model.groups.items()},
+        "parameters": sum(v.numel() for v in next(iter(model.groups.values())).values()),
+        **model.facts,
+    }
+    with job.writer() as w:
+        w.attr("dataset_digest", str(model.attributes.get("dataset_digest", "imported")))
+        if model.kind == "res_model":
+            for name in ("split_digest", "rec_digest"):
+                w.attr(name, str(model.attributes.get(name, "imported")))
+        write_model(w, model.config, model.codec, model.groups, model.history)
+        w.json("summary", summary)
+    return job.result(summary)
+
+
+def _read(config: Config, source: Path) -> _Model:
+    if source.is_dir():
+        return _from_folder(source)
+    return _from_darknet(config, source) if source.suffix == ".weights" else _from_checkpoint(config, source)
+
+
+def _from_folder(source: Path) -> _Model:
+    from stages.models.exchange import read_folder
+
+    stored = read_folder(source)
+    facts = {"format": "exported folder"}
+    return _Model(
+        stored.kind, stored.config, stored.codec, stored.groups, facts, stored.history, stored.attributes
+    )
+
+
+def _from_checkpoint(config: Config, source: Path) -> _Model:
+    import torch
+
+    from stages.models.import_release import convert, release_image
+    from stages.models.release_files import read_checkpoint
+
+    stored = read_checkpoint(source)
+    codec = _words(config)
+    image = release_image(size=config.image_size, bytes_in=config.pixel_range != "0-1")
+    states = {"weights": stored.state}
+    if stored.average is not None:
+        # an average of parameters alone takes its statistics from the weights
+        statistics = {
+            k: v
+            for k, v in stored.state.items()
+            if k.rsplit(".", 1)[-1].startswith(("running_", "num_batches"))
+        }
+        states["ema"] = {**statistics, **stored.average}
+    vectors = _vectors(config, codec.size)
+    groups: dict[str, dict[str, Tensor]] = {}
+    unused: list[str] = []
+    for group, state in states.items():
+        if vectors is not None:
+            state = {**state, "lan_enc.embedding.weight": torch.from_numpy(vectors.copy())}
+        released = convert(state, max_words=config.max_words, image=image, where=f"{source} ({group})")
+        groups[group], unused, architecture = released.state, released.unused, released.config
+        _require_words(released.vocabulary_size, codec.size, source)
+    facts = {
+        "format": "released checkpoint",
+        "pixel_range": config.pixel_range or "0-255",
+        "word_table": "word vectors" if vectors is not None else "checkpoint",
+        "unused": unused,
+        "ignored": stored.ignored,
+        "recorded": stored.facts,
+    }
+    kind = "rec_model" if architecture.sequence == "box" else "res_model"
+    return _Model(kind, architecture, codec, groups, facts)
+
+
+def _from_darknet(config: Config, source: Path) -> _Model:
+    import torch
+
+    from stages.models.build import build_model
+    from stages.models.darknet_weights import load_darknet
+    from stages.models.import_release import release_image
+
+    architecture = preset(config.model)
+    if architecture.vision.kind != "darknet53":
+        raise UsageError(
+            f"--model {config.model} has no DarkNet-53 trunk", hint="use --model seqtr-darknet53"
+        )
+    codec = _words(config)
+    image = release_image(size=config.image_size, bytes_in=config.pixel_range == "0-255")
+    text = dataclasses.replace(architecture.text, max_words=config.max_words)
+    architecture = architecture.replace(sequence="box", task_token="zero", image=image, text=text)
+    torch.manual_seed(config.seed)
+    model = build_model(architecture, codec.size)
+    loaded = load_darknet(model.vision.body, source, allow_partial=config.allow_partial)
+    vectors = _vectors(config, codec.size)
+    if vectors is not None:
+        encoder: Any = model.text
+        table = encoder.embedding.weight
+        if table.shape[1] != vectors.shape[1]:
+            raise UsageError(f"word vectors are {vectors.shape[1]} wide, the model's are {table.shape[1]}")
+        with torch.no_grad():
+            table.copy_(torch.from_numpy(vectors))
+    facts = {
+        "format": "darknet trunk",
+        "pixel_range": config.pixel_range or "0-1",
+        "word_table": "random" if vectors is None else "word vectors",
+        "trunk_tensors": len(loaded.read),
+        "numbers_left_over": loaded.left_over,
+        "not_covered": loaded.not_covered,
+    }
+    return _Model("rec_model", architecture, codec, {"weights": model.state_dict()}, facts)
+
+
+def _words(config: Config) -> TextCodec:
+    from stages.data.text import WordCodec
+    from stages.models.release_files import read_vocabulary
+
+    if config.vocabulary is None:
+        raise UsageError(
+            "the words of the model are not given",
+            hint="add --vocabulary token_to_ix.pkl (it lies beside the data set's instances.json of the release)",
+        )
+    return WordCodec(read_vocabulary(Path(config.vocabulary)), config.max_words)
+
+
+def _vectors(config: Config, n_words: int) -> Any:
+    from stages.models.release_files import read_word_vectors
+
+    if config.word_vectors is None:
+        return None
+    vectors = read_word_vectors(Path(config.word_vectors))
+    if len(vectors) != n_words:
+        raise UsageError(
+            f"{config.word_vectors} has {len(vectors)} vectors, {config.vocabulary} has {n_words} words"
+        )
+    return vectors
+
+
+def _require_words(rows: int, words: int, source: Path) -> None:
+    if rows != words:
+        raise UsageError(
+            f"{source} has a table of {rows} words, the vocabulary has {words}",
+            hint="give the token_to_ix.pkl of the data set that it was trained on, or --word-vectors for the new words",
+        )

@@ -1,0 +1,145 @@
+"""A model as a folder that other programs can read: safetensors for the weights, JSON for everything else.
+
+config.json                 format, kind, architecture, preprocessing, history, which file holds which weights
+vocabulary.json             the word list, or the tokenizer
+model.safetensors           the weights that `predict` uses, plain names
+model.<group>.safetensors   further groups (raw weights, moving average), when the model has them
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stages.artifacts import Artifact
+from stages.data.text import TextCodec, codec_from_dict
+from stages.errors import ArtifactError
+from stages.models.artifact import load_state
+from stages.models.build import build_model
+from stages.models.config import ModelConfig
+
+FORMAT, VERSION = "seqres-model", 1
+PREFERRED = ("best", "ema", "weights")  # the group that `predict` uses comes first
+CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an exported folder holds. `groups`: weights, ema, best -> state dict."""
+
+    kind: str
+    config: ModelConfig
+    codec: TextCodec
+    groups: dict[str, dict[str, Tensor]]
+    history: list[dict[str, Any]]
+    attributes: dict[str, Any]
+
+
+def write_folder(artifact: Artifact, folder: Path) -> dict[str, Any]:
+    """Write a model artifact's content into an empty folder; returns the content of config.json."""
+    present = [g for g in PREFERRED if artifact.names(f"{g}/")]
+    files = {}
+    for i, group in enumerate(present):
+        name = WEIGHTS if i == 0 else f"model.{group}.safetensors"
+        state = {
+            n.removeprefix(f"{group}/"): torch.from_numpy(artifact[n].copy())
+            for n in artifact.names(f"{group}/")
+        }
+        save_file(state, folder / name, metadata={"format": "pt"})
+        files[group] = name
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": artifact.kind,
+        "architecture": artifact.json("architecture"),
+        "preprocessing": artifact.json("preprocessing"),
+        "weights": files,
+        "history": artifact.json("history"),
+        "attributes": {
+            k: v for k, v in artifact.attrs.items() if k.endswith("_digest") and k != "content_digest"
+        },
+        "source_digest": artifact.digest,
+    }
+    _write_json(folder / VOCABULARY, artifact.json("vocabulary"))
+    _write_json(folder / CONFIG, description)
+    return description
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+def read_folder(folder: Path) -> Exported:
+    """Inverse of `write_folder`.
+
+    Raises:
+        ArtifactError: a file is missing or damaged, the format is newer, or tensors do not fit (each is listed).
+    """
+    description = _read_json(folder / CONFIG)
+    if description.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{folder / CONFIG} does not describe a seqres model",
+            hint="give a folder written by seqres export-weights",
+        )
+    if int(description.get("version", 0)) > VERSION:
+        raise ArtifactError(
+            f"{folder} has format version {description['version']}, this program reads up to {VERSION}",
+            hint="update seqres",
+        )
+    missing = [k for k in ("kind", "architecture", "weights", "history") if k not in description]
+    if missing or description["kind"] not in ("rec_model", "res_model"):
+        raise ArtifactError(
+            f"{folder / CONFIG} is incomplete", facts=[f"missing: {k}" for k in missing] or ["unknown kind"]
+        )
+    config = ModelConfig.from_dict(description["architecture"])
+    codec = codec_from_dict(_read_json(folder / VOCABULARY))
+    with torch.device("meta"):
+        model = build_model(config, codec.size)
+    groups = {}
+    for group, name in description["weights"].items():
+        if group not in PREFERRED or Path(name).name != name:
+            raise ArtifactError(f"{folder / CONFIG} names the weights {group!r} in {name!r}")
+        groups[group] = _read_tensors(folder / name)
+        load_state(model, groups[group], where=str(folder / name))
+    return Exported(
+        description["kind"], config, codec, groups, description["history"], description.get("attributes", {})
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            f"no such file: {path}", hint="give a folder written by seqres export-weights"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is no JSON that can be read", facts=[str(error)[:160]]) from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path} must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return dict(load_file(path))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"no such file: {path}", facts=["named in config.json"]) from error
+    except (SafetensorError, OSError, struct.error, ValueError) as error:
+        raise ArtifactError(
+            f"{path} is no safetensors file that can be read", facts=[str(error)[:160]]
+        ) from error
+
+
+def state_summary(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, int]:
+    """Group -> number of tensors."""
+    return {group: len(state) for group, state in groups.items()}

@@ -1,0 +1,223 @@
+"""Read files that came from elsewhere without running what is in them: checkpoints, word lists, word vectors.
+
+A checkpoint goes through `torch.load(weights_only=True)` with a short list of harmless numpy types; a pickled word
+list through an unpickler that resolves no name at all.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.errors import ArtifactError
+
+STATE_KEYS = ("state_dict", "model", "model_state_dict")
+AVERAGE_KEYS = ("ema_state_dict", "model_ema", "ema")
+_LARGEST_WORD_LIST = 64 * 2**20  # bytes
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors of a checkpoint file by released name, without `module.`.
+
+    Attributes:
+        state: the raw weights. average: their moving average, None when the file has none.
+        facts: numbers beside them (epoch, scores), for the record. ignored: entries that are not weights.
+    """
+
+    state: dict[str, Tensor]
+    average: dict[str, Tensor] | None
+    facts: dict[str, float] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A `.pth` file as the releases save it: a state dict, or a dict with `state_dict`, `ema_state_dict`, optimiser …
+
+    Raises:
+        ArtifactError: the file is damaged, holds objects that could run code (each is named), or no state dict.
+    """
+    content = _load(path)
+    if not isinstance(content, Mapping):
+        raise ArtifactError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+    key = next((k for k in STATE_KEYS if isinstance(content.get(k), Mapping)), None)
+    if key is None:
+        return Checkpoint(_tensors(content, path), None)
+    average_key = next((k for k in AVERAGE_KEYS if isinstance(content.get(k), Mapping)), None)
+    average = None if average_key is None else _tensors(content[average_key], path)
+    facts, ignored = {}, []
+    for name, value in content.items():
+        if name in (key, average_key):
+            continue
+        number = _number(value)
+        if number is None:
+            ignored.append(str(name))
+        else:
+            facts[str(name)] = number
+    return Checkpoint(_tensors(content[key], path), average, facts, ignored)
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise ArtifactError(f"no such file: {path}")
+    try:
+        with _harmless_types():
+            if zipfile.is_zipfile(path):
+                refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+                if refused:
+                    raise _refusal(path, sorted(refused))
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except ArtifactError:
+        raise
+    except pickle.UnpicklingError as error:
+        named = re.findall(r"(?:GLOBAL|class|global)\s+([A-Za-z_][\w.]*\.\w+)", str(error))
+        if named:
+            raise _refusal(path, sorted(set(named))) from error
+        raise _damaged(path, error) from error
+    except (
+        Exception
+    ) as error:  # torch and zipfile raise many kinds for a file that is cut off or no checkpoint
+        raise _damaged(path, error) from error
+
+
+def _refusal(path: Path, names: list[str]) -> ArtifactError:
+    return ArtifactError(
+        f"{path} holds objects that are not plain tensors, and is refused",
+        facts=[f"refused: {n}" for n in names],
+        hint="where the file was made and is trusted, save the weights alone: torch.save({'state_dict': model.state_dict()}, …)",
+    )
+
+
+def _damaged(path: Path, error: Exception) -> ArtifactError:
+    words = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return ArtifactError(
+        f"{path} is no checkpoint that can be read",
+        facts=[f"{type(error).__name__}: {words[:160]}"],
+        hint="is the download complete? compare its size with the source's",
+    )
+
+
+@contextmanager
+def _harmless_types() -> Iterator[None]:
+    """numpy numbers, as scores of an epoch are saved; both names of the module that they are pickled under."""
+    from numpy._core import multiarray
+
+    scalar: Any = multiarray.scalar
+    kinds = [np.dtype(t) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
+    allowed: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype]
+    with torch.serialization.safe_globals([*allowed, *{type(k) for k in kinds}]):
+        yield
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, Tensor):
+        return float(value) if value.numel() == 1 else None
+    return float(value) if isinstance(value, int | float | np.number) else None
+
+
+def _tensors(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """Checked and without `module.`; half precision becomes float32."""
+    wrong = [str(k) for k, v in state.items() if not isinstance(k, str) or not isinstance(v, Tensor)]
+    if wrong or not state:
+        raise ArtifactError(
+            f"{path} holds no state dict",
+            facts=[f"not a tensor: {k}" for k in wrong[:10]] or ["it is empty"],
+            hint="expected tensors by name, or a dict with the key state_dict",
+        )
+    prefixed = all(k.startswith("module.") for k in state)
+    out = {}
+    for name, tensor in state.items():
+        value = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ArtifactError(f"{path}: {name} holds numbers that are not finite")
+        out[name.removeprefix("module.") if prefixed else name] = value
+    return out
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Numbers, texts, lists and dicts only: every name is refused before it is imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """Words in the order of their numbers, from token_to_ix.pkl or a JSON file of the same dict.
+
+    Raises:
+        ArtifactError: the file refers to any class or function (it is named), or is no dict word -> 0 … n-1.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST_WORD_LIST:
+            raise ArtifactError(f"{path} is no word list: {size:,} bytes")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+    try:
+        table = json.loads(data) if path.suffix == ".json" else _PlainUnpickler(io.BytesIO(data)).load()
+    except pickle.UnpicklingError as error:
+        name = str(error)
+        refused = re.fullmatch(r"[\w.]+\.\w+", name)
+        if refused:
+            raise ArtifactError(
+                f"{path} holds objects that are not plain words and numbers, and is refused",
+                facts=[f"refused: {name}"],
+                hint="a word list is a pickled or JSON dict of word -> number",
+            ) from error
+        raise _no_words(path, name) from error
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise _no_words(path, f"{type(error).__name__}: {error}") from error
+    if not isinstance(table, dict) or not all(
+        isinstance(k, str) and type(v) is int for k, v in table.items()
+    ):
+        raise _no_words(path, f"it holds a {type(table).__name__}")
+    words = sorted(table, key=lambda w: table[w])
+    if [table[w] for w in words] != list(range(len(words))) or not words:
+        raise _no_words(path, f"the numbers of its {len(words)} words are not 0 … {len(words) - 1}")
+    return words
+
+
+def _no_words(path: Path, fact: str) -> ArtifactError:
+    return ArtifactError(
+        f"{path} is no word list", facts=[fact[:160]], hint="give the release's token_to_ix.pkl"
+    )
+
+
+def read_word_vectors(path: Path) -> NDArray[np.float32]:
+    """(words, D) float32 from word_emb.npz (array `word_emb`, or the only one in the file)."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            name = (
+                "word_emb"
+                if "word_emb" in stored.files
+                else stored.files[0]
+                if len(stored.files) == 1
+                else ""
+            )
+            vectors = stored[name] if name else None
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+    except Exception as error:  # zipfile, zlib and numpy each have their own
+        refused = "Object arrays" in str(error)
+        words = "refused: an array of Python objects" if refused else f"{type(error).__name__}: {error}"
+        raise ArtifactError(f"{path} holds no word vectors that can be read", facts=[words[:160]]) from error
+    if vectors is None or vectors.ndim != 2 or vectors.dtype.kind != "f" or not np.isfinite(vectors).all():
+        found = "several arrays" if vectors is None else f"{vectors.dtype} of shape {vectors.shape}"
+        raise ArtifactError(
+            f"{path} holds no table of word vectors", facts=[f"found {found}, expected (words, width)"]
+        )
+    return np.asarray(vectors, np.float32)
