@@ -39,7 +39,7 @@ for set in $sets; do
   name=${set%/*} by=${set#*/}
   to=$out/$name-$by
   mkdir -p "$to"
-  run prepare-data --source refer --root "$root" --dataset "$name" --by "$by" --embed-images --out "$to/dataset.h5"
+  run prepare-data --source refer --root "$root" --name "$name" --by "$by" --embed-images --out "$to/dataset.h5"
   run split-masks --dataset "$to/dataset.h5" --ratio 1.0 --out "$to/split.h5"
   # shellcheck disable=SC2086  # the flags are lists of words
   run train-rec --dataset "$to/dataset.h5" --image-size "$image_size" $rec_flags --out "$to/rec.h5"
