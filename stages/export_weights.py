@@ -98,6 +98,8 @@ def _write(artifact: Any, out: Path) -> dict[str, Any]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)
+        for path in temporary.iterdir():  # safetensors makes files that only their owner can read
+            path.chmod(0o666 & ~mask)
         if out.exists():
             shutil.rmtree(out)
         os.replace(temporary, out)

@@ -80,6 +80,12 @@ def load_model(path: Path, device: torch.device | str = "cpu", *, weights: Weigh
 
 def load_state(model: torch.nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     """Strict load; every difference is listed in one ArtifactError."""
+    require_fit(model, state, where=where)
+    model.load_state_dict(dict(state))
+
+
+def require_fit(model: torch.nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """ArtifactError that lists every tensor that is missing, unknown or mis-shaped; `model` may be on the meta device."""
     own = model.state_dict()
     facts = [f"missing: {n}" for n in own if n not in state] + [f"unknown: {n}" for n in state if n not in own]
     facts += [
@@ -88,8 +94,8 @@ def load_state(model: torch.nn.Module, state: Mapping[str, Tensor], *, where: st
         if n in state and state[n].shape != own[n].shape
     ]
     if facts:
-        raise ArtifactError(f"the weights of {where} do not fit the architecture", facts=facts[:20])
-    model.load_state_dict(dict(state))
+        more = [f"and {len(facts) - 20} more"] if len(facts) > 20 else []
+        raise ArtifactError(f"the weights of {where} do not fit the architecture", facts=facts[:20] + more)
 
 
 def channels_last(model: PointSequenceModel) -> PointSequenceModel:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from torch import Tensor
 from stages.artifacts import Artifact
 from stages.data.text import TextCodec, codec_from_dict
 from stages.errors import ArtifactError
-from stages.models.artifact import load_state
+from stages.models.artifact import require_fit
 from stages.models.build import build_model
 from stages.models.config import ModelConfig
 
@@ -109,7 +108,7 @@ def read_folder(folder: Path) -> Exported:
         if group not in PREFERRED or Path(name).name != name:
             raise ArtifactError(f"{folder / CONFIG} names the weights {group!r} in {name!r}")
         groups[group] = _read_tensors(folder / name)
-        load_state(model, groups[group], where=str(folder / name))
+        require_fit(model, groups[group], where=str(folder / name))
     return Exported(
         description["kind"], config, codec, groups, description["history"], description.get("attributes", {})
     )
@@ -138,8 +137,3 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise ArtifactError(
             f"{path} is no safetensors file that can be read", facts=[str(error)[:160]]
         ) from error
-
-
-def state_summary(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, int]:
-    """Group -> number of tensors."""
-    return {group: len(state) for group, state in groups.items()}
