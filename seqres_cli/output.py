@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from stages.errors import SeqresError
@@ -33,7 +34,9 @@ class Answer:
 
 def print_answer(answer: Answer, as_json: bool) -> None:
     if as_json:
-        text = json.dumps(answer.payload, ensure_ascii=False, allow_nan=False)
+        from stages.artifacts.provenance import plain_json
+
+        text = json.dumps(plain_json(answer.payload), ensure_ascii=False, allow_nan=False)
     else:
         text = "\n".join(answer.lines)
     if text:
@@ -121,9 +124,7 @@ def summary_lines(summary: Mapping[str, Any], indent: str = "  ") -> list[str]:
 
 def histogram_lines(edges: Sequence[float], counts: Sequence[int], indent: str = "  ") -> list[str]:
     """Bins as rows: limits, count and a bar; `edges` has one value more than `counts`."""
-    limits = [
-        f"{number_text(low)} to {number_text(high)}" for low, high in zip(edges, edges[1:], strict=False)
-    ]
+    limits = [f"{number_text(low)} to {number_text(high)}" for low, high in pairwise(edges)]
     widths = max(map(len, limits), default=0), max((len(str(n)) for n in counts), default=0)
     most = max([1, *counts])
     return [

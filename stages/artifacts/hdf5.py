@@ -20,7 +20,9 @@ from stages.errors import ArtifactError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_DEPTH = 8
+MAX_ATTRIBUTE_BYTES = 64 << 10
 DEFLATE_LIMIT = 1040  # deflate cannot expand a byte to more than 1032
+_SIMPLE_CLASSES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING}
 _KNOWN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
 
@@ -114,8 +116,10 @@ def _entry(dataset: h5py.Dataset, name: str, path: Path) -> Entry:
 
 
 def _dtype_name(dataset: h5py.Dataset, name: str, path: Path) -> str:
+    if dataset.id.get_type().get_class() not in _SIMPLE_CLASSES:
+        raise _refused(path, f"{name} has a type that is no number, bool or text")
     text = h5py.check_string_dtype(dataset.dtype)
-    if text is not None and text.length is None and text.encoding == "utf-8":
+    if text is not None and text.encoding == "utf-8" and (text.length is None or dataset.shape == ()):
         return "text"
     if dataset.dtype.kind not in "biuf" or dataset.dtype.itemsize > 8:
         raise _refused(path, f"{name} has type {dataset.dtype}")
@@ -161,13 +165,39 @@ def plain_attribute(value: Any) -> Any:
         return value.decode("utf-8")
     if isinstance(value, np.ndarray):
         return [plain_attribute(v) for v in value.tolist()]
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, str | bool | int | float):
+        raise TypeError(f"an attribute of type {type(value).__name__}")
+    return value
 
 
-def attributes(owner: h5py.AttributeManager, path: Path) -> dict[str, Any]:
-    """All attributes of one object as Python values."""
+def attributes(item: h5py.Group, path: Path) -> dict[str, Any]:
+    """All attributes of one group as Python values."""
     with damage_as_error(path, "reading its attributes"):
-        return {name: plain_attribute(owner[name]) for name in sorted(owner)}
+        found = {}
+        for name in sorted(item.attrs):
+            _require_simple_attribute(h5py.h5a.open(item.id, name.encode("utf-8")), name, path)
+            found[name] = plain_attribute(item.attrs[name])
+        return found
+
+
+def _require_simple_attribute(attribute: h5py.h5a.AttrID, name: str, path: Path) -> None:
+    """Variable-length types crash HDF5 when the file is damaged, so they are refused before reading."""
+    if attribute.shape is None:  # a null attribute stores nothing and cannot be asked for its size
+        return
+    kind, size = attribute.get_type(), attribute.get_storage_size()
+    simple = kind.get_class() in _SIMPLE_CLASSES and size <= MAX_ATTRIBUTE_BYTES
+    if not simple or (kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()):
+        raise _refused(path, f"attribute {name} is no plain number, bool or fixed-length text")
+    if np.prod(attribute.shape, dtype=float) * kind.get_size() != size:
+        raise _refused(path, f"attribute {name} has shape {attribute.shape} but {size} bytes")
+
+
+def fixed_text(n_bytes: int) -> np.dtype:
+    """The type of a single text. Not variable-length, because HDF5 keeps those in a heap apart, and a
+    damaged heap can keep it busy for ever: the head of a file must always be readable or refused."""
+    return h5py.string_dtype("utf-8", max(1, n_bytes))
 
 
 def store_attribute(owner: h5py.AttributeManager, name: str, value: Any) -> None:
@@ -176,10 +206,15 @@ def store_attribute(owner: h5py.AttributeManager, name: str, value: Any) -> None
         owner[name] = h5py.Empty("f4")
     elif isinstance(value, list | tuple):
         if all(isinstance(v, str) for v in value):
-            owner.create(name, list(value), shape=(len(value),), dtype=h5py.string_dtype())
+            texts = [v.encode("utf-8") for v in value]
+            kind = fixed_text(max(map(len, texts), default=0))
+            owner.create(name, np.array(texts, dtype=kind), shape=(len(texts),), dtype=kind)
         else:
             owner[name] = np.asarray(value)
-    elif isinstance(value, str | bool | int | float | np.generic):
+    elif isinstance(value, str):
+        kind = fixed_text(len(value.encode("utf-8")))
+        owner.create(name, np.array(value.encode("utf-8"), dtype=kind), dtype=kind)
+    elif isinstance(value, bool | int | float | np.generic):
         owner[name] = value
     else:
         raise TypeError(f"attribute {name!r} cannot hold {type(value).__name__}; use json() for it")

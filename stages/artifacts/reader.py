@@ -42,13 +42,13 @@ class Artifact:
 
         file = hdf5.open_file(self.path)
         self._file = file
-        root = hdf5.attributes(file.attrs, self.path)
+        root = hdf5.attributes(file, self.path)
         self._reserved = {name: root.pop(name, None) for name in RESERVED_ATTRIBUTES}
         self.semantic_attrs: dict[str, Any] = root
         self.notes: dict[str, Any] = {}
         with hdf5.damage_as_error(self.path, "reading its notes"):
             if isinstance(file.get(NOTES, getlink=True), hdf5.h5py.HardLink):
-                self.notes = hdf5.attributes(file[NOTES].attrs, self.path)
+                self.notes = hdf5.attributes(file[NOTES], self.path)
         self.kind = str(self._reserved["seqres_kind"])
         version = self._reserved["schema_version"]
         self.schema_version = version if isinstance(version, int) else 0
@@ -87,7 +87,10 @@ class Artifact:
         """The h5py dataset itself, valid as long as this view is open in this process."""
         if name not in self.entries:
             raise ArtifactError(f"{self.path} has no {name}", hint=f"seqres inspect {self.path}")
-        return self._handle()[name]
+        from stages.artifacts import hdf5
+
+        with hdf5.damage_as_error(self.path, f"opening {name}"):
+            return self._handle()[name]
 
     def __getitem__(self, name: str) -> np.ndarray:
         """A whole number column in memory."""
@@ -178,7 +181,7 @@ class Artifact:
         if not self.path.exists():
             raise ArtifactError(f"{self.path} was removed while it was in use")
         file = hdf5.open_file(self.path)
-        if hdf5.attributes(file.attrs, self.path).get("content_digest") != self.digest:
+        if hdf5.attributes(file, self.path).get("content_digest") != self.digest:
             file.close()
             raise ArtifactError(f"{self.path} was replaced while it was in use", hint="run the command again")
         self._file, self._pid = file, os.getpid()

@@ -156,6 +156,8 @@ class ArtifactWriter:
     def _text(self, name: str, texts: list[str], shape: tuple[int, ...]) -> None:
         import h5py
 
+        from stages.artifacts.hdf5 import fixed_text
+
         for text in texts:
             if "\0" in text or not _is_utf8(text):
                 raise SeqresError(
@@ -163,8 +165,13 @@ class ArtifactWriter:
                 )
         content = ContentHash()
         content.texts(texts)
-        data = np.array(texts, dtype=object).reshape(shape)
-        self._create(name, data=data, dtype=h5py.string_dtype("utf-8"))
+        if shape:
+            self._create(name, data=np.array(texts, dtype=object), dtype=h5py.string_dtype("utf-8"))
+        else:
+            single = texts[0].encode("utf-8")
+            self._create(
+                name, data=np.array(single, dtype=fixed_text(len(single))), dtype=fixed_text(len(single))
+            )
         if is_content(name):
             self._record(name, "text", shape, content)
 
@@ -179,6 +186,8 @@ class ArtifactWriter:
 
     def _finish(self, kind: str, fingerprint: str, provenance: Mapping[str, Any]) -> None:
         """Check against the schema and write what is known only at the end."""
+        from stages.artifacts import hdf5
+
         findings = list(schema.problems(kind, self._written, self._attributes))
         if findings:
             raise ValueError(f"a {kind} artifact cannot be written like this: " + "; ".join(findings))
@@ -186,13 +195,17 @@ class ArtifactWriter:
         hashes = {name: (w.dtype, w.shape, w.sha256) for name, w in self._written.items()}
         self.digest = combine(kind, version, self._attributes, hashes)
         self.json(PROVENANCE, provenance)
+        reserved = {
+            "seqres_kind": kind,
+            "schema_version": version,
+            "content_digest": self.digest,
+            "fingerprint": fingerprint,
+            "created_by": f"seqres {stages.__version__}",
+            "coordinates": schema.COORDINATES,
+        }
         with _disk_errors(self._path, self._sink):
-            self._file.attrs["seqres_kind"] = kind
-            self._file.attrs["schema_version"] = version
-            self._file.attrs["content_digest"] = self.digest
-            self._file.attrs["fingerprint"] = fingerprint
-            self._file.attrs["created_by"] = f"seqres {stages.__version__}"
-            self._file.attrs["coordinates"] = schema.COORDINATES
+            for name, value in reserved.items():
+                hdf5.store_attribute(self._file.attrs, name, value)
 
 
 class _Stream:

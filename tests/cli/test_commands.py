@@ -27,8 +27,8 @@ NOT_FOR_HELP = ["torch", "transformers", "accelerate", "cv2", "h5py", "pycocotoo
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(seqres: Seqres, name: str) -> None:
     command = COMMANDS[name]
-    assert command.examples
-    assert all(example.startswith(f"seqres {name}") for example in command.examples)
+    assert command.examples[0].startswith(f"seqres {name} ")
+    assert all(example.startswith("seqres ") for example in command.examples)
     first = command.help.strip().splitlines()[0]
     assert first.endswith(".")
     assert len(first) <= 110
