@@ -184,14 +184,14 @@ def attributes(item: h5py.Group, path: Path) -> dict[str, Any]:
 
 def _require_simple_attribute(attribute: h5py.h5a.AttrID, name: str, path: Path) -> None:
     """Variable-length types crash HDF5 when the file is damaged, so they are refused before reading."""
-    if attribute.shape is None:  # a null attribute stores nothing and cannot be asked for its size
-        return
-    kind, size = attribute.get_type(), attribute.get_storage_size()
+    kind = attribute.get_type()
+    size = kind.get_size() * int(np.prod(attribute.shape or (), dtype=object))
     simple = kind.get_class() in _SIMPLE_CLASSES and size <= MAX_ATTRIBUTE_BYTES
     if not simple or (kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()):
         raise _refused(path, f"attribute {name} is no plain number, bool or fixed-length text")
-    if np.prod(attribute.shape, dtype=float) * kind.get_size() != size:
-        raise _refused(path, f"attribute {name} has shape {attribute.shape} but {size} bytes")
+    # HDF5 cannot be asked for the stored size of what stores nothing (no value, an empty list).
+    if attribute.shape is not None and size and attribute.get_storage_size() != size:
+        raise _refused(path, f"attribute {name} does not store the {size} bytes that it claims")
 
 
 def fixed_text(n_bytes: int) -> np.dtype:
