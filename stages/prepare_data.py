@@ -28,6 +28,7 @@ STAGE = "prepare-data"
 STAGE_VERSION = 1
 
 _PARALLEL_FROM = 400  # pictures; below, starting processes costs more than it saves
+_MISSING = "missing_images"  # JSON list of names, written when pictures were left out
 _SHOWN = 10  # missing pictures that are listed by name
 
 # (images, referents, sentences) of each split, as published with the data
@@ -121,15 +122,19 @@ def run(
     )
     settled = job.settled()
     if settled is not None:
-        _refuse_if_pictures_came_back(settled, job)
+        _refuse_if_pictures_came_back(settled, options)
         return settled
 
     embed = config.embed_images if config.embed_images is not None else config.source == "refshapes"
     with _layout(config, files, reporter) as (files, report):
-        tables = _read(config, files, reporter, embed)
+        tables, missing = _read(config, files, reporter, embed)
         summary = summarise(tables, embed, report)
         with job.writer() as w:
             write_tables(w, tables, embed, reporter)
+            if config.source == "refer" or config.keep_layout is not None:  # else the folder goes away
+                w.note_attr("image_root", str(tables.image_root))
+            if "images left out" in tables.notices:
+                w.json(_MISSING, missing)
             w.json("summary", summary)
     return job.result(summary)
 
@@ -182,11 +187,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read(config: Config, files: ReferFiles, reporter: Reporter, embed: bool) -> ReferringTables:
-    """The checked tables, pictures included."""
+def _read(
+    config: Config, files: ReferFiles, reporter: Reporter, embed: bool
+) -> tuple[ReferringTables, list[str]]:
+    """The checked tables, and the names of the pictures that were left out because they are missing."""
     import dataclasses
 
-    from stages.data.images import check_images, find_image_root
+    from stages.data.images import NO_SUCH_FILE, check_images, find_image_root
     from stages.data.readers.refer import read_refer
 
     reporter.info(f"reading {files.refs} and {files.instances}")
@@ -200,9 +207,10 @@ def _read(config: Config, files: ReferFiles, reporter: Reporter, embed: bool) ->
         wrong = check_images(
             root, tables.image_files, tables.image_sizes_hw, decode=embed, advance=bar.advance
         )
+    missing = [tables.image_files[row] for row, problem in wrong.items() if problem.endswith(NO_SUCH_FILE)]
     if wrong:
         tables = _without_wrong_images(tables, wrong, root, config.skip_missing, reporter)
-    return dataclasses.replace(tables, image_root=root)
+    return dataclasses.replace(tables, image_root=root), missing
 
 
 def _without_wrong_images(
@@ -287,7 +295,6 @@ def write_tables(w: ArtifactWriter, tables: ReferringTables, embed: bool, report
     root = tables.image_root
     assert root is not None
     if not embed:
-        w.note_attr("image_root", str(root))
         return
     with reporter.progress("embedding pictures", len(tables.image_files), "image") as bar:
 
@@ -299,12 +306,19 @@ def write_tables(w: ArtifactWriter, tables: ReferringTables, embed: bool, report
         w.ragged_stream("images/encoded", encoded(), np.uint8)
 
 
-def _refuse_if_pictures_came_back(settled: StageResult, job: StageJob) -> None:
-    """Missing pictures are not part of the fingerprint: look whether those that were left out are there by now."""
-    left_out = settled.summary.get("notices", {}).get("images left out", 0)
-    if settled.status != "up-to-date" or not left_out:
+def _refuse_if_pictures_came_back(settled: StageResult, options: RunOptions) -> None:
+    """Pictures are not part of the fingerprint: look whether those that were missing are there by now."""
+    if settled.status != "up-to-date" or "images left out" not in settled.summary.get("notices", {}):
         return
-    raise StaleOutputError(
-        f"{job.out} was made without {left_out} images that were missing then",
-        hint="if they are there now, make it again with --force",
-    )
+    from stages.artifacts import open_artifact
+    from stages.data.images import path_below
+
+    with open_artifact(settled.path, kind="dataset") as artifact:
+        root, missing = Path(artifact.attrs["image_root"]), artifact.json(_MISSING)
+    back = [name for name in missing if path_below(root, name).exists()]
+    if back and not options.dry_run:
+        raise StaleOutputError(
+            f"{settled.path} was made when {len(missing)} images were missing, {len(back)} of them are there now",
+            facts=[f"for instance {path_below(root, back[0])}"],
+            hint="make it again with --force",
+        )

@@ -13,7 +13,7 @@ COMMAND = StageCommand(
     help=__doc__,
     examples=(
         "seqres prepare-data --source refshapes --out data.h5",
-        "seqres prepare-data --source refer --root refcoco_data --dataset refcoco --by unc --out refcoco.h5",
+        "seqres prepare-data --source refer --root refcoco_data --name refcoco --by unc --out refcoco.h5",
         "seqres prepare-data --config run.toml --out data.h5 --json",
     ),
 )

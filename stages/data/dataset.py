@@ -6,15 +6,14 @@ show what they have), `"all"` shows everything. The bytes of a hidden mask are n
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import open_artifact
+from stages.data.images import decode_rgb, path_below
 from stages.errors import ArtifactError, HiddenMaskError, UsageError, did_you_mean
 from stages.geometry.rasterise import rle_to_mask
 
@@ -105,26 +104,15 @@ class ReferringDataset:
     # ---------------------------------------------------------------- pixels
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB; EXIF orientation is ignored, as COCO's annotations do. ArtifactError names the file."""
+        """(H, W, 3) uint8 RGB; EXIF orientation is ignored, as COCO does. ArtifactError names the file."""
         name = self.image_files[index]
         data = self._read_file(name) if self._encoded is None else self._encoded[index]
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
-        if picture is None:
-            raise ArtifactError(
-                f"image {name} cannot be decoded", hint="replace the file, then run prepare-data again"
-            )
-        if picture.shape[:2] != tuple(self.image_sizes_hw[index]):
-            h, w = self.image_sizes_hw[index]
-            raise ArtifactError(
-                f"image {name} is {picture.shape[1]}x{picture.shape[0]}, the annotations say {w}x{h}"
-            )
-        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+        return decode_rgb(data, name, self.image_sizes_hw[index])
 
     def _read_file(self, name: str) -> NDArray[np.uint8]:
-        root = Path(self._image_root).resolve()
-        path = Path(os.path.normpath(root / name))
-        if not path.is_relative_to(root):
-            raise ArtifactError(f"image name {name!r} leaves the image folder {root}")
+        if not self._image_root:
+            raise ArtifactError(f"{self.path} holds neither the pictures nor the folder that they are in")
+        path = path_below(Path(self._image_root), name)
         try:
             return np.fromfile(path, np.uint8)
         except OSError as error:

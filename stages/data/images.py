@@ -24,6 +24,7 @@ _FOLDERS = (
     "train2014",
 )
 _PROBES = 25
+NO_SUCH_FILE = "no such file"
 
 
 def path_below(root: Path, name: str) -> Path:
@@ -133,7 +134,7 @@ def problem_with(path: Path, name: str, size_hw: Sequence[int], *, decode: bool)
                 picture = _decode(np.fromfile(path, np.uint8))
                 shape = None if picture is None else picture.shape
     except FileNotFoundError:
-        return f"{name}: no such file"
+        return f"{name}: {NO_SUCH_FILE}"
     except OSError as error:
         return f"{name}: {(error.strerror or 'error').lower()}"
     if shape is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from stages.errors import ArtifactError, UsageError, did_you_mean
 from stages.geometry.rasterise import rle_area, rle_from_segmentation
 
 OVERSHOOT_PX = 1.0  # boxes that leave the image by at most this are cut to it
+_LARGEST_SIDE = 100_000
 _SHOWN = 10  # problems that are listed one by one
 
 
@@ -49,21 +50,20 @@ def find_refer_files(root: Path, name: str | None, by: str | None) -> ReferFiles
         raise ArtifactError(
             f"no such folder: {root}", hint="--root FOLDER holds refs(<by>).p and instances.json"
         )
-    found = {
-        folder: sorted(_refs_in(folder))
-        for folder in [root, *sorted(p for p in root.iterdir() if p.is_dir())]
-    }
-    found = {folder: who for folder, who in found.items() if who}
-    listing = [f"{folder}: by {', '.join(who)}" for folder, who in found.items()] or [
-        f"{root} holds no refs(<by>).p"
-    ]
-    folder = root / name if name and (root / name) in found else root
-    if folder not in found or (name and folder == root and root.resolve().name != name and len(found) > 1):
+    below = sorted(p for p in root.iterdir() if p.is_dir())
+    found = {folder: who for folder in [root, *below] if (who := _splits_in(folder))}
+    listing = [f"{folder}: by {', '.join(who)}" for folder, who in found.items()]
+    folder = _choose_folder(root, name, list(found))
+    if folder is None:
         names = [f.name for f in found if f != root]
         near = did_you_mean(name, names) if name else None
-        message = f"no data set {name!r} in {root}" if name else f"{root} holds no refs(<by>).p itself"
-        hint = f"did you mean --name {near}?" if near else "choose one with --name" if names else None
-        raise UsageError(message, facts=listing, hint=hint)
+        raise UsageError(
+            f"no data set {name!r} in {root}" if name else f"{root} holds no refs(<by>).p itself",
+            facts=listing or ["neither does any folder in it"],
+            hint=f"--name {near or names[0]}"
+            if names
+            else "--root FOLDER holds refs(<by>).p and instances.json",
+        )
     who = found[folder]
     if by is None and len(who) > 1:
         raise UsageError(
@@ -79,8 +79,17 @@ def find_refer_files(root: Path, name: str | None, by: str | None) -> ReferFiles
     return ReferFiles(name or folder.resolve().name, by, folder / f"refs({by}).p", instances)
 
 
-def _refs_in(folder: Path) -> list[str]:
-    return [p.name[5:-3] for p in folder.glob("refs(*).p") if p.is_file()]
+def _splits_in(folder: Path) -> list[str]:
+    return sorted(p.name[5:-3] for p in folder.glob("refs(*).p") if p.is_file())
+
+
+def _choose_folder(root: Path, name: str | None, found: list[Path]) -> Path | None:
+    """`root/<name>` when it holds refs, else `root` itself when it does; then a name is only a label, unless
+    it may well be a misspelt folder."""
+    if name and root / name in found:
+        return root / name
+    label = name is None or root.resolve().name == name or found == [root]
+    return root if root in found and label else None
 
 
 def read_refer(files: ReferFiles, *, skip_invalid: bool = False) -> ReferringTables:
@@ -96,11 +105,9 @@ def read_refer(files: ReferFiles, *, skip_invalid: bool = False) -> ReferringTab
     if not refs:
         raise ArtifactError(f"{files.refs} holds no referent")
     wanted = {r.get("ann_id") for r in refs if _is_id(r.get("ann_id"))}
-    annotations = {
-        a["id"]: a for a in instances["annotations"] if isinstance(a, dict) and a.get("id") in wanted
-    }
-    images = {i["id"]: i for i in instances["images"] if isinstance(i, dict) and _is_id(i.get("id"))}
-    categories = [(int(c["id"]), str(c["name"])) for c in instances["categories"] if isinstance(c, dict)]
+    annotations = {a["id"]: a for a in _with_ids(instances["annotations"]) if a["id"] in wanted}
+    images = {i["id"]: i for i in _with_ids(instances["images"])}
+    categories = [(c["id"], str(c.get("name", ""))) for c in _with_ids(instances["categories"])]
     del instances
     check = _Checker(annotations, images, dict(categories))
     rows = [row for ref in refs if (row := check.row(ref)) is not None]
@@ -125,7 +132,11 @@ def _load_instances(path: Path) -> dict[str, Any]:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def _with_ids(entries: list[Any]) -> Iterator[dict[str, Any]]:
+    return (entry for entry in entries if isinstance(entry, dict) and _is_id(entry.get("id")))
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,11 +235,12 @@ class _Checker:
     def _size(self, image_id: int) -> tuple[int, int]:
         image = self.images[image_id]
         height, width = image.get("height"), image.get("width")
-        if not (_is_id(height) and _is_id(width)) or height <= 0 or width <= 0:  # type: ignore[operator]
+        sides = [v for v in (height, width) if isinstance(v, int) and 0 < v <= _LARGEST_SIDE]
+        if len(sides) != 2:
             raise _Invalid(f"image {image_id} has the size {width}x{height}")
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
             raise _Invalid(f"image {image_id} has no file name")
-        return int(height), int(width)  # type: ignore[arg-type]
+        return sides[0], sides[1]
 
     def _box(self, bbox: Any, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
         try:
@@ -252,19 +264,14 @@ class _Checker:
     def _sentences(self, ref_id: int, entries: Any) -> list[tuple[int, str]]:
         if not isinstance(entries, list | tuple) or not entries:
             raise _Invalid("no sentence")
-        kept = []
-        for entry in entries:
-            text = _text_of(entry)
-            if text:
-                sent_id = entry.get("sent_id")
-                kept.append((int(sent_id) if _is_id(sent_id) else -1, text))
-            else:
-                self._problem(f"ref {ref_id}: empty expression (sentence {_get(entry, 'sent_id')})")
+        said = [(_get(entry, "sent_id"), _text_of(entry)) for entry in entries]
+        if not any(text for _, text in said):
+            raise _Invalid(f"empty expression (sentence {said[0][0]}), and it has no other")
+        for sent_id, text in said:
+            if not text:
+                self._problem(f"ref {ref_id}: empty expression (sentence {sent_id})")
                 self._note("empty expressions left out")
-        if not kept:
-            self.n_invalid -= len(entries)  # they count as one problem
-            raise _Invalid(f"all of its {len(entries)} expressions are empty")
-        return kept
+        return [(sent_id if _is_id(sent_id) else -1, text) for sent_id, text in said if text]
 
     def _rle(self, annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> bytes:
         segmentation = annotation.get("segmentation")
@@ -288,12 +295,12 @@ def _get(entry: Any, key: str) -> Any:
 
 def _text_of(entry: Any) -> str:
     """The sentence: `sent` (lower case, as the public loaders use it), else `raw`, else the joined tokens."""
-    text = _get(entry, "sent") or _get(entry, "raw")
-    if text is None and isinstance(_get(entry, "tokens"), list):
-        text = " ".join(str(t) for t in entry["tokens"])
-    if not isinstance(text, str) or "\0" in text:
-        return ""
-    return text.encode("utf-8", "replace").decode("utf-8").strip()
+    tokens = _get(entry, "tokens")
+    joined = " ".join(map(str, tokens)) if isinstance(tokens, list | tuple) else ""
+    for text in (_get(entry, "sent"), _get(entry, "raw"), joined):
+        if isinstance(text, str) and text.strip():
+            return text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8").strip()
+    return ""
 
 
 def _tables(
@@ -304,6 +311,8 @@ def _tables(
     notices: dict[str, int],
 ) -> ReferringTables:
     splits = ordered_splits([row.split for row in rows])
+    if len(splits) > np.iinfo(np.int8).max:
+        raise ArtifactError(f"{files.refs} names {len(splits)} splits", facts=[", ".join(splits[:8]) + " …"])
     place = {name: k for k, name in enumerate(splits)}
     rows = sorted(rows, key=lambda r: (place[r.split], r.image_id, r.ref_id))
     image_ids = list(dict.fromkeys(row.image_id for row in rows))
