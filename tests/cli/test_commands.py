@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -276,3 +277,35 @@ def test_summaries_of_any_nesting() -> None:
         "         b",
         "      a  1",
     ]
+
+
+_WAITING = """
+import signal, sys
+import stages.artifacts.verify as verify
+from seqres_cli.main import main
+
+def wait(path):
+    print("ready", flush=True)
+    signal.pause()
+
+verify.verify_artifact = wait
+sys.exit(main(["verify", "a.h5"]))
+"""
+
+
+def test_ctrl_c_ends_with_130_and_one_line(project_root: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _WAITING],
+        cwd=project_root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.splitlines()[0] == "error: interrupted"
+    assert "Traceback" not in errors
