@@ -50,7 +50,7 @@ format: $(STAMP) ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## timings, as ratios measured within one run
-	$(BIN)/python scripts/bench.py
+	for script in scripts/bench_*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
 
 clean: ## remove the environment, caches and everything under runs/
 	rm -rf $(VENV) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

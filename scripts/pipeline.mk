@@ -6,8 +6,8 @@
 # A second call does nothing. Another RATIO (or other flags of one stage) runs only what depends on it, and a
 # deleted file is made again: what comes after it is only asked, and stays when its inputs turn out the same.
 #
-# make compares times, seqres compares content. A rule that make finds out of date asks seqres first (a dry
-# run): "up to date" makes the file newer and changes nothing, and a file made from something else is replaced.
+# make compares times, seqres compares content: a rule that make finds out of date asks seqres first, and an
+# "up to date" only makes the file newer.
 
 SEQRES ?= seqres
 OUT    ?= runs/pipeline
@@ -22,11 +22,18 @@ MODEL  ?= refshapes-small
 
 # ------------------------------------------------------------------ flags of each stage, by scale
 
-REC_EPOCHS_smoke    := 8
-RES_EPOCHS_smoke    := 6
-FULL_EPOCHS_smoke   := 6
-REC_EPOCHS_standard := 12
-RES_EPOCHS_standard := 10
+REC_EPOCHS_tiny      := 1
+RES_EPOCHS_tiny      := 1
+FULL_EPOCHS_tiny     := 1
+EVALUATE_FLAGS_tiny  := --splits val
+
+REC_EPOCHS_smoke     := 8
+RES_EPOCHS_smoke     := 6
+FULL_EPOCHS_smoke    := 6
+EVALUATE_FLAGS_smoke := --splits val
+
+REC_EPOCHS_standard  := 12
+RES_EPOCHS_standard  := 10
 FULL_EPOCHS_standard := 10
 
 PREPARE_FLAGS   ?= --source refshapes --scale $(SCALE)
@@ -39,7 +46,7 @@ FULL_FLAGS      ?= $(METHOD_FLAGS) --epochs $(FULL_EPOCHS_$(SCALE))
 PSEUDO_FLAGS    ?= --box-prompt
 RESAMPLE_FLAGS  ?= --fit box
 FINAL_FLAGS     ?= $(FULL_FLAGS)
-EVALUATE_FLAGS  ?=
+EVALUATE_FLAGS  ?= $(EVALUATE_FLAGS_$(SCALE))
 VISUALIZE_FLAGS ?= --samples 8 --pseudo-samples 8
 
 # ------------------------------------------------------------------ machinery
@@ -56,11 +63,12 @@ D := $(if $(DATA),$(DATA),$(OUT)/dataset.h5)
 S := $(OUT)/split-$(RATIO).h5
 S_ALL := $(OUT)/split-1.0.h5
 
-# $(call run,stage and inputs,flags): --force only where the file was made from something else
+# $(call run,stage and inputs,flags): with a file there, a dry run tells whether it is still right (0) or not (3);
+# --force then replaces it. Anything else that is wrong is told by the run itself.
 define run
 @mkdir -p $(@D)
-@force=; if [ -e $@ ]; then $(SEQRES) $(1) $(2) --out $@ --dry-run >/dev/null 2>&1 || force=--force; fi; \
- echo; echo "$(notdir $(firstword $(SEQRES))) $(1) $(2) --out $@"; $(SEQRES) $(1) $(2) --out $@ $$force && touch $@
+@if [ -e $@ ] && $(SEQRES) $(1) $(2) --out $@ --dry-run >/dev/null 2>&1; then echo "up to date: $@"; \
+ else echo; echo "seqres $(strip $(1)) $(strip $(2)) --out $@"; $(SEQRES) $(1) $(2) --out $@ --force; fi && touch $@
 endef
 
 # OUT/.flags/STAGE holds the flags of a stage and is written anew only when they change, which runs it again.

@@ -9,7 +9,7 @@ score does not tell whether the points follow the outline, nor why.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,8 +102,10 @@ def run(
     folder = figure_folder(config, out)
     require_replaceable(folder)
     settled = job.settled()
-    if settled is not None and (settled.status == "would-run" or is_page(folder) or options.dry_run):
-        return settled  # an artifact whose pictures are gone is drawn again
+    if settled is not None and (settled.status == "would-run" or is_page(folder)):
+        return settled
+    if settled is not None and options.dry_run:  # an artifact whose pictures are gone is drawn again
+        return replace(settled, status="would-run", reasons=(f"{folder} does not exist",))
 
     import numpy as np
 

@@ -34,7 +34,7 @@ Build = Callable[..., list[str]]
 
 @pytest.fixture
 def build(tmp_path: Path, project_root: Path) -> Build:
-    """Call make; returns the files that seqres was asked to make, in order, with "!" where --force was given."""
+    """Call make; returns the files that seqres was asked to make, in order."""
     stand_in = tmp_path / "seqres"
     stand_in.write_text(STAND_IN)
     stand_in.chmod(0o755)
@@ -62,12 +62,12 @@ def build(tmp_path: Path, project_root: Path) -> Build:
             text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        made = []
+        made: list[str] = []
         for line in log.read_text().splitlines():
             words = line.split()
             if "--out" in words:
                 out = Path(words[words.index("--out") + 1]).relative_to(tmp_path / "out")
-                made.append(f"{out}{'!' if '--force' in words else ''}")
+                made.append(str(out))
         age(tmp_path / "out", clock)
         return made
 
@@ -124,31 +124,26 @@ def test_another_ratio_makes_only_what_depends_on_it(build: Build) -> None:
     assert build("RATIO=0.05") == []
 
 
-def test_a_deleted_file_is_made_again_and_what_follows_is_only_asked(build: Build, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["dataset.h5", "rec.h5", "split-0.05.h5", "pseudo-0.05.h5", "eval/full.h5"])
+def test_a_deleted_file_is_made_again_and_what_follows_is_only_asked(
+    build: Build, tmp_path: Path, name: str
+) -> None:
     build()
-    (tmp_path / "out" / "pseudo-0.05.h5").unlink()
-    made = build()
-    assert made[0] == "pseudo-0.05.h5"
-    assert set(made) == {
-        "pseudo-0.05.h5", "points-0.05.h5", "final-0.05.h5", "eval/final-0.05.h5", "attention-0.05.h5",
-    }  # fmt: skip
-    assert not any(name.endswith("!") for name in made)  # their content is up to date: nothing is computed
+    (tmp_path / "out" / name).unlink()
+    assert build() == [f"{name}"]
     assert build() == []
 
 
 def test_new_flags_run_their_stage_again_and_replace_its_file(build: Build) -> None:
     build()
-    made = build("RESAMPLE_FLAGS=--fit none --score-threshold 0.2")
-    assert made[0] == "points-0.05.h5!"
-    assert [m for m in made if m.endswith("!")] == ["points-0.05.h5!"]  # the stand-in's inputs are only names
-    assert "rec.h5" not in made and "naive-0.05.h5" not in made
+    # the stand-in's inputs are only names, so nothing after the changed file is different
+    assert build("RESAMPLE_FLAGS=--fit none --score-threshold 0.2") == ["points-0.05.h5"]
     assert build("RESAMPLE_FLAGS=--fit none --score-threshold 0.2") == []
 
 
 def test_the_seed_goes_to_everything_that_draws(build: Build) -> None:
     build()
-    forced = {m.rstrip("!") for m in build("SEED=1") if m.endswith("!")}
-    assert forced == {
+    assert set(build("SEED=1")) == {
         "dataset.h5", "rec.h5", "split-0.05.h5", "split-1.0.h5", "naive-0.05.h5", "first-0.05.h5", "final-0.05.h5",
         "full.h5",
     }  # fmt: skip

@@ -121,6 +121,8 @@ def test_the_same_call_is_up_to_date_until_its_pictures_are_gone(
     (folder / "index.html").unlink()
     for file in folder.iterdir():
         file.unlink()
+    asked = run(config, **files, out=out, options=RunOptions(dry_run=True))
+    assert asked.status == "would-run" and asked.reasons == (f"{folder} does not exist",)
     again = run(config, **files, out=out)
     assert (again.status, again.digest) == ("written", first.digest)
     assert (folder / "index.html").is_file()
