@@ -20,6 +20,7 @@ import pickle
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,9 +173,16 @@ def _make_all(jobs: list[tuple[int, str, int]], workers: int) -> Iterator[_Writt
     if workers <= 1:
         yield from map(_make_scene, jobs)
         return
-    # "spawn": a fork of a process that runs torch or OpenMP threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_make_scene, jobs, chunksize=32)
+    done = 0
+    try:
+        # "spawn": a fork of a process that runs torch or OpenMP threads may hang.
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, spawn, cv2.setNumThreads, (1,)) as pool:
+            for written in pool.map(_make_scene, jobs, chunksize=32):
+                done += 1
+                yield written
+    except BrokenProcessPool:  # a script without a `__main__` guard, or no memory for workers: go on alone
+        yield from map(_make_scene, jobs[done:])
 
 
 def _make_scene(job: tuple[int, str, int]) -> _Written:

@@ -6,6 +6,7 @@ Coordinates xy, pixels, origin at the outer corner of the top-left pixel; boxes 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -44,7 +45,7 @@ class ShapeObject:
     in_one_piece: bool  # whether the largest connected piece holds MIN_CONNECTED of `mask`
     covered_by: tuple[int, ...]  # indices of the objects that hide some of it
 
-    @property
+    @cached_property
     def centre_xy(self) -> tuple[float, float]:
         x0, y0, x1, y1 = self.box_xyxy
         return float(x0 + x1) / 2, float(y0 + y1) / 2
@@ -58,6 +59,11 @@ class Scene:
     @property
     def size(self) -> int:
         return int(self.image.shape[0])
+
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """(N, 2) float64 centres of the visible boxes, xy, as shares of the side."""
+        return np.array([item.centre_xy for item in self.objects]) / self.size
 
 
 @dataclass
@@ -150,8 +156,9 @@ def _try_place(
 
 def _finish(item: _Placed, index: int, placed: list[_Placed]) -> ShapeObject:
     rows, columns = np.flatnonzero(item.visible.any(axis=1)), np.flatnonzero(item.visible.any(axis=0))
-    _, _, stats, _ = cv2.connectedComponentsWithStats(item.visible.view(np.uint8), connectivity=4)
-    n_visible = int(np.count_nonzero(item.visible))
+    window = item.visible[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    _, _, stats, _ = cv2.connectedComponentsWithStats(window.view(np.uint8), connectivity=4)
+    n_visible = int(np.count_nonzero(window))
     return ShapeObject(
         shape=item.shape,
         colour=item.colour,

@@ -22,7 +22,7 @@ EXTREME_MARGIN = 0.10  # "left star" is at least this much further left than any
 EXTREME_HALF = 0.04  # and its centre lies in that half of the image by this much
 SIDE_CLEAR, SIDE_LOOSE = 0.40, 0.52  # "on the left side": centre before the first; others beyond the second
 MIDDLE_CLEAR, MIDDLE_LOOSE = 0.13, 0.22  # "in the middle": distance of the centre from the image's, per axis
-RELATION_CLEAR, RELATION_LOOSE = 0.14, 0.02  # "left of": difference of the centres along the axis
+RELATION_CLEAR, RELATION_LOOSE = 0.14, -0.01  # "left of": difference of the centres along the axis
 HIDDEN_CLEAR = 0.06  # "behind": at least this share of it is hidden by the anchor
 
 _DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
@@ -42,10 +42,6 @@ class Description:
     side: str | None = None  # the same words, "middle" or a corner such as "top left": a region of the image
     relation: str | None = None  # left of, right of, above, below, behind
     anchor: Description | None = None
-
-
-def _centres(scene: Scene) -> np.ndarray:
-    return np.array([item.centre_xy for item in scene.objects]) / scene.size
 
 
 def _fits_look(item: ShapeObject, about: Description) -> bool:
@@ -72,8 +68,9 @@ def _related(scene: Scene, item: int, relation: str, anchor: int, loosely: bool)
         share = np.count_nonzero(whole & scene.objects[anchor].full_mask) / np.count_nonzero(whole)
         return loosely or bool(share >= HIDDEN_CLEAR)
     towards = {"left of": "left", "right of": "right", "above": "top", "below": "bottom"}[relation]
-    step = np.array(scene.objects[item].centre_xy) - np.array(scene.objects[anchor].centre_xy)
-    along, across = float(step @ _DIRECTIONS[towards]), float(np.abs(step[::-1] @ _DIRECTIONS[towards]))
+    (x, y), (u, v) = scene.objects[item].centre_xy, scene.objects[anchor].centre_xy
+    dx, dy = _DIRECTIONS[towards]
+    along, across = (x - u) * dx + (y - v) * dy, abs((x - u) * dy + (y - v) * dx)
     if loosely:
         return along > RELATION_LOOSE * scene.size
     return along > RELATION_CLEAR * scene.size and along > across
@@ -92,11 +89,10 @@ def denotes(scene: Scene, about: Description, *, loosely: bool = False) -> list[
             for i in found
             if any(i != a and _related(scene, i, about.relation, a, loosely) for a in anchors)
         ]
-    centres = _centres(scene)
     if about.side is not None:
-        found = [i for i in found if _in_side(centres[i], about.side, loosely)]
+        found = [i for i in found if _in_side(scene.centres[i], about.side, loosely)]
     if about.extreme is not None and found:
-        reach = centres[found] @ np.array(_DIRECTIONS[about.extreme])
+        reach = scene.centres[found] @ np.array(_DIRECTIONS[about.extreme])
         if loosely:
             return [i for i, value in zip(found, reach, strict=True) if value >= reach.max() - EXTREME_MARGIN]
         best = int(np.argmax(reach))
@@ -125,13 +121,13 @@ _LOOKS = (
     ((False, True, False), 0.08),
     ((True, True, False), 0.04),
 )
-_LOOK_WEIGHTS = np.array([weight for _, weight in _LOOKS])
+_LOG_WEIGHTS = np.log([weight for _, weight in _LOOKS])
 
 
 def _looks(item: ShapeObject, rng: np.random.Generator, *, bare: bool = False) -> Iterator[Description]:
     """Descriptions of an object's look in random order; `bare` adds the one that mentions nothing."""
     # Gumbel keys: a weighted order without replacement from one draw.
-    order = np.argsort(-(np.log(_LOOK_WEIGHTS) + rng.gumbel(size=len(_LOOKS))))
+    order = np.argsort(-(_LOG_WEIGHTS + rng.gumbel(size=len(_LOOKS))))
     if bare and rng.random() < 0.2:
         yield Description()
     for index in order:
