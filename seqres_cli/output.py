@@ -238,6 +238,13 @@ def _make_bars(console: Console) -> Progress:
     )
 
 
+_QUICK_SECONDS = 1.0
+
+
+def _rate_text(rate: float) -> str:
+    return f"{rate:.3g}" if rate < 1000 else f"{rate:.0f}"
+
+
 class _BarTask:
     def __init__(self, bars: Progress, task: Any, unit: str) -> None:
         self._bars, self._task, self._unit = bars, task, unit
@@ -246,14 +253,17 @@ class _BarTask:
     def advance(self, n: int = 1, **numbers: float) -> None:
         self._done += n
         rate = self._done / max(time.monotonic() - self._started, 1e-6)
-        fields: dict[str, Any] = {"rate": f"{rate:.3g} {self._unit}/s"}
+        fields: dict[str, Any] = {"rate": f"{_rate_text(rate)} {self._unit}/s"}
         if numbers:
             fields["numbers"] = number_words(numbers)
         self._bars.update(self._task, advance=n, **fields)
 
 
 class _LineTask:
-    """A line when a tenth more is done; without a total, a line at 10, 20, 40, 80 … units."""
+    """A line when a tenth more is done; without a total, a line at 10, 20, 40, 80 … units.
+
+    What is done within a second gets one line, at its end.
+    """
 
     def __init__(
         self, reporter: RichReporter, description: str, total: int | None, unit: str, silent: bool = False
@@ -271,10 +281,10 @@ class _LineTask:
             return
         if self._total:
             tenth = min(10, 10 * self._done // self._total)
-            if tenth > self._told:
+            if tenth > self._told and (tenth == 10 or self._seconds() >= _QUICK_SECONDS):
                 self._told = tenth
                 self._tell()
-        elif self._done >= self._next:
+        elif self._done >= self._next and self._seconds() >= _QUICK_SECONDS:
             self._next = 2 * self._done
             self._tell()
 
@@ -282,9 +292,11 @@ class _LineTask:
         if not self._silent and not self._total and self._done:
             self._tell()
 
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
     def _tell(self) -> None:
-        seconds = time.monotonic() - self._started
-        rate = self._done / max(seconds, 1e-6)
+        rate = self._done / max(self._seconds(), 1e-6)
         share, left = "", ""
         if self._total:
             share = f"{min(100, 100 * self._done // self._total)} % "
@@ -292,5 +304,5 @@ class _LineTask:
         of = f"/{self._total}" if self._total else ""
         numbers = f"  {number_words(self._numbers)}" if self._numbers else ""
         self._reporter.info(
-            f"{self._description}: {share}({self._done}{of} {self._unit}, {rate:.3g}/s{left}){numbers}"
+            f"{self._description}: {share}({self._done}{of} {self._unit}, {_rate_text(rate)}/s{left}){numbers}"
         )

@@ -216,7 +216,7 @@ def open_artifact(
             findings = findings or _offset_ends(artifact)
             if findings:
                 raise ArtifactError(
-                    f"{path} does not hold what a {artifact.kind} artifact must",
+                    f"{path} does not hold what {schema.named(artifact.kind)} must",
                     facts=findings[:20],
                     hint=f"seqres verify {path}",
                 )
@@ -251,7 +251,7 @@ def _require_kind(artifact: Artifact, wanted: tuple[str, ...]) -> None:
         )
     if wanted and kind not in wanted:
         raise ArtifactError(
-            f"{path} is a {kind} artifact, expected {' or '.join(wanted)}", hint=_make_hint(wanted, None)
+            f"{path} is {schema.named(kind)}, expected {' or '.join(wanted)}", hint=_make_hint(wanted, None)
         )
     if kind not in schema.KINDS:
         raise ArtifactError(

@@ -189,8 +189,29 @@ SCHEMAS: dict[str, KindSchema] = {
         },
         attributes=("dataset_digest", "model_digest", "task", "frame"),
     ),
-    "attention": KindSchema(columns={"summary": Column("json")}, attributes=("dataset_digest",)),
+    "attention": KindSchema(
+        columns={
+            "model": Column("int", "V"),
+            "referent_index": Column("int", "V"),
+            "sentence_index": Column("int", "V"),
+            "tokens": RaggedColumn("int", "V"),
+            "points_xy": RaggedColumn("float", "V", (2,), "px"),
+            "step_of_point": RaggedColumn("int", "V"),
+            "box_xyxy": Column("float", "V 4", _BOX),
+            "map_shape": Column("int", "V 3", "steps, rows, columns"),
+            "maps": RaggedColumn("float", "V"),
+            "pseudo/referent_index": Column("int", "P", required=False),
+            "pseudo/sentence_index": Column("int", "P", required=False),
+            "summary": Column("json"),
+        },
+        attributes=("dataset_digest", "model_digest"),
+    ),
 }
+
+
+def named(kind: str) -> str:
+    """ "a split artifact", "an evaluation artifact"."""
+    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind} artifact"
 
 
 def problems(kind: str, found: Mapping[str, EntryLike], attributes: Mapping[str, Any]) -> Iterator[str]:

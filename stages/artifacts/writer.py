@@ -190,7 +190,7 @@ class ArtifactWriter:
 
         findings = list(schema.problems(kind, self._written, self._attributes))
         if findings:
-            raise ValueError(f"a {kind} artifact cannot be written like this: " + "; ".join(findings))
+            raise ValueError(f"{schema.named(kind)} cannot be written like this: " + "; ".join(findings))
         version = schema.KINDS[kind]
         hashes = {name: (w.dtype, w.shape, w.sha256) for name, w in self._written.items()}
         self.digest = combine(kind, version, self._attributes, hashes)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from seqres_cli.output import RichReporter
+
 Seqres = Callable[..., Any]
 
 
@@ -254,7 +256,33 @@ def test_an_unexpected_error_asks_for_a_report(
 # ---- progress ----
 
 
-def test_off_a_terminal_there_is_a_line_for_each_tenth(seqres: Seqres, stage: Any, data: Path) -> None:
+class Clock:
+    """Time that passes by one step whenever it is asked for."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def monotonic(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def test_off_a_terminal_quick_work_gets_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("seqres_cli.output.time", Clock(0.001))
+    with RichReporter().progress("check", 100, "file") as task:
+        for _ in range(100):
+            task.advance()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("check: 100 % (100/100 file, ")
+
+
+def test_off_a_terminal_there_is_a_line_for_each_tenth(
+    seqres: Seqres, stage: Any, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seqres_cli.output.time", Clock(1.0))
+
     def effect(reporter: Any) -> None:
         reporter.info("starting [bold]")
         reporter.warn("careful")
@@ -288,8 +316,6 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
     from rich.console import Console
-
-    from seqres_cli.output import RichReporter
 
     stream = io.StringIO()
     reporter = RichReporter()

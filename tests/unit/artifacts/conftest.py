@@ -13,7 +13,7 @@ from stages.artifacts import ArtifactWriter, write_artifact
 from stages.artifacts.ragged import pack
 from stages.artifacts.schema import SCHEMAS, RaggedColumn
 
-SIZES = {"I": 2, "C": 2, "R": 3, "S": 5, "T": 4, "K": 2, "D": 3, "L": 1, "N": 6}
+SIZES = {"I": 2, "C": 2, "R": 3, "S": 5, "T": 4, "K": 2, "D": 3, "L": 1, "N": 6, "V": 4, "P": 2}
 
 
 def fill(writer: ArtifactWriter, kind: str, value: int = 0) -> None:
@@ -25,7 +25,7 @@ def fill(writer: ArtifactWriter, kind: str, value: int = 0) -> None:
     for path, column in SCHEMAS[kind].columns.items():
         if isinstance(column, RaggedColumn):
             rows = [np.full((i % 3, *column.tail), i) for i in range(SIZES[column.rows])]
-            dtype = np.uint8 if column.type == "uint8" else np.float32
+            dtype = {"uint8": np.uint8, "int": np.int32}.get(column.type, np.float32)
             writer.ragged(path, *pack(rows, dtype, column.tail))
         elif column.type == "json":
             writer.json(path, {"n": 1})
