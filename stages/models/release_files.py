@@ -200,7 +200,7 @@ def _no_words(path: Path, fact: str) -> ArtifactError:
 def read_word_vectors(path: Path) -> NDArray[np.float32]:
     """(words, D) float32 from word_emb.npz (array `word_emb`, or the only one in the file)."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             name = (
                 "word_emb"
                 if "word_emb" in stored.files
