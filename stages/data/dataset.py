@@ -117,7 +117,7 @@ class ReferringDataset:
             return np.fromfile(path, np.uint8)
         except OSError as error:
             raise ArtifactError(
-                f"cannot read image {path}: {error.strerror}",
+                f"cannot read image {path}: {(error.strerror or 'error').lower()}",
                 hint="run prepare-data with --embed-images, or restore the folder",
             ) from error
 

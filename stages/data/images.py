@@ -24,6 +24,7 @@ _FOLDERS = (
     "train2014",
 )
 _PROBES = 25
+_TAIL = 64 << 10
 NO_SUCH_FILE = "no such file"
 
 
@@ -78,7 +79,7 @@ def decode_rgb(data: NDArray[np.uint8] | bytes, name: str, size_hw: Sequence[int
 
 
 def _decode(buffer: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    if len(buffer) == 0 or is_cut_off(buffer.tobytes()):
+    if len(buffer) == 0 or (buffer[:2].tobytes() == b"\xff\xd8" and is_cut_off(buffer[-_TAIL:].tobytes())):
         return None
     try:
         picture = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -91,9 +92,20 @@ def _wrong_size(name: str, shape_hw: Sequence[int], size_hw: Sequence[int]) -> s
     return f"image {name} is {shape_hw[1]}x{shape_hw[0]}, the annotations say {size_hw[1]}x{size_hw[0]}"
 
 
-def is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG lacks its end: libjpeg would fill the rest with grey and say nothing."""
-    return data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[max(2, len(data) - (64 << 10)) :]
+def is_cut_off(tail: bytes) -> bool:
+    """Whether the last bytes of a JPEG (64 KiB, or all of it) lack its end mark.
+
+    libjpeg would fill the rest with grey and say nothing. Some cameras write more bytes behind the mark.
+    """
+    return b"\xff\xd9" not in tail
+
+
+def _read_tail(stream: BinaryIO) -> bytes:
+    stream.seek(-2, os.SEEK_END)
+    if (end := stream.read()) == b"\xff\xd9":  # as nearly always
+        return end
+    stream.seek(-min(_TAIL, stream.tell()), os.SEEK_END)
+    return stream.read()
 
 
 def header_size(stream: BinaryIO) -> tuple[int, int] | None:
@@ -121,7 +133,7 @@ def header_size(stream: BinaryIO) -> tuple[int, int] | None:
 
 
 def problem_with(path: Path, name: str, size_hw: Sequence[int], *, decode: bool) -> str | None:
-    """What is wrong with a picture file, in words, or None. `decode=False` looks at the header only."""
+    """What is wrong with a picture file, in words, or None. `decode=False` looks at both ends only."""
     try:
         if decode:
             data = path.read_bytes()
@@ -130,6 +142,12 @@ def problem_with(path: Path, name: str, size_hw: Sequence[int], *, decode: bool)
         else:
             with open(path, "rb", buffering=512) as stream:
                 shape = header_size(stream)
+                if (
+                    shape is not None
+                    and name.lower().endswith((".jpg", ".jpeg"))
+                    and is_cut_off(_read_tail(stream))
+                ):
+                    return f"{name}: cannot be decoded, its end is missing"
             if shape is None:  # neither JPEG nor PNG: let the decoder say
                 picture = _decode(np.fromfile(path, np.uint8))
                 shape = None if picture is None else picture.shape
