@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
-from golden_checks import geometry, training
+from golden_checks import geometry, mdetr, training
 from golden_checks.models import check_model
 from golden_checks.table import Report, Row
 
@@ -19,8 +20,6 @@ def check_folder(folder: Path, *, only: str | None = None) -> tuple[list[Row], l
         if only is None or only in name:
             rows += guarded(name, check).rows
     notes = [f"{path.relative_to(folder)} is left out: no check of that name" for path in _unknown(folder)]
-    if (folder / "mdetr").is_dir():
-        notes.append("mdetr/ is left out: MDETR is not part of this program yet")
     return rows, notes
 
 
@@ -35,13 +34,20 @@ def cases(folder: Path) -> list[tuple[str, Callable[[], Report]]]:
             if path.exists():
                 found.append((stem, lambda path=path, check=check: check(path)))
                 break
+    for path in sorted((folder / "mdetr").glob("*.json")):
+        kind = mdetr.kind_of(json.loads(path.read_text()))
+        if kind is not None:
+            found.append((f"mdetr/{path.stem}", lambda path=path, check=mdetr.CHECKS[kind]: check(path)))
     return found
 
 
 def _unknown(folder: Path) -> list[Path]:
     """JSON and npz files beside the known ones: said aloud, so that nothing seems to have been checked."""
-    files = sorted((folder / "geometry").glob("*")) if (folder / "geometry").is_dir() else []
-    return [p for p in files if p.suffix in (".json", ".npz") and p.stem not in CHECKS]
+    files = [p for p in sorted((folder / "geometry").glob("*")) if p.suffix in (".json", ".npz")]
+    detector = sorted((folder / "mdetr").glob("*.json"))
+    return [p for p in files if p.stem not in CHECKS] + [
+        p for p in detector if mdetr.kind_of(json.loads(p.read_text())) is None
+    ]
 
 
 def guarded(name: str, check: Callable[[], Report]) -> Report:

@@ -14,9 +14,8 @@ from torch import Tensor
 from stages.artifacts import Artifact, ArtifactWriter, open_artifact
 from stages.data.text import TextCodec, codec_from_dict
 from stages.errors import ArtifactError
-from stages.models.build import build_model
+from stages.models.build import ReferringModel, build_model
 from stages.models.config import ModelConfig
-from stages.models.seqtr import PointSequenceModel
 
 Weights = Literal["best", "ema", "raw"]
 GROUPS: dict[str, str] = {"best": "best", "ema": "ema", "raw": "weights"}
@@ -26,7 +25,7 @@ GROUPS: dict[str, str] = {"best": "best", "ema": "ema", "raw": "weights"}
 class LoadedModel:
     """A model ready to run, with all it needs to read sentences and pictures."""
 
-    model: PointSequenceModel
+    model: ReferringModel
     config: ModelConfig
     codec: TextCodec
     device: torch.device
@@ -98,7 +97,7 @@ def require_fit(model: torch.nn.Module, state: Mapping[str, Tensor], *, where: s
         raise ArtifactError(f"the weights of {where} do not fit the architecture", facts=facts[:20] + more)
 
 
-def channels_last(model: PointSequenceModel) -> PointSequenceModel:
+def channels_last(model: ReferringModel) -> ReferringModel:
     """Convolutions run faster with channels last (about a quarter of a training step of the small model)."""
     model.vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.fusion.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from stages.models.config import ModelConfig, VisionConfig
+from stages.models.mdetr import DetectorModel
 from stages.models.seqtr import PointSequenceModel
 from stages.models.vision import build_vision
 
@@ -20,6 +21,10 @@ def vision_strides(config: VisionConfig) -> tuple[int, ...]:
     return tuple(side // int(m.shape[-1]) for m in maps)
 
 
-def build_model(config: ModelConfig, vocabulary_size: int) -> PointSequenceModel:
+ReferringModel = PointSequenceModel | DetectorModel
+
+
+def build_model(config: ModelConfig, vocabulary_size: int) -> ReferringModel:
     """Randomly initialised model; `vocabulary_size` is the number of word ids (gru) and unused otherwise."""
-    return PointSequenceModel(config, vocabulary_size, vision_strides(config.vision))
+    family = DetectorModel if config.family == "mdetr" else PointSequenceModel
+    return family(config, vocabulary_size, vision_strides(config.vision))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from stages.errors import UsageError
 
-Sequence = Literal["box", "contour", "box-contour", "multitask"]
+Sequence = Literal["box", "contour", "box-contour", "multitask", "mask"]  # mask: box and mask of a detector (mdetr)
 TaskToken = Literal["zero", "learnable", "task-wise"]
 
 
@@ -42,7 +42,9 @@ class VisionConfig:
 class FusionConfig:
     """How several backbone levels become one map at the memory's stride."""
 
-    kind: Literal["bottom-up", "patch"] = "patch"  # bottom-up: SeqTR; patch: space-to-depth keeps fine detail in the cell
+    # bottom-up: SeqTR; patch: space-to-depth keeps fine detail in the cell; last: the coarsest level alone (MDETR);
+    # added: the first of three levels on top of it through two strided convolutions (SiRi)
+    kind: Literal["bottom-up", "patch", "last", "added"] = "patch"
     channels: int = 256  # channels of the fused map, equal to the width of the sentence vector
     fine_channels: int = 32  # channels kept of each finer level before space-to-depth (patch only)
 
@@ -62,10 +64,23 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """A point-sequence model (METHOD.md sections 2 and 3)."""
+class DetectorConfig:
+    """Queries and heads of the `mdetr` family (METHOD.md section 5)."""
 
-    family: Literal["seqtr"] = "seqtr"
+    queries: int = 16  # boxes proposed for a sentence
+    classes: int = 1  # soft-token classes beside "no object": 1 = SiRi's single class, 255 = MDETR's word positions
+    align_dim: int = 0  # width of the contrastive space of queries and words; 0 = no contrastive loss
+    second_decoder: bool = False  # multi-task SiRi: a second decoder with a fixed 4 x 4 grid of queries, which answers
+    mask_head: Literal["embedding", "attention"] = "embedding"  # embedding: the supplement's; attention: the original's
+    mask_channels: int = 32  # pixel features of the embedding head at the finest level
+    frozen: bool = False  # segmentation trains the mask head alone
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A point-sequence model (`seqtr`, METHOD.md sections 2 and 3) or a detector (`mdetr`, section 5)."""
+
+    family: Literal["seqtr", "mdetr"] = "seqtr"
     sequence: Sequence = "box"
     n_points: int = 12
     n_bins: int = 1000
@@ -73,6 +88,7 @@ class ModelConfig:
     text_in_memory: Literal["none", "sentence", "words"] = "none"
     cctf: bool = False
     pmca: bool = False
+    point_content: bool = False  # a finished point is shown the finer backbone map under it (beyond the paper)
     semantics: Literal["corrected", "release"] = "corrected"
     d_model: int = 256
     n_heads: int = 8
@@ -84,8 +100,11 @@ class ModelConfig:
     vision: VisionConfig = VisionConfig()
     fusion: FusionConfig = FusionConfig()
     text: TextConfig = TextConfig()
+    detector: DetectorConfig = DetectorConfig()
 
     def __post_init__(self) -> None:
+        if self.sequence != "box" and (self.family == "mdetr") != (self.sequence == "mask"):
+            raise UsageError(f"the model family {self.family!r} does not write {self.sequence!r}")
         if self.d_model % self.n_heads or self.d_model % 4:
             raise UsageError(f"d_model must be a multiple of 4 and of n_heads, got {self.d_model} and {self.n_heads}")
         if self.sequence != "box" and self.n_points < 3:
@@ -98,13 +117,27 @@ class ModelConfig:
     def replace(self, **changes: Any) -> ModelConfig:
         return dataclasses.replace(self, **changes)
 
+    @property
+    def draws(self) -> bool:
+        """Whether it answers with a mask or contour, not only with a box."""
+        return self.sequence != "box"
+
+    @property
+    def answers_boxes(self) -> bool:
+        """Whether it answers with a box of its own, so that box-only referents can train it."""
+        return self.sequence != "contour"
+
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """JSON-ready; what only the other family uses is left out."""
+        values = dataclasses.asdict(self)
+        if self.family == "seqtr":
+            del values["detector"]
+        return values
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
         """Inverse of `to_dict`; unknown keys raise `UsageError` by name."""
-        parts = {"image": ImageConfig, "vision": VisionConfig, "fusion": FusionConfig, "text": TextConfig}
+        parts = {"image": ImageConfig, "vision": VisionConfig, "fusion": FusionConfig, "text": TextConfig, "detector": DetectorConfig}
         values = dict(data)
         for name, part in parts.items():
             if name in values:
@@ -147,6 +180,7 @@ PRESETS: dict[str, ModelConfig] = {
         text=TextConfig(word_dim=64, hidden=64, max_words=20, frozen_words=False),
     ),
 }
+PRESETS["refshapes-small-mdetr"] = PRESETS["refshapes-small"].replace(family="mdetr")
 
 
 def preset(name: str) -> ModelConfig:

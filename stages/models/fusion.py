@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.errors import UsageError
 from stages.models.config import FusionConfig
 from stages.models.darknet import ConvBlock
 
@@ -51,7 +52,34 @@ class PatchFusion(nn.Module):
         return out
 
 
-def build_fusion(config: FusionConfig, channels: tuple[int, ...], strides: tuple[int, ...]) -> BottomUpFusion | PatchFusion:
+class LastLevel(nn.Module):
+    """MDETR: the coarsest level as it is."""
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return maps[-1]
+
+
+class AddedLevel(nn.Module):
+    """SiRi: the finest of three levels joins the coarsest through two strided convolutions without a non-linearity."""
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        fine, middle, coarse = channels
+        self.down = nn.Sequential(nn.Conv2d(fine, middle, 3, 2, 1), nn.Conv2d(middle, coarse, 3, 2, 1))
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        out: Tensor = maps[-1] + self.down(maps[0])
+        return out
+
+
+Fusion = BottomUpFusion | PatchFusion | LastLevel | AddedLevel
+
+
+def build_fusion(config: FusionConfig, channels: tuple[int, ...], strides: tuple[int, ...]) -> Fusion:
+    if config.kind in ("last", "added"):
+        if config.channels != channels[-1]:
+            raise UsageError(f"fusion {config.kind!r} keeps the {channels[-1]} channels of the coarsest level, got {config.channels}")
+        return LastLevel() if config.kind == "last" else AddedLevel(channels)
     if config.kind == "bottom-up":
         return BottomUpFusion(channels, config.channels)
     return PatchFusion(channels, strides, config.fine_channels, config.channels)

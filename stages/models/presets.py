@@ -12,7 +12,7 @@ from typing import Any
 
 from stages.errors import UsageError, did_you_mean
 from stages.models.config import PRESETS as SMALL
-from stages.models.config import FusionConfig, ImageConfig, ModelConfig, TextConfig, VisionConfig
+from stages.models.config import DetectorConfig, FusionConfig, ImageConfig, ModelConfig, TextConfig, VisionConfig
 
 RESNET101: dict[str, Any] = {
     "model_type": "resnet",
@@ -74,8 +74,28 @@ SEQTR = ModelConfig(
     text=TextConfig(kind="gru", word_dim=300, hidden=512, max_words=15, frozen_words=True),
 )
 
+MDETR = ModelConfig(
+    family="mdetr",
+    d_model=256,
+    n_heads=8,
+    encoder_layers=6,
+    decoder_layers=6,
+    ffn_dim=2048,
+    dropout=0.1,
+    image=ImageConfig(size=640, multiple=32),
+    vision=VisionConfig(source="microsoft/resnet-101", settings=RESNET101),
+    fusion=FusionConfig(kind="last", channels=2048),
+    text=TextConfig(kind="auto", source="FacebookAI/roberta-base", settings=ROBERTA, max_words=40, frozen_words=False),
+    detector=DetectorConfig(queries=100, classes=255, align_dim=64),
+)
+
 PRESETS: dict[str, ModelConfig] = {
     **SMALL,
+    "mdetr-resnet101-roberta": MDETR,
+    # SiRi: 16 queries, one class, no contrastive loss; --second-decoder makes it the multi-task one
+    "siri-resnet101-roberta": MDETR.replace(
+        fusion=FusionConfig(kind="added", channels=2048), detector=DetectorConfig()
+    ),
     "seqtr-darknet53": SEQTR,
     # the published recipe starts from REC weights of plain seqtr-darknet53 (configs/partial-res-darknet53.toml)
     "partial-res-darknet53": SEQTR.replace(n_points=12, text_in_memory="sentence", cctf=True, pmca=True),

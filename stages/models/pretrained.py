@@ -14,8 +14,8 @@ from torch import Tensor
 
 from stages.errors import ArtifactError
 from stages.models.artifact import load_state
-from stages.models.config import ModelConfig, TextConfig, VisionConfig
-from stages.models.seqtr import PointSequenceModel
+from stages.models.build import ReferringModel
+from stages.models.config import TextConfig, VisionConfig
 
 SHIPPED = "refshapes"  # name of the backbone that comes with the package
 _MOST_STAGES = 6  # of a pyramid, with its stem; more are the layers of a ViT, which all have one stride
@@ -65,7 +65,7 @@ def _settings(source: str) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def load_pretrained_parts(model: PointSequenceModel) -> list[str]:
+def load_pretrained_parts(model: ReferringModel) -> list[str]:
     """Load what `model.config` names; returns one line a part about what was loaded."""
     lines = []
     vision, text = model.config.vision, model.config.text
@@ -105,7 +105,7 @@ def _from_source(load: Callable[[str], Any], source: str) -> Any:
         ) from error
 
 
-def load_word_vectors(model: PointSequenceModel, words: list[str], path: Path) -> int:
+def load_word_vectors(model: ReferringModel, words: list[str], path: Path) -> int:
     """Word vectors from a GloVe text file (`word v1 … vD` a line) into the word table; returns how many were found."""
     import numpy as np
 

@@ -77,6 +77,8 @@ class SequenceLayout:
 
 def sequence_layout(config: ModelConfig) -> SequenceLayout:
     n = 2 * config.n_points
+    if config.family == "mdetr":  # a detector writes no tokens
+        return SequenceLayout(config.n_bins, 0, {}, (), (), (), ())
     if config.sequence == "box":
         return SequenceLayout(config.n_bins, 5, {0: 0}, (0, 1, 2, 3), (), (4,), (0, 1, 2, 3))
     if config.sequence == "contour":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stages.errors import ArtifactError
-from stages.models.seqtr import PointSequenceModel
+from stages.models.build import ReferringModel
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Transfer:
 
 
 @torch.no_grad()
-def transfer_weights(model: PointSequenceModel, state: dict[str, Tensor]) -> Transfer:
+def transfer_weights(model: ReferringModel, state: dict[str, Tensor]) -> Transfer:
     """Copy every tensor of `state` that fits `model` in name and shape.
 
     The slot table is copied slot by slot where the RES sequence starts with the box (there its first slots are the

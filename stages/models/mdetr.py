@@ -1,0 +1,268 @@
+"""MDETR: image cells and words in one encoder, learned queries that each propose a box (METHOD.md section 5).
+
+Letters: I images, S sentences (each belongs to one image), L words, H x W memory cells, M = H*W + L memory tokens, Q queries,
+D width, V soft-token classes with "no object" last. An image goes through the backbone once for all of its sentences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from stages.models.config import ModelConfig
+from stages.models.fusion import build_fusion
+from stages.models.language import SentenceFeatures, build_text_encoder
+from stages.models.mdetr_criterion import LayerOutputs
+from stages.models.mdetr_mask_head import AttentionMaskHead, EmbeddingMaskHead, MaskInputs
+from stages.models.memory import Memory
+from stages.models.positions import sine_positions
+from stages.models.query_decoder import BoxHead, QueryDecoder, TextProjection, grid_code
+from stages.models.seqtr import VisionMaps
+from stages.models.transformer import Encoder
+from stages.models.vision import build_vision
+from stages.models.vocabulary import sequence_layout
+
+
+@dataclass
+class ImageMaps(VisionMaps):
+    """Also the finer backbone levels (I, C, h, w), coarse to fine, when there is a mask head."""
+
+    levels: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
+class DetectorMemory(Memory):
+    """Also what the mask head reads: `projected` (S, H*W, D) encoder input, the image maps and whose they are."""
+
+    projected: Tensor | None = None
+    levels: list[Tensor] = field(default_factory=list)
+    image_of_sentence: Tensor | None = None
+
+    @property
+    def cells(self) -> int:
+        return self.grid_hw[0] * self.grid_hw[1]
+
+    def mask_inputs(self) -> MaskInputs:
+        h, w = self.grid_hw
+        assert self.projected is not None and self.image_of_sentence is not None
+        cells, projected = (x.transpose(1, 2).unflatten(-1, (h, w)) for x in (self.tokens[:, : self.cells], self.projected))
+        valid = self.mask[:, : self.cells].unflatten(-1, (h, w))
+        return MaskInputs(cells, valid, projected, [x[self.image_of_sentence] for x in self.levels])
+
+
+@dataclass
+class Detections:
+    """Predictions of every decoder layer; the last one is the answer.
+
+    Attributes:
+        layers: of the first decoder, then of the second if there is one.
+        states: (S, Q, D) behind the answer. aligned_text: (S, L, C) of length 1, for the contrastive loss.
+        maps: (S, h, Q, M) cross-attention behind the answer, when asked for.
+    """
+
+    layers: list[LayerOutputs]
+    states: Tensor
+    memory: DetectorMemory
+    aligned_text: Tensor | None = None
+    maps: Tensor | None = None
+
+    @property
+    def answer(self) -> LayerOutputs:
+        return self.layers[-1]
+
+    def scores(self) -> Tensor:
+        """(S, Q) probability that a query sees an object."""
+        return 1 - self.answer.logits.float().softmax(-1)[..., -1]
+
+
+def unit(x: Tensor) -> Tensor:
+    return nn.functional.normalize(x, dim=-1)
+
+
+class QueryDetector(nn.Module):
+    """Everything behind the backbone and the text encoder."""
+
+    def __init__(self, config: ModelConfig, cell_channels: int, text_channels: int) -> None:
+        super().__init__()
+        c, d = config.detector, config.d_model
+        self.input_proj = nn.Linear(cell_channels, d)
+        self.text_proj = TextProjection(text_channels, d, config.dropout)
+        self.encoder = Encoder(config.encoder_layers, d, config.n_heads, config.ffn_dim, config.dropout)
+        n_decoders = 2 if c.second_decoder else 1
+        self.decoders = nn.ModuleList(
+            QueryDecoder(config.decoder_layers, d, config.n_heads, config.ffn_dim, config.dropout) for _ in range(n_decoders)
+        )
+        self.queries = nn.Embedding(c.queries, d)
+        self.class_heads = nn.ModuleList(nn.Linear(d, c.classes + 1) for _ in range(n_decoders))
+        self.box_heads = nn.ModuleList(BoxHead(d) for _ in range(n_decoders))
+        self.grid_norm = nn.LayerNorm(d) if c.second_decoder else None
+        if c.second_decoder:
+            self.register_buffer("grid", grid_code(d, release=config.semantics == "release"), persistent=False)
+            self.grid: Tensor
+        self.align_queries = nn.Linear(d, c.align_dim) if c.align_dim else None
+        self.align_words = nn.Linear(d, c.align_dim) if c.align_dim else None
+        for parameter in (*self.encoder.parameters(), *self.decoders.parameters()):
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def encode(self, cells: Tensor, valid: Tensor, positions: Tensor, words: Tensor, word_mask: Tensor) -> tuple[Tensor, ...]:
+        """One sequence of cells and words through the encoder.
+
+        Args:
+            cells: (S, H*W, C); valid: (S, H*W) bool; positions: (S, H*W, D).
+            words: (S, L, Ct); word_mask: (S, L) bool.
+
+        Returns:
+            tokens (S, M, D), mask (S, M), positions (S, M, D) with zeros for words, projected cells (S, H*W, D).
+        """
+        projected = self.input_proj(cells)
+        x = torch.cat((projected, self.text_proj(words)), 1)
+        mask = torch.cat((valid, word_mask), 1)
+        positions = nn.functional.pad(positions, (0, 0, 0, words.shape[1]))
+        return self.encoder(x, positions, mask[:, None, None]), mask, positions, projected
+
+    def query_sets(self) -> list[Tensor]:
+        """The queries (Q, D) of each decoder: learned, then the fixed grid."""
+        sets = [self.queries.weight]
+        if self.grid_norm is not None:
+            sets.append(self.grid_norm(self.grid))
+        return sets
+
+    def detect(self, memory: DetectorMemory, *, keep_maps: bool = False) -> Detections:
+        maps: list[Tensor] | None = [] if keep_maps else None
+        layers: list[LayerOutputs] = []
+        states: list[Tensor] = []
+        for queries, decoder, classes, box in zip(self.query_sets(), self.decoders, self.class_heads, self.box_heads, strict=True):
+            states = decoder(queries, memory, maps)
+            for state in states:
+                aligned = unit(self.align_queries(state)) if self.align_queries is not None else None
+                layers.append(LayerOutputs(classes(state), box(state), aligned))
+        words = memory.tokens[:, memory.cells :]
+        aligned_text = unit(self.align_words(words)) if self.align_words is not None else None
+        return Detections(layers, states[-1], memory, aligned_text, maps[-1] if maps else None)
+
+
+class DetectorModel(nn.Module):
+    """Backbone, text encoder, detector and, for segmentation, a mask head; the calls are those of PointSequenceModel."""
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int, strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.config = config
+        self.layout = sequence_layout(config)
+        self.release = config.semantics == "release"
+        self.stride = strides[-1]
+        self.vision, channels = build_vision(config.vision)
+        self.fusion = build_fusion(config.fusion, channels, strides)
+        self.text = build_text_encoder(config.text, vocabulary_size)
+        self.detector = QueryDetector(config, config.fusion.channels, self.text.channels)
+        self.mask_head: EmbeddingMaskHead | AttentionMaskHead | None = None
+        if config.sequence == "mask":
+            finer = channels[-2::-1]
+            if config.detector.mask_head == "embedding":
+                self.mask_head = EmbeddingMaskHead(config.d_model, finer, config.detector.mask_channels)
+            else:
+                self.mask_head = AttentionMaskHead(config.d_model, config.n_heads, finer)
+        self.frozen = config.detector.frozen and self.mask_head is not None
+        if self.frozen:
+            self.requires_grad_(False)
+            assert self.mask_head is not None
+            self.mask_head.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> DetectorModel:
+        """A frozen detector also stays without dropout and keeps its statistics (the original's does not, ODDITIES H4)."""
+        super().train(mode)
+        if self.frozen:
+            for name, module in self.named_children():
+                module.train(mode and name == "mask_head")
+        return self
+
+    # ---------------------------------------------------------------- encode
+
+    def encode_images(self, images: Tensor, sizes_hw: Tensor) -> ImageMaps:
+        """As PointSequenceModel.encode_images: outside training each image at its own padded size."""
+        h, w = images.shape[-2] // self.stride, images.shape[-1] // self.stride
+        multiple = max(self.config.image.multiple, self.stride)
+        own = (sizes_hw + multiple - 1).div(multiple, rounding_mode="floor") * multiple // self.stride
+        used = (sizes_hw + self.stride - 1).div(self.stride, rounding_mode="floor")
+        row = torch.arange(h, device=images.device)[None, :, None] < used[:, 0, None, None]
+        column = torch.arange(w, device=images.device)[None, None] < used[:, 1, None, None]
+        valid = row & column
+        same = bool((own[:, 0] == h).all() and (own[:, 1] == w).all())
+        maps = self._maps(images) if self.training or same else self._maps_by_size(images, own)
+        return ImageMaps(maps[0], valid, own, used, bool(valid.all()), levels=maps[1:])
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """Fused map, then the finer levels coarse to fine if a mask head reads them."""
+        levels = self.vision(images)
+        return [self.fusion(levels), *(levels[-2::-1] if self.mask_head is not None else [])]
+
+    def _maps_by_size(self, images: Tensor, own_cells_hw: Tensor) -> list[Tensor]:
+        """`_maps` of groups of images of the same own size, put on the batch's canvas."""
+        canvases: list[Tensor] = []
+        for size in own_cells_hw.unique(dim=0):
+            group = (own_cells_hw == size).all(1).nonzero()[:, 0]
+            h, w = (int(v) * self.stride for v in size)
+            parts = self._maps(images[group, :, :h, :w])
+            if not canvases:
+                ratios = [w // part.shape[-1] for part in parts]
+                canvases = [
+                    part.new_zeros(len(images), part.shape[1], images.shape[-2] // r, images.shape[-1] // r)
+                    for part, r in zip(parts, ratios, strict=True)
+                ]
+            for canvas, part in zip(canvases, parts, strict=True):
+                canvas[group, :, : part.shape[-2], : part.shape[-1]] = part
+        return canvases
+
+    def encode_text(self, tokens: Tensor, mask: Tensor) -> SentenceFeatures:
+        """tokens (S, L) int64, mask (S, L) bool True = a word -> word features of the text encoder's width."""
+        features: SentenceFeatures = self.text(tokens, mask)
+        return features
+
+    def join(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> DetectorMemory:
+        """Cells and words side by side through the encoder."""
+        assert isinstance(vision, ImageMaps)
+        h, w = vision.cells.shape[-2:]
+        cells = vision.cells.flatten(2).transpose(1, 2)[image_of_sentence]  # (S, H*W, C)
+        positions = sine_positions(vision.valid, self.config.d_model).to(cells.dtype)[image_of_sentence]
+        valid = vision.valid.flatten(1)[image_of_sentence]
+        x, mask, positions, projected = self.detector.encode(cells, valid, positions, text.words, text.mask)
+        own, used = vision.own_cells_hw[image_of_sentence], vision.valid_cells_hw[image_of_sentence]
+        return DetectorMemory(
+            x, mask, positions, (h, w), own, used, False,
+            projected=projected, levels=vision.levels, image_of_sentence=image_of_sentence,
+        )  # fmt: skip
+
+    # ---------------------------------------------------------------- detect
+
+    def forward(self, images: Tensor, sizes_hw: Tensor, image_of_sentence: Tensor, words: Tensor, word_mask: Tensor) -> Detections:
+        """Whole pass. Arguments as in the methods above."""
+        vision = self.encode_images(images, sizes_hw)
+        return self.detector.detect(self.join(vision, image_of_sentence, self.encode_text(words, word_mask)))
+
+    def mask_logits(self, detections: Detections, query: Tensor) -> Tensor:
+        """Mask of one query a sentence: query (S,) int64 -> logits (S, h, w) over the batch's canvas, finest level.
+
+        Outside training each image is drawn at its own padded size; what lies beyond it is 0.
+        """
+        assert self.mask_head is not None, "the model has no mask head"
+        inputs, memory = detections.memory.mask_inputs(), detections.memory
+        states = detections.states[torch.arange(len(query), device=query.device), query][:, None]
+        if self.training:
+            out: Tensor = self.mask_head(states, inputs)[:, 0]
+            return out
+        finest = inputs.levels[-1] if inputs.levels else inputs.cells
+        ratio, canvas = finest.shape[-1] // memory.grid_hw[1], states.new_zeros(len(states), *finest.shape[-2:])
+        for size in memory.own_cells_hw.unique(dim=0):
+            rows = (memory.own_cells_hw == size).all(1).nonzero()[:, 0]
+            h, w = (int(v) for v in size)
+            part = self.mask_head(states[rows], inputs[rows].crop(h, w))[:, 0]
+            canvas[rows, : h * ratio, : w * ratio] = part
+        return canvas
+
+    @torch.inference_mode()
+    def best(self, memory: DetectorMemory, *, keep_maps: bool = False) -> tuple[Detections, Tensor]:
+        """All detections, and the best-scoring query (S,) of each sentence."""
+        detections = self.detector.detect(memory, keep_maps=keep_maps)
+        return detections, detections.scores().argmax(1)
