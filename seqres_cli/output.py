@@ -81,8 +81,8 @@ def table_lines(rows: Sequence[Mapping[str, Any]], indent: str = "  ") -> list[s
     if not rows:
         return []
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[column.replace("_", " ") for column in columns]]
-    cells += [[number_text(row.get(column)) for column in columns] for row in rows]
+    texts = [_column_texts([row.get(column) for row in rows]) for column in columns]
+    cells = [[column.replace("_", " ") for column in columns], *map(list, zip(*texts, strict=True))]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     right = [any(_is_number(row.get(c)) for row in rows) for c in columns]
     return [
@@ -92,6 +92,14 @@ def table_lines(rows: Sequence[Mapping[str, Any]], indent: str = "  ") -> list[s
         ).rstrip()
         for row in cells
     ]
+
+
+def _column_texts(values: Sequence[Any]) -> list[str]:
+    """The cells of a column; shares and scores get the same four decimals, so that they can be compared."""
+    fractions = [v for v in values if isinstance(v, float)]
+    if fractions and all(abs(v) < 10 for v in fractions):
+        return [f"{v:.4f}" if isinstance(v, float) else number_text(v) for v in values]
+    return [number_text(v) for v in values]
 
 
 def summary_lines(summary: Mapping[str, Any], indent: str = "  ") -> list[str]:

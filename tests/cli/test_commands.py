@@ -215,8 +215,8 @@ def test_compare_prints_one_table(seqres: Seqres, tmp_path: Path) -> None:
     assert lines[0] == "val, masks compared in original pixels"
     assert lines[1].split() == ["name", "n", "referents", "n", "sentences", "acc@0.5", "miou"]
     table = [line.split() for line in lines]
-    assert ["naive", "2", "4", "0.75", "0.25"] in table
-    assert ["full", "2", "4", "0.75", "0.5"] in table
+    assert ["naive", "2", "4", "0.7500", "0.2500"] in table
+    assert ["full", "2", "4", "0.7500", "0.5000"] in table
     rows = json.loads(seqres("evaluate", "--compare", *files, "--json").out)["rows"]
     assert rows[0]["name"] == "naive"
     assert seqres("evaluate", "--compare").code == 2
