@@ -78,12 +78,8 @@ def load_pretrained_parts(model: ReferringModel) -> list[str]:
         loaded = load_darknet(model.vision.body, Path(vision.source))
         lines.append(f"backbone: {len(loaded.read)} tensors of {vision.source}, {loaded.left_over} numbers left over")
     elif vision.kind == "auto" and vision.source:
-        from transformers import AutoBackbone
-
         body: Any = model.vision.body
-        levels = list(body.backbone.out_features)
-        pretrained = _from_source(lambda name: AutoBackbone.from_pretrained(name, out_features=levels), vision.source)
-        load_state(body.backbone, pretrained.state_dict(), where=vision.source)
+        load_state(body.backbone, _backbone_weights(body.backbone, vision.source), where=vision.source)
         lines.append(f"backbone: {vision.source}")
     if text.kind == "auto" and text.source:
         from transformers import AutoModel
@@ -92,6 +88,26 @@ def load_pretrained_parts(model: ReferringModel) -> list[str]:
         load_state(encoder.encoder, _from_source(AutoModel.from_pretrained, text.source).state_dict(), where=text.source)
         lines.append(f"text encoder: {text.source}")
     return lines
+
+
+def _backbone_weights(backbone: Any, source: str) -> dict[str, Tensor]:
+    """State dict of a pretrained backbone of the same class; also from a classifier's folder, whose head is left.
+
+    Norms that an AutoBackbone adds on its outputs have no pretrained values and keep 1 and 0. The class itself is asked,
+    because AutoBackbone.from_pretrained looks for local folders on the hub.
+    """
+    levels = list(backbone.out_features)
+    pretrained, report = _from_source(
+        lambda name: type(backbone).from_pretrained(name, out_features=levels, output_loading_info=True), source
+    )
+    missing = [k for k in report["missing_keys"] if not k.startswith("hidden_states_norms.")]
+    if missing:
+        more = [f"and {len(missing) - 20} more"] if len(missing) > 20 else []
+        raise ArtifactError(
+            f"{source} does not hold the whole backbone", facts=[f"missing: {k}" for k in sorted(missing)[:20]] + more
+        )
+    state: dict[str, Tensor] = pretrained.state_dict()
+    return state
 
 
 def _from_source(load: Callable[[str], Any], source: str) -> Any:
