@@ -189,20 +189,22 @@ def _part_to_rle(part: Any, size_hw: Size) -> Rle:
 
 def checked_rle(rle: Mapping[str, Any], size_hw: Size) -> Rle:
     """Validate before pycocotools sees it: its C decoder trusts the runs."""
-    size = [int(v) for v in rle.get("size", ())]
-    if size != [int(v) for v in size_hw]:
+    size, counts = rle.get("size"), rle.get("counts")
+    if not isinstance(size, list | tuple | np.ndarray) or list(size) != [int(v) for v in size_hw]:
         raise ArtifactError(
             f"mask size {size} does not match its image {[int(v) for v in size_hw]} (height, width)"
         )
-    counts = rle.get("counts")
     if isinstance(counts, str | bytes):
         runs = rle_counts(counts)
     else:
-        runs = np.asarray(counts if counts is not None else [], dtype=np.int64).reshape(-1)
-    pixels = size[0] * size[1]
+        try:
+            runs = np.asarray(counts if counts is not None else [], dtype=np.int64).reshape(-1)
+        except (TypeError, ValueError, OverflowError):
+            raise ArtifactError(f"mask runs must be whole numbers, got {str(counts)[:60]}") from None
+    pixels = int(size[0]) * int(size[1])
     if len(runs) == 0 or runs.min() < 0 or int(runs.sum()) != pixels:
         raise ArtifactError(f"mask runs cover {int(runs.sum())} pixels, its image has {pixels}")
-    return _rle(size, runs)
+    return _rle(size_hw, runs)
 
 
 def _columns_to_rle(columns: ArrayLike, top: ArrayLike, bottom: ArrayLike, size_hw: Size) -> Rle:

@@ -162,6 +162,12 @@ def test_segmentation_forms_agree() -> None:
         ({"size": [24, 30], "counts": "04"}, "mask runs cover 4 pixels"),
         ({"size": [24, 30], "counts": b"\xff"}, "not compressed run lengths"),
         ({"size": [24, 30]}, "cover 0 pixels"),
+        ({"size": [24, 30], "counts": {}}, "runs must be whole numbers, got {}"),
+        ({"size": [24, 30], "counts": ["x", 1]}, "runs must be whole numbers, got"),
+        ({"size": [24, 30], "counts": [10**30]}, "runs must be whole numbers, got"),
+        ({"size": [24, float("nan")], "counts": [720]}, "does not match its image"),
+        ({"size": None, "counts": [720]}, "mask size None does not match"),
+        ({"size": "24", "counts": [720]}, "mask size 24 does not match"),
     ],
 )
 def test_bad_segmentations_are_named(bad: Any, message: str) -> None:
