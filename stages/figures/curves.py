@@ -61,8 +61,8 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[int], *, x_la
 class _Axis:
     """Maps values in [low, high] to pixels; `ticks` are round numbers inside."""
 
-    def __init__(self, low: float, high: float, start: float, stop: float) -> None:
-        self.low, self.high, self.start, self.stop = low, high, start, stop
+    def __init__(self, low: float, high: float, start: float, stop: float, step: float = 1.0) -> None:
+        self.low, self.high, self.start, self.stop, self.step = low, high, start, stop, step
 
     @classmethod
     def over(cls, values: Sequence[float], start: float, stop: float) -> _Axis:
@@ -70,15 +70,14 @@ class _Axis:
         if low == high:
             low, high = low - 0.5, high + 0.5
         step = _round_step((high - low) / 5)
-        return cls(math.floor(low / step) * step, math.ceil(high / step) * step, start, stop)
+        return cls(math.floor(low / step) * step, math.ceil(high / step) * step, start, stop, step)
 
     def at(self, value: float) -> float:
         return self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start)
 
     def ticks(self) -> list[float]:
-        step = _round_step((self.high - self.low) / 5)
-        count = math.floor((self.high - self.low) / step + 1e-9)
-        return [self.low + i * step for i in range(count + 1)]
+        count = round((self.high - self.low) / self.step)
+        return [self.low + i * self.step for i in range(count + 1)]
 
 
 def _round_step(raw: float) -> float:

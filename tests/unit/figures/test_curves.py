@@ -60,3 +60,11 @@ def test_histogram_bars_are_as_high_as_their_counts() -> None:
     ElementTree.fromstring(histogram("none", [0, 1], [0]))
     with pytest.raises(ValueError, match="3 counts need 4 edges, got 3"):
         histogram("t", [0, 1, 2], [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"), [((0.0, 1.0), "0.2"), ((4.6, 4.6), "4.6"), ((0.0, 180.0), "50")]
+)
+def test_axes_are_labelled_with_round_numbers(values: tuple[float, float], ticks: str) -> None:
+    words = [t.text for t in marks(line_chart("t", {"a": list(enumerate(values))}), "text")]
+    assert ticks in words
