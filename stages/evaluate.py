@@ -191,6 +191,7 @@ def _measure(
 ) -> _Part:  # fmt: skip
     from stages.data.transforms import model_frame_size, padded
     from stages.geometry.boxes import box_iou_pairwise
+    from stages.geometry.rasterise import mask_to_rle, rle_to_mask
     from stages.metrics.measure import (
         Frame,
         ModelFrame,
@@ -199,6 +200,12 @@ def _measure(
         predicted_rle,
         summarise_split,
     )
+
+    def drawn_mask(i: int, frame: Frame) -> dict[str, Any]:
+        """The mask of row i in the frame: as the model drew it, else its filled points."""
+        if not predictions.rles:
+            return predicted_rle(predictions.points_xy[i], frame)
+        return mask_to_rle(frame.mask(rle_to_mask(predictions.rles[i])))
 
     referents = data.sentence_referent[sentences]
     images = data.referent_image[referents]
@@ -218,7 +225,7 @@ def _measure(
     masks = None
     if task == "res":
         rows = masked.nonzero()[0]
-        drawn = [predicted_rle(predictions.points_xy[i], frame_of(int(referents[i]))) for i in rows]
+        drawn = [drawn_mask(i, frame_of(int(referents[i]))) for i in rows]
         masks = measure_masks(
             drawn, predictions.boxes_xyxy[rows], data.boxes_xyxy[referents[rows]], referents[rows],
             data.mask, frame_of, loaded.config.n_points,

@@ -74,7 +74,7 @@ def run(
 
     from stages.data.dataset import ReferringDataset
     from stages.geometry.projection import projection_scores
-    from stages.geometry.rasterise import polygon_to_rle
+    from stages.geometry.runs import pack_rles
     from stages.models.artifact import load_model
     from stages.training.devices import choose_device
     from stages.training.inference import predict_sentences
@@ -90,10 +90,7 @@ def run(
         loaded, data, sentences, batch_images=config.batch_images, box_prompt=prompted, reporter=reporter, what="pseudo-label"
     )
     referents = data.sentence_referent[sentences]
-    rles = [
-        polygon_to_rle(ring, tuple(data.image_sizes_hw[data.referent_image[r]]))
-        for ring, r in zip(predictions.points_xy, referents, strict=True)
-    ]
+    rles = predictions.masks([tuple(data.image_sizes_hw[data.referent_image[r]]) for r in referents])
     scores = projection_scores(rles, data.boxes_xyxy[referents])
     confidence = sequence_confidence(predictions)
     summary = {
@@ -122,6 +119,8 @@ def run(
         lengths = np.array([len(ring) for ring in predictions.points_xy], np.int64)
         rings = np.concatenate(predictions.points_xy) if len(sentences) else np.zeros((0, 2), np.float32)
         w.ragged("points_xy", rings, np.concatenate(([0], lengths.cumsum())))
+        if predictions.rles:
+            w.ragged("masks/rle", *pack_rles(predictions.rles))
         w.column("box_xyxy", predictions.boxes_xyxy)
         w.column("projection_score", scores.astype(np.float32))
         w.column("confidence", confidence)
@@ -159,7 +158,7 @@ def audit(
     import numpy as np
 
     from stages.data.dataset import ReferringDataset
-    from stages.geometry.rasterise import box_to_rle, ellipse_to_rle, polygon_to_rle
+    from stages.geometry.rasterise import box_to_rle, ellipse_to_rle
     from stages.metrics.segmentation import overlaps
     from stages.training.inference import predict_sentences
     from stages.training.validation import validation_sentences
@@ -178,7 +177,7 @@ def audit(
     sizes = [t["size"] for t in truth]
     boxes = data.boxes_xyxy[referents]
     rows = {
-        "pseudo_mask": [polygon_to_rle(ring, size) for ring, size in zip(drawn.points_xy, sizes, strict=True)],
+        "pseudo_mask": drawn.masks(sizes),
         "filled_true_box": [box_to_rle(b, size) for b, size in zip(boxes, sizes, strict=True)],
         "ellipse_in_true_box": [ellipse_to_rle(b, size) for b, size in zip(boxes, sizes, strict=True)],
     }

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, option
-from stages.models.config import ModelConfig
+from stages.errors import UsageError
+from stages.models.config import DetectorConfig, ModelConfig
 from stages.models.presets import PRESETS, preset, released
 from stages.reporter import Reporter, SilentReporter
 from stages.training.settings import TrainingSettings
@@ -42,6 +43,11 @@ class Config(TrainingSettings):
     cctf: bool | None = option(None, "add the image content at each written coordinate (co-content teacher forcing)")
     pmca: bool | None = option(None, "let a predicted point modulate the decoder's cross-attention")
     frozen: Literal["none", "all", "all-but-last-two"] | None = option(None, "backbone layers that are not trained; default: the preset's")
+    queries: int | None = option(None, "boxes that a detector proposes for a sentence; default: the preset's", min=1)
+    second_decoder: bool | None = option(None, "second decoder with a fixed 4 x 4 grid of queries (multi-task SiRi); detectors only")
+    contrastive: bool | None = option(None, "align queries with the words that name them; detectors only, default: the preset's")
+    retrain_rounds: int = option(0, "SiRi: start over so often, each time from the encoder of the round before alone", min=0)
+    retrain_keep: Literal["encoder", "all"] = option("encoder", "what a new round keeps of the moving average; all = the control without re-initialisation")
     frozen_statistics: bool | None = option(None, "frozen layers keep their batch-norm statistics (the release lets them drift); default: the preset's")
 
     def __post_init__(self) -> None:
@@ -65,10 +71,25 @@ def model_config(config: Config) -> ModelConfig:
     text = m.text if config.max_words is None else dataclasses.replace(m.text, max_words=config.max_words)
     if config.text_encoder:
         text = dataclasses.replace(text, kind="auto", source=config.text_encoder, settings={})
-    m = m.replace(sequence="box", task_token="zero", vision=vision, text=text, **changes)
+    m = m.replace(sequence="box", task_token="zero", vision=vision, text=text, detector=_detector(m, config), **changes)
     if config.semantics is None or config.semantics == m.semantics:
         return m
     return released(m) if config.semantics == "release" else m.replace(semantics="corrected")
+
+
+def _detector(m: ModelConfig, config: Config) -> DetectorConfig:
+    """The preset's queries and heads with the options that were given; UsageError for options of the other family."""
+    align = None if config.contrastive is None else (m.detector.align_dim or 64) * config.contrastive
+    given = {"queries": config.queries, "second_decoder": config.second_decoder, "align_dim": align}
+    changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    if m.family == "seqtr":
+        foreign: dict[str, Any] = {"queries": config.queries, "second-decoder": config.second_decoder, "contrastive": config.contrastive}
+    else:
+        foreign = {"cctf": config.cctf, "pmca": config.pmca, "bins": config.bins, "text-in-memory": config.text_in_memory}
+    for name, value in foreign.items():
+        if value is not None:
+            raise UsageError(f"--{name} is no option of the {m.family} family that {config.model!r} belongs to")
+    return dataclasses.replace(m.detector, **changes)
 
 
 def _local(source: str | None) -> Path | None:
@@ -109,6 +130,7 @@ def run(
     from stages.training.devices import choose_device
     from stages.training.loader import ContourTable, StepDataset, StepPlan
     from stages.training.loop import Trainer
+    from stages.training.siri import best_row, fit_rounds, round_summaries
     from stages.training.targets import SlotWeights
     from stages.training.validation import score, validation_sentences
 
@@ -118,36 +140,46 @@ def run(
     architecture = model_config(config)
     architecture = architecture.replace(vision=describe_vision(architecture.vision), text=describe_text(architecture.text))
     codec = _codec(architecture, [data.texts[i] for i in sentences])
-    torch.manual_seed(config.seed)
-    model = build_model(architecture, codec.size)
-    for line in load_pretrained_parts(model):
-        reporter.info(line)
-    if config.glove:
-        found = load_word_vectors(model, codec.to_dict()["words"], Path(config.glove))
-        reporter.info(f"word vectors: {found} of {codec.size} words found in {config.glove}")
-    plan = StepPlan(
-        data, sentences, images=config.batch_images, per_image=config.sentences_per_image, seed=config.seed, steps=config.steps_per_epoch
-    )
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
     no_contours = ContourTable.from_rings(len(data.boxes_xyxy), {}, {})
-    steps = StepDataset(data, codec, architecture, no_contours, config, weights, config.seed)
     held = validation_sentences(data, config.validation_split, config.validation_sentences, with_mask=False, seed=config.seed)
-    trainer = Trainer(
-        model, codec, config, plan, steps,
-        lambda loaded: score(loaded, data, held, batch_images=config.batch_images, reporter=reporter),
-        device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out), fingerprint=job.fingerprint,
+
+    def trainer_of(number: int) -> Trainer:
+        """A new model and its training; each SiRi round has seeds of its own."""
+        seed = config.seed + number
+        torch.manual_seed(seed)
+        model = build_model(architecture, codec.size)
+        for line in load_pretrained_parts(model):
+            reporter.info(line)
+        if config.glove:
+            found = load_word_vectors(model, codec.to_dict()["words"], Path(config.glove))
+            reporter.info(f"word vectors: {found} of {codec.size} words found in {config.glove}")
+        plan = StepPlan(
+            data, sentences, images=config.batch_images, per_image=config.sentences_per_image, seed=seed, steps=config.steps_per_epoch
+        )
+        return Trainer(
+            model, codec, config, plan, StepDataset(data, codec, architecture, no_contours, config, weights, seed),
+            lambda loaded: score(loaded, data, held, batch_images=config.batch_images, reporter=reporter),
+            device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out),
+            fingerprint=f"{job.fingerprint} round {number}" if number else job.fingerprint,
+        )  # fmt: skip
+
+    done = fit_rounds(
+        trainer_of, rounds=config.retrain_rounds, keep=config.retrain_keep, out=out, resume=resume,
+        fingerprint=job.fingerprint, reporter=reporter,
     )  # fmt: skip
-    fitted = trainer.fit(resume=resume)
+    fitted, rounds = done.fitted, round_summaries(done.fitted.history)
     summary = {
         "task": "rec",
         "model": config.model,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in done.model.parameters()),
         "train_images": len(np.unique(data.referent_image[data.sentence_referent[sentences]])),
         "train_sentences": len(sentences),
         "epochs": len(fitted.history),
         "final": fitted.history[-1],
-        "best": max((h for h in fitted.history if "score" in h), key=lambda h: h["score"], default=None),
-        "seconds": round(sum(h["seconds"] for h in fitted.history[-1:]), 1),
+        "best": rounds[-1]["best"] if rounds else best_row(fitted.history),
+        "seconds": round(done.seconds, 1),
+        **({"rounds": rounds} if rounds else {}),
     }
     with job.writer() as w:
         w.attr("dataset_digest", data.digest)

@@ -7,12 +7,14 @@ hides cannot be read here.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, option
+from stages.errors import UsageError
 from stages.models.config import ModelConfig
 from stages.reporter import Reporter, SilentReporter
 from stages.training.settings import TrainingSettings
@@ -35,11 +37,17 @@ class Config(TrainingSettings):
     text_in_memory: Literal["none", "sentence", "words"] | None = option(None, "text tokens beside the image cells; default: as in the REC model")
     cctf: bool = option(True, "add the image content at each written coordinate (co-content teacher forcing)")
     pmca: bool = option(True, "let a predicted point modulate the decoder's cross-attention")
+    point_content: bool = option(True, "show the decoder the finer image feature under each finished point (beyond the paper)")
     train_split: str = option("train", "split that is trained on")
     box_only_images: int = option(4, "images a step whose referents show only their box (sequences that start with the box)", min=0)
     from_weights: Literal["best", "ema", "raw"] = option("best", "which weights of the REC model to start from")
     from_scratch: bool = option(False, "take only the architecture of the REC model, not its weights (a baseline)")
     pseudo_weight: float = option(1.0, "weight of pseudo points in the loss, times each one's own weight", min=0.0)
+    mask_head: Literal["embedding", "attention"] = option("embedding", "how a detector draws: mask embedding times pixel features, or attention maps refined by convolutions")
+    freeze_detector: bool = option(False, "train the mask head of a detector alone")
+    mask_weight: float = option(1.0, "weight of the pixel-level cross-entropy of a detector's masks", min=0.0)
+    dice_weight: float = option(0.0, "weight of their Dice loss", min=0.0)
+    focal_weight: float = option(0.0, "weight of their focal loss", min=0.0)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -91,6 +99,7 @@ def run(
     from stages.training.devices import choose_device
     from stages.training.loader import StepDataset, StepPlan
     from stages.training.loop import Trainer
+    from stages.training.objectives import MaskLossWeights, build_objective
     from stages.training.targets import SlotWeights
     from stages.training.transfer import transfer_weights
     from stages.training.validation import score, validation_sentences
@@ -110,9 +119,10 @@ def run(
     reporter.info(f"contours: {counts['masks']} from masks, {counts['pseudo']} pseudo")
     train = data.sentences_of(data.referents_in(config.train_split))
     known = contours.weight[data.sentence_referent[train]] > 0
+    trains_boxes = architecture.answers_boxes and not architecture.detector.frozen
     plan = StepPlan(
         data, train[known], images=config.batch_images, per_image=config.sentences_per_image, seed=config.seed,
-        steps=config.steps_per_epoch, extra=train[~known], extra_images=config.box_only_images if model.layout.box else 0,
+        steps=config.steps_per_epoch, extra=train[~known], extra_images=config.box_only_images if trains_boxes else 0,
     )  # fmt: skip
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
     steps = StepDataset(data, codec, architecture, contours, config, weights, config.seed)
@@ -121,15 +131,16 @@ def run(
         model, codec, config, plan, steps,
         lambda loaded: score(loaded, data, held, batch_images=config.batch_images, reporter=reporter),
         device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out), fingerprint=job.fingerprint,
+        objective=build_objective(model, config, MaskLossWeights(config.mask_weight, config.dice_weight, config.focal_weight)),
     )  # fmt: skip
     fitted = trainer.fit(resume=resume)
     summary = {
         "task": "res",
-        "sequence": config.sequence,
+        "sequence": architecture.sequence,
         "contours_from_masks": counts["masks"],
         "contours_from_pseudo_points": counts["pseudo"],
         "train_sentences": int(known.sum()),
-        "box_only_sentences": int((~known).sum()) if model.layout.box else 0,
+        "box_only_sentences": int((~known).sum()) if trains_boxes else 0,
         "epochs": len(fitted.history),
         "final": fitted.history[-1],
         "best": max((h for h in fitted.history if "score" in h), key=lambda h: h["score"], default=None),
@@ -145,7 +156,12 @@ def run(
 
 
 def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
-    """The REC model's architecture with the sequence of this run."""
+    """The REC model's architecture with the sequence of this run; a detector gets a mask head instead."""
+    if rec.family == "mdetr":
+        if not config.mask_weight + config.dice_weight + config.focal_weight:
+            raise UsageError("no mask loss is left: mask-weight, dice-weight and focal-weight are all 0")
+        detector = dataclasses.replace(rec.detector, mask_head=config.mask_head, frozen=config.freeze_detector)
+        return rec.replace(sequence="mask", n_points=config.points or rec.n_points, detector=detector)
     return rec.replace(
         sequence=config.sequence,
         task_token=config.task_token,
@@ -153,6 +169,7 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
         text_in_memory=config.text_in_memory or rec.text_in_memory,
         cctf=config.cctf,
         pmca=config.pmca,
+        point_content=config.point_content,
     )
 
 

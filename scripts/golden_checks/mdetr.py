@@ -120,8 +120,9 @@ def check_criterion(path: Path) -> Report:
             truth = _padded([data[f"target{i}_masks"] for i in range(n_rows)])[matches.target].flatten(1)
             drawn = pick["pred_masks"][matches.row, matches.query]
             logits = resize_masks(drawn, tuple(_canvas(data, n_rows))).flatten(1)
-            masks = {"loss_mask": focal_mask_loss(logits, truth, n_boxes), "loss_dice": dice_mask_loss(logits, truth, n_boxes)}
-            for name, value in masks.items():
+            masks = {"loss_mask": focal_mask_loss(logits, truth), "loss_dice": dice_mask_loss(logits, truth)}
+            for name, each in masks.items():
+                value = each.sum() / n_boxes
                 report.close(f"{name}{end}", value.item(), losses.get(f"{name}{end}"), LOSS, relative=True)
                 total = total + table[name] * value
     report.close("total", total.item(), info["total"], LOSS, relative=True)
@@ -131,8 +132,8 @@ def check_criterion(path: Path) -> Report:
         report.close(f"gradient of {name}", gradient, data[f"{name}_grad"], GRADIENT, relative=True)
     if "prim_x" in data:
         x, t = data["prim_x"], data["prim_t"]
-        report.close("focal, 3 boxes", float(focal_mask_loss(x, t, 3)), info.get("prim_focal_nb3"), LOSS)
-        report.close("dice, 3 boxes", float(dice_mask_loss(x, t, 3)), info.get("prim_dice_nb3"), LOSS)
+        report.close("focal, 3 boxes", float(focal_mask_loss(x, t).sum() / 3), info.get("prim_focal_nb3"), LOSS)
+        report.close("dice, 3 boxes", float(dice_mask_loss(x, t).sum() / 3), info.get("prim_dice_nb3"), LOSS)
     if "giou" in data:
         report.close("giou", giou_table(data["giou_a"], data["giou_b"]), data["giou"], LOSS)
     return report

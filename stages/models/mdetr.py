@@ -44,12 +44,14 @@ class DetectorMemory(Memory):
     def cells(self) -> int:
         return self.grid_hw[0] * self.grid_hw[1]
 
-    def mask_inputs(self) -> MaskInputs:
+    def mask_inputs(self, rows: Tensor) -> MaskInputs:
+        """For the sentences `rows` (K,) int64."""
         h, w = self.grid_hw
         assert self.projected is not None and self.image_of_sentence is not None
-        cells, projected = (x.transpose(1, 2).unflatten(-1, (h, w)) for x in (self.tokens[:, : self.cells], self.projected))
-        valid = self.mask[:, : self.cells].unflatten(-1, (h, w))
-        return MaskInputs(cells, valid, projected, [x[self.image_of_sentence] for x in self.levels])
+        tokens, projected = self.tokens[rows, : self.cells], self.projected[rows]
+        cells, projected = (x.transpose(1, 2).unflatten(-1, (h, w)) for x in (tokens, projected))
+        valid = self.mask[rows, : self.cells].unflatten(-1, (h, w))
+        return MaskInputs(cells, valid, projected, [x[self.image_of_sentence[rows]] for x in self.levels])
 
 
 @dataclass
@@ -241,24 +243,24 @@ class DetectorModel(nn.Module):
         vision = self.encode_images(images, sizes_hw)
         return self.detector.detect(self.join(vision, image_of_sentence, self.encode_text(words, word_mask)))
 
-    def mask_logits(self, detections: Detections, query: Tensor) -> Tensor:
-        """Mask of one query a sentence: query (S,) int64 -> logits (S, h, w) over the batch's canvas, finest level.
+    def mask_logits(self, detections: Detections, rows: Tensor, query: Tensor) -> Tensor:
+        """Masks of K queries: rows, query (K,) int64 -> logits (K, h, w) over the batch's canvas, finest level.
 
         Outside training each image is drawn at its own padded size; what lies beyond it is 0.
         """
         assert self.mask_head is not None, "the model has no mask head"
-        inputs, memory = detections.memory.mask_inputs(), detections.memory
-        states = detections.states[torch.arange(len(query), device=query.device), query][:, None]
+        memory, inputs = detections.memory, detections.memory.mask_inputs(rows)
+        states, own = detections.states[rows, query][:, None], memory.own_cells_hw[rows]
         if self.training:
             out: Tensor = self.mask_head(states, inputs)[:, 0]
             return out
         finest = inputs.levels[-1] if inputs.levels else inputs.cells
         ratio, canvas = finest.shape[-1] // memory.grid_hw[1], states.new_zeros(len(states), *finest.shape[-2:])
-        for size in memory.own_cells_hw.unique(dim=0):
-            rows = (memory.own_cells_hw == size).all(1).nonzero()[:, 0]
+        for size in own.unique(dim=0):
+            group = (own == size).all(1).nonzero()[:, 0]
             h, w = (int(v) for v in size)
-            part = self.mask_head(states[rows], inputs[rows].crop(h, w))[:, 0]
-            canvas[rows, : h * ratio, : w * ratio] = part
+            part = self.mask_head(states[group], inputs[group].crop(h, w))[:, 0]
+            canvas[group, : h * ratio, : w * ratio] = part
         return canvas
 
     @torch.inference_mode()

@@ -123,28 +123,34 @@ def cardinality_error(logits: Tensor, row: Tensor) -> Tensor:
     return (seen - torch.bincount(row, minlength=len(logits)).float()).abs().mean()
 
 
-def focal_mask_loss(logits: Tensor, truth: Tensor, n_boxes: float, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """logits, truth (K, P) over P pixels: mean over pixels, sum over masks / n_boxes."""
+def focal_mask_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """logits, truth (K, P) over P pixels -> (K,) mean over pixels.
+
+    `valid` (K, P) bool leaves padding out, here and below; the original counts it (ODDITIES H5).
+    """
     logits, truth = logits.float(), truth.float()
     p = logits.sigmoid()
     cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     missed = p * (1 - truth) + (1 - p) * truth
     balance = alpha * truth + (1 - alpha) * (1 - truth)
-    return (balance * missed**gamma * cross_entropy).mean(1).sum() / n_boxes
+    return _mean_over_pixels(balance * missed**gamma * cross_entropy, valid)
 
 
-def dice_mask_loss(logits: Tensor, truth: Tensor, n_boxes: float) -> Tensor:
-    """1 - Dice with one pixel added above and below; logits, truth (K, P)."""
+def dice_mask_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
+    """1 - Dice with one pixel added above and below; logits, truth (K, P) -> (K,)."""
     p, truth = logits.float().sigmoid(), truth.float()
-    return (1 - (2 * (p * truth).sum(1) + 1) / (p.sum(1) + truth.sum(1) + 1)).sum() / n_boxes
+    if valid is not None:
+        p, truth = p * valid, truth * valid
+    return 1 - (2 * (p * truth).sum(1) + 1) / (p.sum(1) + truth.sum(1) + 1)
 
 
-def pixel_cross_entropy(logits: Tensor, truth: Tensor, n_boxes: float, valid: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy, mean over the valid pixels of each mask; logits, truth, valid (K, P)."""
-    loss = F.binary_cross_entropy_with_logits(logits.float(), truth.float(), reduction="none")
-    if valid is None:
-        return loss.mean(1).sum() / n_boxes
-    return ((loss * valid).sum(1) / valid.sum(1).clamp(min=1)).sum() / n_boxes
+def pixel_cross_entropy(logits: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy; logits, truth (K, P) -> (K,) mean over pixels (the supplement's mask loss)."""
+    return _mean_over_pixels(F.binary_cross_entropy_with_logits(logits.float(), truth.float(), reduction="none"), valid)
+
+
+def _mean_over_pixels(loss: Tensor, valid: Tensor | None) -> Tensor:
+    return loss.mean(1) if valid is None else (loss * valid).sum(1) / valid.sum(1).clamp(min=1)
 
 
 def resize_masks(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:

@@ -6,8 +6,9 @@ what else is in it, does not change a result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,13 @@ from stages.data.dataset import ReferringDataset
 from stages.data.transforms import Frame, plain_frame, render
 from stages.geometry.boxes import polygon_extent
 from stages.geometry.quantisation import dequantise, quantise
+from stages.geometry.rasterise import Rle, polygon_to_rle
 from stages.models.artifact import LoadedModel
+from stages.models.mdetr import DetectorModel
 from stages.models.memory import Memory
 from stages.models.vocabulary import BOX_SLOTS
 from stages.reporter import Reporter, SilentReporter
+from stages.training.detections import find, refuse_prompt
 from stages.training.loader import normalise
 
 SENTENCES_AT_ONCE = 4  # decoding batch, in multiples of the image batch
@@ -35,6 +39,8 @@ class Predictions:
         tokens: (S, K) int32; token_probability: (S, K) float32.
         points_xy: S rings (k, 2) float32 in original pixels, cut at the first END.
         boxes_xyxy: (S, 4) float32 original pixels: the box the model wrote, else the ring's extent, NaN if neither.
+        rles: masks at the original size, of models that answer with masks (a detector; its only token is the number of
+            its best query, and `points_xy` is the largest outer contour of the mask); empty for sequence models.
     """
 
     sentence_index: NDArray[np.int64]
@@ -42,7 +48,13 @@ class Predictions:
     token_probability: NDArray[np.float32]
     points_xy: list[NDArray[np.float32]]
     boxes_xyxy: NDArray[np.float32]
-    rles: list[dict[str, object]] = field(default_factory=list)
+    rles: list[Rle] = field(default_factory=list)
+
+    def masks(self, sizes_hw: Sequence[Any]) -> list[Rle]:
+        """(S,) masks at the original sizes: those that were drawn, else the filled rings."""
+        if self.rles:
+            return self.rles
+        return [polygon_to_rle(ring, size) for ring, size in zip(self.points_xy, sizes_hw, strict=True)]
 
 
 @dataclass
@@ -157,15 +169,18 @@ def predict_sentences(
         sentences: (S,) int64 sentence indices of `dataset`.
         box_prompt: give the dataset's box as the first four tokens (needs a sequence that starts with a box).
     """
-    s, k = len(sentences), len(loaded.model.layout.decoded)
+    model = loaded.model
+    s, k = len(sentences), len(model.layout.decoded)
+    if isinstance(model, DetectorModel):
+        return _detect_sentences(model, loaded, dataset, sentences, batch_images, box_prompt, reporter, what)
     out = Predictions(
         sentences, np.zeros((s, k), np.int32), np.zeros((s, k), np.float32),
         [np.zeros((0, 2), np.float32)] * s, np.full((s, 4), np.nan, np.float32),
     )  # fmt: skip
-    loaded.model.eval()
+    model.eval()
     with (reporter or SilentReporter()).progress(what, s, unit="sentence") as task:
         for group in _groups(loaded, dataset, sentences, batch_images, box_prompt):
-            decoded = loaded.model.generate(group.memory, group.prompt)
+            decoded = model.generate(group.memory, group.prompt)
             tokens = decoded.tokens.cpu().numpy()
             out.tokens[group.rows] = tokens
             out.token_probability[group.rows] = decoded.probability.float().cpu().numpy()
@@ -180,17 +195,59 @@ def predict_sentences(
     return out
 
 
+def _detect_sentences(
+    model: DetectorModel,
+    loaded: LoadedModel,
+    dataset: ReferringDataset,
+    sentences: NDArray[np.int64],
+    batch_images: int,
+    box_prompt: bool,
+    reporter: Reporter | None,
+    what: str,
+) -> Predictions:
+    """`predict_sentences` of a detector."""
+    refuse_prompt(box_prompt)
+    model.eval()
+    s = len(sentences)
+    out = Predictions(
+        sentences, np.zeros((s, 1), np.int32), np.zeros((s, 1), np.float32),
+        [np.zeros((0, 2), np.float32)] * s, np.full((s, 4), np.nan, np.float32),
+    )  # fmt: skip
+    rles: dict[int, Rle] = {}
+    with (reporter or SilentReporter()).progress(what, s, unit="sentence") as task:
+        for group in _groups(loaded, dataset, sentences, batch_images, box_prompt):
+            found = find(model, group.memory, group.frames)
+            out.tokens[group.rows, 0], out.token_probability[group.rows, 0] = found.query, found.score
+            out.boxes_xyxy[group.rows] = found.boxes_xyxy
+            for row, ring, rle in zip(group.rows, found.rings, found.rles, strict=False):
+                out.points_xy[row], rles[int(row)] = ring, rle
+            task.advance(len(group.rows))
+    out.rles = [rles[row] for row in sorted(rles)]
+    return out
+
+
 @torch.inference_mode()
 def attention_for_sentences(
     loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], box_prompt: bool = False
 ) -> list[AttentionSample]:
     """Predictions with attention maps, in the order of `sentences`."""
-    loaded.model.eval()
+    model = loaded.model.eval()
     samples: dict[int, AttentionSample] = {}
-    layout = loaded.model.layout
+    if isinstance(model, DetectorModel):
+        refuse_prompt(box_prompt)
+        for group in _groups(loaded, dataset, sentences, 8, box_prompt):
+            found = find(model, group.memory, group.frames, keep_maps=True)
+            assert found.maps is not None
+            for i, row in enumerate(group.rows):
+                vh, vw = (int(v) for v in group.memory.valid_cells_hw[i])
+                ring = found.rings[i] if found.rings else np.zeros((0, 2), np.float32)
+                query, one_step = found.query[i : i + 1].astype(np.int32), np.zeros(len(ring), np.int64)
+                samples[int(row)] = AttentionSample(query, ring, found.boxes_xyxy[i], found.maps[i : i + 1, :vh, :vw], one_step)
+        return [samples[i] for i in range(len(sentences))]
+    layout = model.layout
     slots = list(layout.decoded)
     for group in _groups(loaded, dataset, sentences, 8, box_prompt):
-        decoded = loaded.model.generate(group.memory, group.prompt, keep_maps=True)
+        decoded = model.generate(group.memory, group.prompt, keep_maps=True)
         assert decoded.maps is not None
         h, w = group.memory.grid_hw
         for i, row in enumerate(group.rows):

@@ -39,6 +39,9 @@ class Batch:
         images: (I, 3, H, W) uint8 RGB, padding 0; sizes_hw: (I, 2) int64 pixels that are image.
         image_of_sentence: (S,) int64; words: (S, L) int64; word_mask: (S, L) bool.
         targets: (S, T) int64; slot_weights: (S, T) float32.
+        boxes: (S, 4) float32 xyxy, model pixels.
+        masks: (S, H, W) bool on the canvas, False where none is known; mask_weight: (S,) float32, 0 = unknown.
+            Only for models that answer with masks; (S, 0, 0) and zeros otherwise.
     """
 
     images: Tensor
@@ -48,6 +51,9 @@ class Batch:
     word_mask: Tensor
     targets: Tensor
     slot_weights: Tensor
+    boxes: Tensor
+    masks: Tensor
+    mask_weight: Tensor
 
     def to(self, device: torch.device) -> Batch:
         return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__))
@@ -169,10 +175,11 @@ class StepDataset(Dataset[Batch]):
         self.dataset, self.codec, self.config, self.contours = dataset, codec, config, contours
         self.augmentation, self.weights, self.seed = augmentation, weights, seed
         self.layout = sequence_layout(config)
+        self.draws_masks = config.sequence == "mask"
 
     def __getitem__(self, entry: Entry) -> Batch:  # type: ignore[override]
         epoch, number, step = entry
-        pictures, frames, texts, owners, boxes, points, weights = [], [], [], [], [], [], []
+        pictures, frames, texts, owners, boxes, points, weights, drawn = [], [], [], [], [], [], [], []
         for position, (image_index, sentences) in enumerate(step):
             rng = np.random.default_rng([self.seed, epoch, number, position])
             referents = self.dataset.sentence_referent[sentences]
@@ -193,6 +200,8 @@ class StepDataset(Dataset[Batch]):
                     ring[known] = rng.permutation(ring[known])
                 points.append(ring)
                 weights.append(0.0 if np.isnan(ring).all() else self.contours.weight[referent])
+                if self.draws_masks:
+                    drawn.append((int(referent), position))
         sizes = np.array([f.size_hw for f in frames], np.int64)
         multiple = self.config.image.multiple
         own = -(-sizes // multiple) * multiple
@@ -204,7 +213,11 @@ class StepDataset(Dataset[Batch]):
             release=self.config.semantics == "release",
         )  # fmt: skip
         words, mask = self.codec.encode(texts)
-        arrays = (canvas.transpose(0, 3, 1, 2), sizes, np.array(owners), words, mask, tokens, slots)
+        masks, mask_weight = self._masks(drawn, frames, canvas.shape[1:3]) if drawn else _no_masks(len(owners))
+        arrays = (
+            canvas.transpose(0, 3, 1, 2), sizes, np.array(owners), words, mask, tokens, slots,
+            np.array(boxes, np.float32), masks, mask_weight,
+        )  # fmt: skip
         return Batch(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
 
     def _picture(self, rng: np.random.Generator, image_index: int, referents: NDArray[np.int64]) -> tuple[Frame, NDArray[np.uint8]]:
@@ -212,6 +225,25 @@ class StepDataset(Dataset[Batch]):
         keep = self.dataset.boxes_xyxy[referents[rng.integers(len(referents))]]
         frame = random_frame(rng, image.shape[:2], self.config.image.size, self.augmentation, keep)
         return frame, colour_noise(rng, render(image, frame), self.augmentation.colour)
+
+    def _masks(
+        self, drawn: list[tuple[int, int]], frames: list[Frame], canvas_hw: tuple[int, ...]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Masks (S, H, W) and weights (S,) of (referent, image of the step): the true mask where it may be seen, else
+        the filled ring, else nothing."""
+        masks, weight = np.zeros((len(drawn), *canvas_hw), np.bool_), np.zeros(len(drawn), np.float32)
+        for row, (referent, position) in enumerate(drawn):
+            if self.contours.weight[referent] <= 0:
+                continue
+            if self.dataset.mask_visible[referent]:
+                mask = self.dataset.mask(referent)
+            else:
+                h, w = (int(v) for v in self.dataset.image_sizes_hw[self.dataset.referent_image[referent]])
+                mask = rle_to_mask(polygon_to_rle(self.contours.ring(referent), (h, w)))
+            part = render(mask.astype(np.uint8) * np.uint8(255), frames[position]) >= 128
+            masks[row, : part.shape[0], : part.shape[1]] = part
+            weight[row] = self.contours.weight[referent]
+        return masks, weight
 
     def _ring(self, referent: int, frame: Frame) -> NDArray[np.float64]:
         """(N, 2) model pixels, NaN where there is no outline; cut at the window's border."""
@@ -241,6 +273,10 @@ def release_points(ring_xy: NDArray[np.float32], size_hw: tuple[int, int], n: in
         return np.full((n, 2), np.nan)
     points = sample_release(mask, n).astype(np.float64)
     return np.where(points < 0, np.nan, points)
+
+
+def _no_masks(n: int) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    return np.zeros((n, 0, 0), np.bool_), np.zeros(n, np.float32)
 
 
 def start_at_top(ring_xy: NDArray[np.float32]) -> NDArray[np.float32]:

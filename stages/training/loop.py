@@ -16,12 +16,12 @@ from torch import Tensor
 from stages.data.text import TextCodec
 from stages.errors import TrainingError
 from stages.models.artifact import LoadedModel, channels_last
-from stages.models.losses import token_loss
-from stages.models.seqtr import PointSequenceModel
+from stages.models.build import ReferringModel
 from stages.reporter import Reporter
 from stages.training.checkpoint import load_resume, save_resume
 from stages.training.devices import autocast
 from stages.training.loader import Batch, StepDataset, StepPlan, normalise, train_batches
+from stages.training.objectives import Objective, build_objective
 from stages.training.optimiser import MovingAverage, build_optimiser, schedule_factor, set_rate, trainable
 from stages.training.settings import TrainingSettings
 
@@ -52,7 +52,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: PointSequenceModel,
+        model: ReferringModel,
         codec: TextCodec,
         settings: TrainingSettings,
         plan: StepPlan,
@@ -63,6 +63,7 @@ class Trainer:
         reporter: Reporter,
         resume_file: Path,
         fingerprint: str,
+        objective: Objective | None = None,
     ) -> None:
         self.model = channels_last(model.to(device))
         self.codec, self.settings, self.plan, self.steps, self.validate = codec, settings, plan, steps, validate
@@ -71,8 +72,13 @@ class Trainer:
             model, kind=settings.optimiser, lr=settings.lr, weight_decay=settings.weight_decay,
             backbone_factor=settings.backbone_lr_factor, text_factor=settings.text_lr_factor,
         )  # fmt: skip
+        self.objective: Objective = objective or build_objective(model, settings)
         self.average = MovingAverage(model, settings.ema_decay, average_buffers=settings.ema_buffers)
         self.progress = _Progress()
+
+    def restart_average(self) -> None:
+        """Begin the moving average at the weights the model has now."""
+        self.average = MovingAverage(self.model, self.settings.ema_decay, average_buffers=self.settings.ema_buffers)
 
     def fit(self, *, resume: bool = False) -> Fitted:
         if resume:
@@ -128,16 +134,13 @@ class Trainer:
         s, model = self.settings, self.model
         with autocast(self.device, s.precision):
             images = normalise(batch.images, batch.sizes_hw, model.config).contiguous(memory_format=torch.channels_last)
-            logits = model(images, batch.sizes_hw, batch.image_of_sentence, batch.words, batch.word_mask, batch.targets)
-        loss = token_loss(
-            logits, batch.targets, batch.slot_weights, smoothing=s.label_smoothing, spread=s.coordinate_spread,
-            release=model.release,
-        )  # fmt: skip
+            outputs = self.objective.predict(images, batch)
+        loss = self.objective.loss(outputs, batch)
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss is {value} at step {self.progress.step} of epoch {self.progress.epoch + 1}",
-                facts=self._blame(logits, batch),
+                facts=self._blame(outputs, batch),
                 hint="lower --lr or --clip, or use --precision fp32; --resume continues from the last saved state",
             )
         self.optimiser.zero_grad(set_to_none=True)
@@ -148,14 +151,9 @@ class Trainer:
         self.average.update(model)
         return value
 
-    def _blame(self, logits: Tensor, batch: Batch) -> list[str]:
-        """Which part of the sequence has the bad loss, and whether weights are already bad."""
-        facts = []
-        for name, slots in (("box", self.model.layout.box), ("contour", self.model.layout.contour), ("end", self.model.layout.ends)):
-            if slots:
-                index = list(slots)
-                part = token_loss(logits[:, index], batch.targets[:, index], batch.slot_weights[:, index])
-                facts.append(f"loss of the {name} tokens: {float(part)}")
+    def _blame(self, outputs: Any, batch: Batch) -> list[str]:
+        """Which part of the answer has the bad loss, and whether weights are already bad."""
+        facts = self.objective.blame(outputs, batch)
         bad = [n for n, v in self.model.named_parameters() if not bool(v.isfinite().all())]
         return [*facts, f"weights that are not finite: {', '.join(bad[:5]) or 'none'}"]
 

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from stages.data.dataset import ReferringDataset
 from stages.geometry.boxes import box_iou_pairwise
-from stages.geometry.rasterise import polygon_to_rle
 from stages.metrics.segmentation import overlaps
 from stages.models.artifact import LoadedModel
 from stages.reporter import Reporter
@@ -40,9 +39,8 @@ def score(
     referents = dataset.sentence_referent[sentences]
     box_iou = box_iou_pairwise(np.nan_to_num(predictions.boxes_xyxy), dataset.boxes_xyxy[referents])
     out = {"val_box_acc50": float((box_iou >= 0.5).mean()), "val_box_iou": float(box_iou.mean())}
-    if not loaded.model.layout.contour:
+    if not loaded.config.draws:
         return {"score": out["val_box_iou"], **out}
     truth = [dataset.mask_rle(int(r)) for r in referents]
-    drawn = [polygon_to_rle(p, t["size"]) for p, t in zip(predictions.points_xy, truth, strict=True)]
-    mask_iou = overlaps(drawn, truth).iou
+    mask_iou = overlaps(predictions.masks([t["size"] for t in truth]), truth).iou
     return {"score": float(mask_iou.mean()), "val_miou": float(mask_iou.mean()), **out}

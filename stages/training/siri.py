@@ -1,0 +1,91 @@
+"""SiRi: the same training several times over, each time from what the round before is allowed to hand on (METHOD.md section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from stages.models.build import ReferringModel
+from stages.models.siri import take_over
+from stages.reporter import Reporter
+from stages.training.checkpoint import load_resume, save_resume
+from stages.training.loop import Fitted, State, Trainer
+
+Keep = Literal["encoder", "all"]
+
+
+@dataclass
+class Rounds:
+    """The last round's weights, all rounds' history (rows carry `round` when there are several), the last model."""
+
+    fitted: Fitted
+    model: ReferringModel
+    seconds: float
+
+
+def rounds_path(out: Path) -> Path:
+    """Private file between two rounds, beside the resume state."""
+    return out.with_name(f".{out.name}.rounds")
+
+
+def hand_on(model: ReferringModel, previous: State, keep: Keep) -> str:
+    """Put what is kept of the round before into a new model; one line about it.
+
+    `encoder`: SiRi. `all`: every weight, so that only optimiser, schedule and average start anew; the control that has
+    seen as many steps without re-initialisation.
+    """
+    if keep == "all":
+        model.load_state_dict(previous)
+        return "every tensor of the round before is kept"
+    kept = take_over(model, previous, model.config.family)
+    return f"{len(kept)} of {len(model.state_dict())} tensors are kept: the multimodal encoder"
+
+
+def fit_rounds(
+    make: Callable[[int], Trainer], *, rounds: int, keep: Keep, out: Path, resume: bool, fingerprint: str, reporter: Reporter
+) -> Rounds:
+    """One training, then `rounds` more.
+
+    Args:
+        make: number of the round, from 0 -> its trainer with a new model (pretrained parts loaded).
+        rounds: how often training starts over; 0 = plain training.
+        keep: what of the moving average of one round enters the next.
+        fingerprint: of the run; a state of another run is refused.
+    """
+    state_file = rounds_path(out)
+    number, previous, history, seconds = 0, None, [], 0.0
+    if resume and rounds and state_file.exists():
+        state = load_resume(state_file, fingerprint)
+        number, previous, history, seconds = state["round"], state["kept"], state["history"], state["seconds"]
+    between = number > 0  # interrupted after a round: the next one may not have saved a state of its own
+    while True:
+        trainer = make(number)
+        if previous is not None:
+            reporter.info(f"round {number + 1} of {rounds + 1}: {hand_on(trainer.model, previous, keep)}")
+            trainer.restart_average()
+        fitted = trainer.fit(resume=resume and (trainer.resume_file.exists() or not between))
+        history += [{"round": number + 1, **row} for row in fitted.history] if rounds else fitted.history
+        seconds += float(fitted.history[-1]["seconds"])
+        if number == rounds:
+            break
+        number, previous, resume = number + 1, fitted.weights["ema"], False
+        save: dict[str, Any] = {"fingerprint": fingerprint, "round": number, "kept": previous, "history": history, "seconds": seconds}
+        save_resume(state_file, save)
+    state_file.unlink(missing_ok=True)
+    return Rounds(Fitted(fitted.weights, history), trainer.model, seconds)
+
+
+def round_summaries(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Last row and best row of each round."""
+    out = []
+    for number in sorted({row["round"] for row in history if "round" in row}):
+        rows = [row for row in history if row["round"] == number]
+        out.append({"round": number, "final": rows[-1], "best": best_row(rows)})
+    return out
+
+
+def best_row(history: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The validated epoch with the best score."""
+    return max((row for row in history if "score" in row), key=lambda row: row["score"], default=None)
