@@ -225,7 +225,7 @@ class _Checker:
                 f"annotation {ann_id} belongs to image {annotation.get('image_id')}, not {image_id}"
             )
         split = ref.get("split")
-        if not isinstance(split, str) or not split:
+        if not isinstance(split, str) or not split or not split.isprintable():
             raise _Invalid(f"split is {split!r}")
         size_hw = self._size(image_id)
         category = annotation.get("category_id", ref.get("category_id"))
