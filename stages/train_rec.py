@@ -125,7 +125,12 @@ def run(
     from stages.data.dataset import ReferringDataset
     from stages.models.artifact import write_model
     from stages.models.build import build_model
-    from stages.models.pretrained import describe_text, describe_vision, load_pretrained_parts, load_word_vectors
+    from stages.models.pretrained import (
+        describe_text,
+        describe_vision,
+        load_pretrained_parts,
+        load_word_vectors,
+    )
     from stages.training.checkpoint import resume_path
     from stages.training.devices import choose_device
     from stages.training.loader import ContourTable, StepDataset, StepPlan
@@ -178,13 +183,13 @@ def run(
         "epochs": len(fitted.history),
         "final": fitted.history[-1],
         "best": rounds[-1]["best"] if rounds else best_row(fitted.history),
-        "seconds": round(done.seconds, 1),
         **({"rounds": rounds} if rounds else {}),
     }
     with job.writer() as w:
         w.attr("dataset_digest", data.digest)
         write_model(w, architecture, codec, fitted.weights, fitted.history)
         w.json("summary", summary)
+        w.note_json("timing", {"training_seconds": round(done.seconds, 1)})
     return job.result(summary)
 
 

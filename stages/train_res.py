@@ -86,7 +86,6 @@ def run(
     if settled:
         return settled
 
-    import numpy as np
     import torch
 
     from stages.artifacts import open_artifact
@@ -144,7 +143,6 @@ def run(
         "epochs": len(fitted.history),
         "final": fitted.history[-1],
         "best": max((h for h in fitted.history if "score" in h), key=lambda h: h["score"], default=None),
-        "seconds": fitted.history[-1]["seconds"],
     }
     with job.writer() as w:
         w.attr("dataset_digest", data.digest)
@@ -152,6 +150,7 @@ def run(
         w.attr("rec_digest", rec_digest)
         write_model(w, architecture, codec, fitted.weights, fitted.history)
         w.json("summary", summary)
+        w.note_json("timing", {"training_seconds_after_epoch": fitted.seconds})
     return job.result(summary)
 
 

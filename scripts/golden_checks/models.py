@@ -136,9 +136,9 @@ def _teacher_forcing(case: Case, report: Report, memory: Memory, content: Conten
     targets, weights = _case_targets(case)
     report.same("targets", targets.numpy(), data["targets"])
     targets = torch.from_numpy(data["targets"]).long()
-    inputs = model.decoder_input(targets, content)
+    inputs = model.decoder_input(targets, memory, content)
     report.close("decoder input", inputs.detach(), data.get("tf_in"), INPUT)
-    plain = model.decoder_input(targets, None).detach()
+    plain = model.decoder_input(targets, memory, None).detach()
     report.close("decoder input without CCTF", plain, data.get("tf_in_noCCTF"), INPUT)
     bias: dict[int, Tensor] = {}
     handles = [
@@ -238,7 +238,7 @@ def _greedy(case: Case, report: Report, memory: Memory) -> None:
     if "gen_in_last" in data:
         full = torch.full((len(tokens), layout.length), layout.end)
         full[:, list(layout.decoded)] = decoded.tokens
-        inputs = model.decoder_input(full, model.content(memory))
+        inputs = model.decoder_input(full, memory, model.content(memory))
         report.close(
             "greedy decoder input", inputs[:, : data["gen_in_last"].shape[1]], data["gen_in_last"], INPUT
         )

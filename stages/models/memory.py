@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from stages.models.point_content import FineMap
+
 
 @dataclass
 class Memory:
@@ -19,6 +21,7 @@ class Memory:
         own_cells_hw: (S, 2) int64, cells of the image's own padded size (token coordinates refer to it).
         valid_cells_hw: (S, 2) int64, cells that contain image pixels.
         all_valid: no padding anywhere, so attention needs no mask.
+        fine: finer map that finished points look up, when the model uses it.
     """
 
     tokens: Tensor
@@ -28,3 +31,4 @@ class Memory:
     own_cells_hw: Tensor
     valid_cells_hw: Tensor
     all_valid: bool
+    fine: FineMap | None = None

@@ -16,6 +16,7 @@ from stages.models.config import ModelConfig
 from stages.models.fusion import build_fusion
 from stages.models.language import SentenceFeatures, build_text_encoder
 from stages.models.memory import Memory
+from stages.models.point_content import FineMap, PointContent
 from stages.models.positions import sine_positions
 from stages.models.transformer import Decoder, Encoder
 from stages.models.vision import build_vision
@@ -38,6 +39,7 @@ class VisionMaps:
     own_cells_hw: Tensor
     valid_cells_hw: Tensor
     all_valid: bool
+    fine: Tensor | None = None  # (I, C, h, w) the level before the coarsest, when point content needs it
 
 
 @dataclass
@@ -86,6 +88,7 @@ class PointSequenceModel(nn.Module):
         self.decoder = Decoder(config.decoder_layers, d, config.n_heads, config.ffn_dim, config.dropout, pmca=config.pmca)
         self.token_embedding = nn.Embedding(config.n_bins + 1, d)
         self.slot_embedding = nn.Embedding(self.layout.length, d)
+        self.point_content = PointContent(levels[-2], d) if config.point_content else None
         n_tasks = len(self.layout.starts)
         self.task_embedding = None if config.task_token == "zero" else nn.Embedding(n_tasks, d)
         self.predictor = nn.Sequential(
@@ -119,15 +122,35 @@ class PointSequenceModel(nn.Module):
         valid = row & column
         same = bool((own[:, 0] == h).all() and (own[:, 1] == w).all())
         if self.training or self.release or same:
-            cells = self.fusion(self.vision(images))
+            cells, fine = self._fused(images)
         else:
-            cells = images.new_zeros(len(images), self.config.fusion.channels, h, w)
-            for size in own.unique(dim=0):
-                group = (own == size).all(1).nonzero()[:, 0]
-                oh, ow = int(size[0]), int(size[1])
-                part = images[group, :, : oh * self.stride, : ow * self.stride]
-                cells[group, :, :oh, :ow] = self.fusion(self.vision(part)).to(cells.dtype)
-        return VisionMaps(cells, valid, own, used, bool(valid.all()))
+            cells, fine = self._fused_by_size(images, own)
+        return VisionMaps(cells, valid, own, used, bool(valid.all()), fine)
+
+    def _fused(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Fused map at the memory's stride, and the finer level if it is used."""
+        levels = self.vision(images)
+        return self.fusion(levels), levels[-2] if self.point_content else None
+
+    def _fused_by_size(self, images: Tensor, own_cells_hw: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`_fused` of groups of images of the same own size, put on the batch's canvas."""
+        canvases: list[Tensor | None] = [None, None]
+        for size in own_cells_hw.unique(dim=0):
+            group = (own_cells_hw == size).all(1).nonzero()[:, 0]
+            h, w = (int(v) * self.stride for v in size)
+            for k, part in enumerate(self._fused(images[group, :, :h, :w])):
+                if part is None:
+                    continue
+                ratio = h // part.shape[-2]
+                canvas = canvases[k]
+                if canvas is None:
+                    canvas = canvases[k] = part.new_zeros(
+                        len(images), part.shape[1], images.shape[-2] // ratio, images.shape[-1] // ratio
+                    )
+                canvas[group, :, : part.shape[-2], : part.shape[-1]] = part
+        cells = canvases[0]
+        assert cells is not None
+        return cells, canvases[1]
 
     def encode_text(self, tokens: Tensor, mask: Tensor) -> SentenceFeatures:
         """tokens (S, L) int64, mask (S, L) bool True = a word -> features of the fused width."""
@@ -154,7 +177,10 @@ class PointSequenceModel(nn.Module):
         positions = nn.functional.pad(positions, (0, 0, 0, x.shape[1] - h * w))
         x = self.encoder(x, positions, None if all_valid else mask[:, None, None])
         own, used = vision.own_cells_hw[image_of_sentence], vision.valid_cells_hw[image_of_sentence]
-        return Memory(x, mask, positions, (h, w), own, used, all_valid)
+        fine = None
+        if vision.fine is not None:
+            fine = FineMap(vision.fine, image_of_sentence, own * (vision.fine.shape[-2] // h))
+        return Memory(x, mask, positions, (h, w), own, used, all_valid, fine)
 
     def content(self, memory: Memory) -> Content | None:
         return memory_content(memory, self.config.n_bins, release=self.release) if self.config.cctf else None
@@ -167,14 +193,24 @@ class PointSequenceModel(nn.Module):
             return self.token_embedding.weight.new_zeros(n, 1, self.config.d_model)
         return self.task_embedding.weight[task].expand(n, 1, -1)
 
-    def token_input(self, tokens: Tensor, positions: slice, content: Content | None) -> Tensor:
-        """Embedding (+ CCTF content) of tokens (S, k) that were written at output `positions` -> (S, k, D)."""
-        x: Tensor = self.token_embedding(tokens)
-        return x if content is None else x + content.look_up(tokens, self.output_axes[positions])
+    def token_input(self, tokens: Tensor, begin: int, memory: Memory, content: Content | None) -> Tensor:
+        """Embedding plus content of the tokens written at output slots `begin` … -> (S, k, D).
 
-    def decoder_input(self, targets: Tensor, content: Content | None) -> Tensor:
+        tokens: (S, begin + k) all tokens written so far.
+        """
+        new, axes = tokens[:, begin:], self.output_axes[begin : tokens.shape[1]]
+        x: Tensor = self.token_embedding(new)
+        if content is not None:
+            x = x + content.look_up(new, axes)
+        if self.point_content is not None:
+            assert memory.fine is not None
+            before = tokens[:, begin - 1 : -1] if begin else nn.functional.pad(new[:, :-1], (1, 0))
+            x = x + self.point_content(memory.fine, before, new, axes == 1, self.config.n_bins)
+        return x
+
+    def decoder_input(self, targets: Tensor, memory: Memory, content: Content | None) -> Tensor:
         """Teacher forcing: targets (S, T) -> inputs (S, T, D), task tokens at their starts."""
-        x = self.token_input(targets, slice(0, self.layout.length), content)
+        x = self.token_input(targets, 0, memory, content)
         shifted = torch.cat((x[:, :1], x[:, :-1]), 1)
         pieces, last = [], 0
         for position, task in self.layout.starts.items():
@@ -184,7 +220,7 @@ class PointSequenceModel(nn.Module):
 
     def decode(self, memory: Memory, targets: Tensor) -> Tensor:
         """Teacher-forced logits (S, T, V) for targets (S, T) int64."""
-        x = self.decoder_input(targets, self.content(memory))
+        x = self.decoder_input(targets, memory, self.content(memory))
         out: Tensor = self.predictor(self.decoder(x, self.slot_embedding.weight, memory))
         return out
 
@@ -218,7 +254,7 @@ class PointSequenceModel(nn.Module):
             if t in self.layout.starts:
                 x = self.start_input(self.layout.starts[t], n)
             else:
-                x = self.token_input(tokens[:, t - 1 : t], slice(t - 1, t), content)
+                x = self.token_input(tokens[:, :t], t - 1, memory, content)
             if t not in decoded and t + 1 == self.layout.length:
                 break
             maps: list[Tensor] | None = [] if keep_maps else None

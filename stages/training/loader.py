@@ -26,7 +26,6 @@ from stages.models.config import ModelConfig
 from stages.models.vocabulary import sequence_layout
 from stages.training.targets import SlotWeights, sequence_targets
 
-
 Item = tuple[int, NDArray[np.int64]]  # an image and the sentences of it that a step uses
 Entry = tuple[int, int, list[Item]]  # epoch, step and items of one step
 

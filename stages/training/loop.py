@@ -34,6 +34,7 @@ class Fitted:
 
     weights: dict[str, State]
     history: list[dict[str, Any]]
+    seconds: list[float]  # clock of the training steps at the end of each epoch; no part of the result's content
 
 
 @dataclass
@@ -45,6 +46,7 @@ class _Progress:
     best_weights: State | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    clock: list[float] = field(default_factory=list)
 
 
 class Trainer:
@@ -91,14 +93,14 @@ class Trainer:
                 row.update(self._validate())
             p.history.append(row)
             p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
-            row["seconds"] = round(p.seconds, 1)
-            self._tell(row)
+            p.clock.append(round(p.seconds, 1))
+            self._tell({**row, "seconds": p.clock[-1]})
             if p.epoch < s.epochs:
                 self._save()
         self.resume_file.unlink(missing_ok=True)
         last = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         weights = {"weights": last, "ema": self.average.values, "best": p.best_weights or self.average.values}
-        return Fitted(weights, p.history)
+        return Fitted(weights, p.history, p.clock)
 
     # ------------------------------------------------------------------ pieces
 

@@ -67,14 +67,14 @@ def fit_rounds(
             trainer.restart_average()
         fitted = trainer.fit(resume=resume and (trainer.resume_file.exists() or not between))
         history += [{"round": number + 1, **row} for row in fitted.history] if rounds else fitted.history
-        seconds += float(fitted.history[-1]["seconds"])
+        seconds += fitted.seconds[-1]
         if number == rounds:
             break
         number, previous, resume = number + 1, fitted.weights["ema"], False
         save: dict[str, Any] = {"fingerprint": fingerprint, "round": number, "kept": previous, "history": history, "seconds": seconds}
         save_resume(state_file, save)
     state_file.unlink(missing_ok=True)
-    return Rounds(Fitted(fitted.weights, history), trainer.model, seconds)
+    return Rounds(Fitted(fitted.weights, history, fitted.seconds), trainer.model, seconds)
 
 
 def round_summaries(history: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ VARIANTS = {
     "box": TINY,
     "contour": TINY.replace(sequence="contour", cctf=True, pmca=True, task_token="learnable", text_in_memory="sentence"),
     "box-contour": TINY.replace(sequence="box-contour", cctf=True, pmca=True, task_token="learnable", text_in_memory="words"),
+    "point content": TINY.replace(sequence="box-contour", cctf=True, point_content=True, task_token="learnable"),
     "multitask": TINY.replace(sequence="multitask", task_token="task-wise"),
     "plain contour": TINY.replace(sequence="contour"),
     "release": TINY.replace(sequence="contour", cctf=True, pmca=True, text_in_memory="sentence", semantics="release"),
@@ -49,6 +50,8 @@ def model_fixture(request: pytest.FixtureRequest) -> PointSequenceModel:
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     torch.nn.init.normal_(model.predictor[-1].weight, std=0.5)
+    if model.point_content:
+        torch.nn.init.normal_(model.point_content.project.weight)
     return model
 
 
