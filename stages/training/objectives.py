@@ -69,7 +69,7 @@ class SequenceObjective:
             if slots:
                 index = list(slots)
                 part = token_loss(outputs[:, index], batch.targets[:, index], batch.slot_weights[:, index])
-                facts.append(f"loss of the {name} tokens: {float(part)}")
+                facts.append(f"loss of the {name} tokens: {part.item()}")
         return facts
 
 
@@ -159,7 +159,7 @@ class DetectionObjective:
 
     def blame(self, outputs: Detected, batch: Batch) -> list[str]:
         """Loss of each decoder layer and of the masks."""
-        return [f"loss of the {name}: {float(value)}" for name, value in self.terms(outputs, batch).items()]
+        return [f"loss of the {name}: {value.item()}" for name, value in self.terms(outputs, batch).items()]
 
 
 def build_objective(
