@@ -12,7 +12,14 @@ from typing import Any
 
 from stages.errors import UsageError, did_you_mean
 from stages.models.config import PRESETS as SMALL
-from stages.models.config import DetectorConfig, FusionConfig, ImageConfig, ModelConfig, TextConfig, VisionConfig
+from stages.models.config import (
+    DetectorConfig,
+    FusionConfig,
+    ImageConfig,
+    ModelConfig,
+    TextConfig,
+    VisionConfig,
+)
 
 RESNET101: dict[str, Any] = {
     "model_type": "resnet",
@@ -85,7 +92,9 @@ MDETR = ModelConfig(
     image=ImageConfig(size=640, multiple=32),
     vision=VisionConfig(source="microsoft/resnet-101", settings=RESNET101),
     fusion=FusionConfig(kind="last", channels=2048),
-    text=TextConfig(kind="auto", source="FacebookAI/roberta-base", settings=ROBERTA, max_words=40, frozen_words=False),
+    text=TextConfig(
+        kind="auto", source="FacebookAI/roberta-base", settings=ROBERTA, max_words=40, frozen_words=False
+    ),
     detector=DetectorConfig(queries=100, classes=255, align_dim=64),
 )
 
