@@ -42,7 +42,9 @@ def _optional_folder(variable: str, default: Path, what: str) -> Path:
 @pytest.fixture(scope="session")
 def golden_dir(project_root: Path) -> Path:
     """Reference numbers measured with the public code; a folder beside the checkout, not part of it."""
-    return _optional_folder("SEQRES_GOLDEN", project_root.parent / "shared" / "golden", "golden reference numbers")
+    return _optional_folder(
+        "SEQRES_GOLDEN", project_root.parent / "shared" / "golden", "golden reference numbers"
+    )
 
 
 @pytest.fixture(scope="session")
