@@ -56,7 +56,9 @@ def fit_rounds(
     """
     state_file = rounds_path(out)
     number, previous, history, seconds = 0, None, [], 0.0
-    if resume and rounds and state_file.exists():
+    if not resume:
+        state_file.unlink(missing_ok=True)
+    elif rounds and state_file.exists():
         state = load_resume(state_file, fingerprint)
         number, previous, history, seconds = state["round"], state["kept"], state["history"], state["seconds"]
     between = number > 0  # interrupted after a round: the next one may not have saved a state of its own

@@ -10,7 +10,14 @@ import torch
 
 from stages.errors import UsageError
 from stages.models.build import build_model
-from stages.models.config import DetectorConfig, FusionConfig, ImageConfig, ModelConfig, TextConfig, VisionConfig
+from stages.models.config import (
+    DetectorConfig,
+    FusionConfig,
+    ImageConfig,
+    ModelConfig,
+    TextConfig,
+    VisionConfig,
+)
 from stages.models.mdetr import Detections, DetectorModel
 from stages.models.mdetr_mask_head import masks_in_image
 from stages.models.mdetr_names import our_name
