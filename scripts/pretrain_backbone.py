@@ -88,8 +88,13 @@ def detection_loss(out: Tensor, boxes: Tensor, labels: Tensor, stride: int) -> d
     out = out.permute(0, 2, 3, 1)
     *logits, objectness, box = out.split((*CLASSES, 1, 4), -1)
     mine = owner >= 0
-    target = labels.gather(1, owner.clamp(min=0).flatten(1)[..., None].expand(-1, -1, 3)).view(*owner.shape, 3)[mine]
-    losses = {name: F.cross_entropy(x[mine], target[:, i]) for i, (name, x) in enumerate(zip(("shape", "colour", "size"), logits, strict=True))}
+    target = labels.gather(1, owner.clamp(min=0).flatten(1)[..., None].expand(-1, -1, 3)).view(
+        *owner.shape, 3
+    )[mine]
+    losses = {
+        name: F.cross_entropy(x[mine], target[:, i])
+        for i, (name, x) in enumerate(zip(("shape", "colour", "size"), logits, strict=True))
+    }
     losses["object"] = F.binary_cross_entropy_with_logits(objectness[..., 0], mine.float())
     losses["box"] = F.smooth_l1_loss(box[mine], ltrb[mine] / (SIZE / stride / 4))
     losses["accuracy"] = (logits[0][mine].argmax(-1) == target[:, 0]).float().mean().detach()
@@ -104,7 +109,9 @@ def edges(images: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scenes", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=32)
@@ -115,12 +122,17 @@ def main() -> None:
     with multiprocessing.Pool() as pool:
         made = pool.map(make_scene, range(args.scenes), chunksize=64)
     pictures = np.stack([m[0] for m in made])
-    boxes, labels = torch.from_numpy(np.stack([m[1] for m in made])), torch.from_numpy(np.stack([m[2] for m in made]))
+    boxes, labels = (
+        torch.from_numpy(np.stack([m[1] for m in made])),
+        torch.from_numpy(np.stack([m[2] for m in made])),
+    )
     held_out = max(args.scenes // 20, 1)
     model = Pretext().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=1e-3)
     steps = (args.scenes - held_out) // args.batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, total_steps=steps * args.epochs, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, args.lr, total_steps=steps * args.epochs, pct_start=0.1
+    )
     mean, std = (torch.tensor(v)[:, None, None] for v in (ImageConfig.mean, ImageConfig.std))
     rng = np.random.default_rng(PRETEXT_SEED)
 
@@ -134,16 +146,32 @@ def main() -> None:
         heads, drawn = model(((images - mean) / std).contiguous(memory_format=torch.channels_last))
         parts = {}
         for stride, out in zip((8, 16), heads, strict=True):
-            parts.update({f"{k}/{stride}": v for k, v in detection_loss(out, boxes[index], labels[index], stride).items()})
+            parts.update(
+                {
+                    f"{k}/{stride}": v
+                    for k, v in detection_loss(out, boxes[index], labels[index], stride).items()
+                }
+            )
         parts["picture"] = (drawn[:, :3] - clean).abs().mean()
         parts["edges"] = (drawn[:, 3:] - edges(clean)).abs().mean()
         return parts
 
-    weight = {"object": 1.0, "box": 2.0, "shape": 1.0, "colour": 0.5, "size": 0.5, "picture": 4.0, "edges": 8.0, "accuracy": 0.0}
+    weight = {
+        "object": 1.0,
+        "box": 2.0,
+        "shape": 1.0,
+        "colour": 0.5,
+        "size": 0.5,
+        "picture": 4.0,
+        "edges": 8.0,
+        "accuracy": 0.0,
+    }
     for epoch in range(args.epochs):
         started, model_loss = time.perf_counter(), 0.0
         model.train()
-        for batch in (held_out + rng.permutation(args.scenes - held_out))[: steps * args.batch].reshape(steps, args.batch):
+        for batch in (held_out + rng.permutation(args.scenes - held_out))[: steps * args.batch].reshape(
+            steps, args.batch
+        ):
             parts = losses(batch, noisy=True)
             loss = torch.stack([weight[k.split("/")[0]] * v for k, v in parts.items()]).sum()
             optimiser.zero_grad(set_to_none=True)
@@ -155,9 +183,15 @@ def main() -> None:
         with torch.inference_mode():
             parts = losses(np.arange(held_out), noisy=False)
         numbers = " ".join(f"{k} {float(v):.3f}" for k, v in parts.items())
-        print(f"epoch {epoch + 1} loss {model_loss / steps:.3f} {time.perf_counter() - started:.0f} s | held out: {numbers}", flush=True)
+        print(
+            f"epoch {epoch + 1} loss {model_loss / steps:.3f} {time.perf_counter() - started:.0f} s | held out: {numbers}",
+            flush=True,
+        )
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        weights = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.backbone.state_dict().items()}
+        weights = {
+            k: v.half().contiguous() if v.is_floating_point() else v
+            for k, v in model.backbone.state_dict().items()
+        }
         save_file(weights, args.out)
 
 

@@ -33,8 +33,13 @@ class Config:
     """Whom to label and how to decode."""
 
     train_split: str = option("train", "split whose referents without a visible mask are labelled")
-    box_prompt: bool = option(True, "give the known box as the start of the sequence (box-then-contour models); off = the paper's free-running RPP")
-    sentences_per_referent: int = option(0, "at most so many sentences of each referent, the first ones; 0 = all", min=0)
+    box_prompt: bool = option(
+        True,
+        "give the known box as the start of the sequence (box-then-contour models); off = the paper's free-running RPP",
+    )
+    sentences_per_referent: int = option(
+        0, "at most so many sentences of each referent, the first ones; 0 = all", min=0
+    )
     weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
     audit_split: str = option("val", "split on whose masks the drawings are measured; empty = no measurement")
     audit_sentences: int = option(500, "sentences of it that are drawn; 0 = all", min=0)
@@ -84,10 +89,18 @@ def run(
     loaded = load_model(model, choose_device(config.device), weights=config.weights)
     prompted = config.box_prompt and loaded.config.sequence in ("box-contour", "multitask")
     if config.box_prompt and not prompted:
-        reporter.warn(f"the model writes {loaded.config.sequence!r} sequences, which take no box prompt: decoding runs free")
+        reporter.warn(
+            f"the model writes {loaded.config.sequence!r} sequences, which take no box prompt: decoding runs free"
+        )
     sentences = unlabelled_sentences(data, job.artifact("split")["visible"], config)
     predictions = predict_sentences(
-        loaded, data, sentences, batch_images=config.batch_images, box_prompt=prompted, reporter=reporter, what="pseudo-label"
+        loaded,
+        data,
+        sentences,
+        batch_images=config.batch_images,
+        box_prompt=prompted,
+        reporter=reporter,
+        what="pseudo-label",
     )
     referents = data.sentence_referent[sentences]
     rles = predictions.masks([tuple(data.image_sizes_hw[data.referent_image[r]]) for r in referents])
@@ -128,7 +141,9 @@ def run(
     return job.result(summary)
 
 
-def unlabelled_sentences(data: ReferringDataset, visible: NDArray[np.bool_], config: Config) -> NDArray[np.int64]:
+def unlabelled_sentences(
+    data: ReferringDataset, visible: NDArray[np.bool_], config: Config
+) -> NDArray[np.int64]:
     """Sentences of the split's referents whose mask the split does not show."""
     import numpy as np
 
@@ -164,13 +179,25 @@ def audit(
     from stages.training.validation import validation_sentences
 
     data = ReferringDataset.open(dataset, split=split, masks="split")
-    if not config.audit_split or config.audit_split == config.train_split or config.audit_split not in data.split_names:
+    if (
+        not config.audit_split
+        or config.audit_split == config.train_split
+        or config.audit_split not in data.split_names
+    ):
         return None
-    sentences = validation_sentences(data, config.audit_split, config.audit_sentences, with_mask=True, seed=config.seed)
+    sentences = validation_sentences(
+        data, config.audit_split, config.audit_sentences, with_mask=True, seed=config.seed
+    )
     if not len(sentences):
         return None
     drawn = predict_sentences(
-        loaded, data, sentences, batch_images=config.batch_images, box_prompt=prompted, reporter=reporter, what="audit"
+        loaded,
+        data,
+        sentences,
+        batch_images=config.batch_images,
+        box_prompt=prompted,
+        reporter=reporter,
+        what="audit",
     )
     referents = data.sentence_referent[sentences]
     truth = [data.mask_rle(int(r)) for r in referents]
@@ -182,4 +209,9 @@ def audit(
         "ellipse_in_true_box": [ellipse_to_rle(b, size) for b, size in zip(boxes, sizes, strict=True)],
     }
     miou = {name: float(np.mean(overlaps(rles, truth).iou)) for name, rles in rows.items()}
-    return {"split": config.audit_split, "sentences": len(sentences), "referents": len(np.unique(referents)), "miou": miou}
+    return {
+        "split": config.audit_split,
+        "sentences": len(sentences),
+        "referents": len(np.unique(referents)),
+        "miou": miou,
+    }

@@ -31,24 +31,50 @@ class Config(TrainingSettings):
     """Architecture and recipe of the comprehension model; the defaults suit RefShapes."""
 
     model: str = option("refshapes-small", "architecture preset", choices=tuple(PRESETS))
-    semantics: Literal["corrected", "release"] | None = option(None, "release = the public release's behaviour wherever it differs; default: the preset's")
-    backbone: str | None = option(None, "pretrained AutoBackbone (local folder or hub id) or darknet trunk (.weights file); default: the preset's own")
-    text_encoder: str | None = option(None, "pretrained AutoModel for sentences: local folder or hub id; default: the preset's own")
+    semantics: Literal["corrected", "release"] | None = option(
+        None, "release = the public release's behaviour wherever it differs; default: the preset's"
+    )
+    backbone: str | None = option(
+        None,
+        "pretrained AutoBackbone (local folder or hub id) or darknet trunk (.weights file); default: the preset's own",
+    )
+    text_encoder: str | None = option(
+        None, "pretrained AutoModel for sentences: local folder or hub id; default: the preset's own"
+    )
     glove: str | None = option(None, "GloVe text file with vectors for the words of the GRU text encoder")
     train_split: str = option("train", "split whose boxes are learned")
     bins: int | None = option(None, "coordinate bins; default: the preset's", min=2)
     image_size: int | None = option(None, "pixels of the longer side; default: the preset's", min=32)
     max_words: int | None = option(None, "words of a sentence that are read; default: the preset's", min=1)
-    text_in_memory: Literal["none", "sentence", "words"] | None = option(None, "text tokens beside the image cells; default: the preset's")
-    cctf: bool | None = option(None, "add the image content at each written coordinate (co-content teacher forcing)")
+    text_in_memory: Literal["none", "sentence", "words"] | None = option(
+        None, "text tokens beside the image cells; default: the preset's"
+    )
+    cctf: bool | None = option(
+        None, "add the image content at each written coordinate (co-content teacher forcing)"
+    )
     pmca: bool | None = option(None, "let a predicted point modulate the decoder's cross-attention")
-    frozen: Literal["none", "all", "all-but-last-two"] | None = option(None, "backbone layers that are not trained; default: the preset's")
-    queries: int | None = option(None, "boxes that a detector proposes for a sentence; default: the preset's", min=1)
-    second_decoder: bool | None = option(None, "second decoder with a fixed 4 x 4 grid of queries (multi-task SiRi); detectors only")
-    contrastive: bool | None = option(None, "align queries with the words that name them; detectors only, default: the preset's")
-    retrain_rounds: int = option(0, "SiRi: start over so often, each time from the encoder of the round before alone", min=0)
-    retrain_keep: Literal["encoder", "all"] = option("encoder", "what a new round keeps of the moving average; all = the control without re-initialisation")
-    frozen_statistics: bool | None = option(None, "frozen layers keep their batch-norm statistics (the release lets them drift); default: the preset's")
+    frozen: Literal["none", "all", "all-but-last-two"] | None = option(
+        None, "backbone layers that are not trained; default: the preset's"
+    )
+    queries: int | None = option(
+        None, "boxes that a detector proposes for a sentence; default: the preset's", min=1
+    )
+    second_decoder: bool | None = option(
+        None, "second decoder with a fixed 4 x 4 grid of queries (multi-task SiRi); detectors only"
+    )
+    contrastive: bool | None = option(
+        None, "align queries with the words that name them; detectors only, default: the preset's"
+    )
+    retrain_rounds: int = option(
+        0, "SiRi: start over so often, each time from the encoder of the round before alone", min=0
+    )
+    retrain_keep: Literal["encoder", "all"] = option(
+        "encoder", "what a new round keeps of the moving average; all = the control without re-initialisation"
+    )
+    frozen_statistics: bool | None = option(
+        None,
+        "frozen layers keep their batch-norm statistics (the release lets them drift); default: the preset's",
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -57,7 +83,12 @@ class Config(TrainingSettings):
 def model_config(config: Config) -> ModelConfig:
     """The preset with the options that were given."""
     m = preset(config.model)
-    given = {"text_in_memory": config.text_in_memory, "cctf": config.cctf, "pmca": config.pmca, "n_bins": config.bins}
+    given = {
+        "text_in_memory": config.text_in_memory,
+        "cctf": config.cctf,
+        "pmca": config.pmca,
+        "n_bins": config.bins,
+    }
     changes: dict[str, object] = {k: v for k, v in given.items() if v is not None}
     if config.image_size:
         changes["image"] = dataclasses.replace(m.image, size=config.image_size)
@@ -71,7 +102,9 @@ def model_config(config: Config) -> ModelConfig:
     text = m.text if config.max_words is None else dataclasses.replace(m.text, max_words=config.max_words)
     if config.text_encoder:
         text = dataclasses.replace(text, kind="auto", source=config.text_encoder, settings={})
-    m = m.replace(sequence="box", task_token="zero", vision=vision, text=text, detector=_detector(m, config), **changes)
+    m = m.replace(
+        sequence="box", task_token="zero", vision=vision, text=text, detector=_detector(m, config), **changes
+    )
     if config.semantics is None or config.semantics == m.semantics:
         return m
     return released(m) if config.semantics == "release" else m.replace(semantics="corrected")
@@ -83,12 +116,23 @@ def _detector(m: ModelConfig, config: Config) -> DetectorConfig:
     given = {"queries": config.queries, "second_decoder": config.second_decoder, "align_dim": align}
     changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     if m.family == "seqtr":
-        foreign: dict[str, Any] = {"queries": config.queries, "second-decoder": config.second_decoder, "contrastive": config.contrastive}
+        foreign: dict[str, Any] = {
+            "queries": config.queries,
+            "second-decoder": config.second_decoder,
+            "contrastive": config.contrastive,
+        }
     else:
-        foreign = {"cctf": config.cctf, "pmca": config.pmca, "bins": config.bins, "text-in-memory": config.text_in_memory}
+        foreign = {
+            "cctf": config.cctf,
+            "pmca": config.pmca,
+            "bins": config.bins,
+            "text-in-memory": config.text_in_memory,
+        }
     for name, value in foreign.items():
         if value is not None:
-            raise UsageError(f"--{name} is no option of the {m.family} family that {config.model!r} belongs to")
+            raise UsageError(
+                f"--{name} is no option of the {m.family} family that {config.model!r} belongs to"
+            )
     return dataclasses.replace(m.detector, **changes)
 
 
@@ -143,11 +187,15 @@ def run(
     data = ReferringDataset.open(dataset, masks="none")
     sentences = data.sentences_of(data.referents_in(config.train_split))
     architecture = model_config(config)
-    architecture = architecture.replace(vision=describe_vision(architecture.vision), text=describe_text(architecture.text))
+    architecture = architecture.replace(
+        vision=describe_vision(architecture.vision), text=describe_text(architecture.text)
+    )
     codec = _codec(architecture, [data.texts[i] for i in sentences])
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
     no_contours = ContourTable.from_rings(len(data.boxes_xyxy), {}, {})
-    held = validation_sentences(data, config.validation_split, config.validation_sentences, with_mask=False, seed=config.seed)
+    held = validation_sentences(
+        data, config.validation_split, config.validation_sentences, with_mask=False, seed=config.seed
+    )
 
     def trainer_of(number: int) -> Trainer:
         """A new model and its training; each SiRi round has seeds of its own."""
@@ -160,7 +208,12 @@ def run(
             found = load_word_vectors(model, codec.to_dict()["words"], Path(config.glove))
             reporter.info(f"word vectors: {found} of {codec.size} words found in {config.glove}")
         plan = StepPlan(
-            data, sentences, images=config.batch_images, per_image=config.sentences_per_image, seed=seed, steps=config.steps_per_epoch
+            data,
+            sentences,
+            images=config.batch_images,
+            per_image=config.sentences_per_image,
+            seed=seed,
+            steps=config.steps_per_epoch,
         )
         return Trainer(
             model, codec, config, plan, StepDataset(data, codec, architecture, no_contours, config, weights, seed),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, option
@@ -31,19 +31,48 @@ STAGE_VERSION = 1
 class Config(TrainingSettings):
     """What the sequence looks like and how to optimise; the defaults suit RefShapes."""
 
-    sequence: Literal["contour", "box-contour", "multitask"] = option("box-contour", "what is written: the contour, or the box and then the contour")
-    task_token: Literal["zero", "learnable", "task-wise"] = option("learnable", "[TASK] token: zero = plain fine-tuning, learnable = the paper, task-wise = multitask")
-    points: int | None = option(None, "contour points N; default: the REC model's preset", min=3, flag="n-points")
-    text_in_memory: Literal["none", "sentence", "words"] | None = option(None, "text tokens beside the image cells; default: as in the REC model")
+    sequence: Literal["contour", "box-contour", "multitask"] = option(
+        "box-contour", "what is written: the contour, or the box and then the contour"
+    )
+    task_token: Literal["zero", "learnable", "task-wise"] = option(
+        "learnable", "[TASK] token: zero = plain fine-tuning, learnable = the paper, task-wise = multitask"
+    )
+    points: int | None = option(
+        None, "contour points N; default: the REC model's preset", min=3, flag="n-points"
+    )
+    text_in_memory: Literal["none", "sentence", "words"] | None = option(
+        None, "text tokens beside the image cells; default: as in the REC model"
+    )
     cctf: bool = option(True, "add the image content at each written coordinate (co-content teacher forcing)")
     pmca: bool = option(True, "let a predicted point modulate the decoder's cross-attention")
-    point_content: bool = option(True, "show the decoder the finer image feature under each finished point (beyond the paper)")
+    zoom: int = option(
+        0,
+        "second look: pixels of a square window around the box in which the contour is drawn; 0 = off",
+        min=0,
+    )
+    zoom_margin: float = option(
+        0.15, "margin of that window, as a share of the box's longer side", min=0.0, max=1.0
+    )
+    point_content: bool = option(
+        True, "show the decoder the finer image feature under each finished point (beyond the paper)"
+    )
     train_split: str = option("train", "split that is trained on")
-    box_only_images: int = option(4, "images a step whose referents show only their box (sequences that start with the box)", min=0)
-    from_weights: Literal["best", "ema", "raw"] = option("best", "which weights of the REC model to start from")
-    from_scratch: bool = option(False, "take only the architecture of the REC model, not its weights (a baseline)")
-    pseudo_weight: float = option(1.0, "weight of pseudo points in the loss, times each one's own weight", min=0.0)
-    mask_head: Literal["embedding", "attention"] = option("embedding", "how a detector draws: mask embedding times pixel features, or attention maps refined by convolutions")
+    box_only_images: int = option(
+        4, "images a step whose referents show only their box (sequences that start with the box)", min=0
+    )
+    from_weights: Literal["best", "ema", "raw"] = option(
+        "best", "which weights of the REC model to start from"
+    )
+    from_scratch: bool = option(
+        False, "take only the architecture of the REC model, not its weights (a baseline)"
+    )
+    pseudo_weight: float = option(
+        1.0, "weight of pseudo points in the loss, times each one's own weight", min=0.0
+    )
+    mask_head: Literal["embedding", "attention"] = option(
+        "embedding",
+        "how a detector draws: mask embedding times pixel features, or attention maps refined by convolutions",
+    )
     freeze_detector: bool = option(False, "train the mask head of a detector alone")
     mask_weight: float = option(1.0, "weight of the pixel-level cross-entropy of a detector's masks", min=0.0)
     dice_weight: float = option(0.0, "weight of their Dice loss", min=0.0)
@@ -91,8 +120,8 @@ def run(
     from stages.artifacts import open_artifact
     from stages.data.dataset import ReferringDataset
     from stages.data.text import codec_from_dict
+    from stages.models.artifact import LoadedModel, load_state, read_weights, write_locator, write_model
     from stages.models.artifact import architecture as read_architecture
-    from stages.models.artifact import read_weights, write_model
     from stages.models.build import build_model
     from stages.training.checkpoint import resume_path
     from stages.training.devices import choose_device
@@ -106,14 +135,17 @@ def run(
     reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, split=split, masks="split")
     with open_artifact(rec, kind=("rec_model", "res_model")) as a:
-        architecture = res_architecture(read_architecture(a), config)
+        rec_architecture = read_architecture(a)
+        architecture = res_architecture(rec_architecture, config)
         codec = codec_from_dict(a.json("vocabulary"))
         state, rec_digest = read_weights(a, config.from_weights), a.digest
     torch.manual_seed(config.seed)
     model = build_model(architecture, codec.size)
     if not config.from_scratch:
         transfer = transfer_weights(model, state)
-        reporter.info(f"{len(transfer.copied)} tensors from the REC model, {len(transfer.started_anew)} started anew")
+        reporter.info(
+            f"{len(transfer.copied)} tensors from the REC model, {len(transfer.started_anew)} started anew"
+        )
     contours, counts = contour_table(data, config, points)
     reporter.info(f"contours: {counts['masks']} from masks, {counts['pseudo']} pseudo")
     train = data.sentences_of(data.referents_in(config.train_split))
@@ -125,15 +157,23 @@ def run(
     )  # fmt: skip
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
     steps = StepDataset(data, codec, architecture, contours, config, weights, config.seed)
-    held = validation_sentences(data, config.validation_split, config.validation_sentences, with_mask=True, seed=config.seed)
+    locator = None
+    if architecture.zoom_margin is not None:
+        found = build_model(rec_architecture, codec.size)
+        load_state(found, state, where=str(rec))
+        device = choose_device(config.device)
+        locator = LoadedModel(found.to(device).eval(), rec_architecture, codec, device)
+    held = validation_sentences(
+        data, config.validation_split, config.validation_sentences, with_mask=True, seed=config.seed
+    )
     trainer = Trainer(
         model, codec, config, plan, steps,
-        lambda loaded: score(loaded, data, held, batch_images=config.batch_images, reporter=reporter),
+        lambda loaded: score(dataclasses.replace(loaded, locator=locator), data, held, batch_images=config.batch_images, reporter=reporter),
         device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out), fingerprint=job.fingerprint,
         objective=build_objective(model, config, MaskLossWeights(config.mask_weight, config.dice_weight, config.focal_weight)),
     )  # fmt: skip
     fitted = trainer.fit(resume=resume)
-    summary = {
+    summary: dict[str, Any] = {
         "task": "res",
         "sequence": architecture.sequence,
         "contours_from_masks": counts["masks"],
@@ -149,6 +189,8 @@ def run(
         w.attr("split_digest", job.artifact("split").digest)
         w.attr("rec_digest", rec_digest)
         write_model(w, architecture, codec, fitted.weights, fitted.history)
+        if locator is not None:
+            write_locator(w, rec_architecture, state)
         w.json("summary", summary)
         w.note_json("timing", {"training_seconds_after_epoch": fitted.seconds})
     return job.result(summary)
@@ -159,7 +201,9 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
     if rec.family == "mdetr":
         if not config.mask_weight + config.dice_weight + config.focal_weight:
             raise UsageError("no mask loss is left: mask-weight, dice-weight and focal-weight are all 0")
-        detector = dataclasses.replace(rec.detector, mask_head=config.mask_head, frozen=config.freeze_detector)
+        detector = dataclasses.replace(
+            rec.detector, mask_head=config.mask_head, frozen=config.freeze_detector
+        )
         return rec.replace(sequence="mask", n_points=config.points or rec.n_points, detector=detector)
     return rec.replace(
         sequence=config.sequence,
@@ -169,10 +213,14 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
         cctf=config.cctf,
         pmca=config.pmca,
         point_content=config.point_content,
+        zoom_margin=config.zoom_margin if config.zoom else None,
+        image=dataclasses.replace(rec.image, size=config.zoom) if config.zoom else rec.image,
     )
 
 
-def contour_table(data: ReferringDataset, config: Config, points: Path | None) -> tuple[ContourTable, dict[str, int]]:
+def contour_table(
+    data: ReferringDataset, config: Config, points: Path | None
+) -> tuple[ContourTable, dict[str, int]]:
     """Outlines of the split's visible masks, then pseudo points of other referents; counts of both."""
     from stages.artifacts import open_artifact
     from stages.errors import ArtifactError
@@ -188,11 +236,15 @@ def contour_table(data: ReferringDataset, config: Config, points: Path | None) -
     n_masks = len(rings)
     if not n_masks and points is None:
         raise ArtifactError(
-            f"the split shows no mask of {config.train_split!r}", hint="make one with: seqres split-masks --ratio 0.1 --dataset …"
+            f"the split shows no mask of {config.train_split!r}",
+            hint="make one with: seqres split-masks --ratio 0.1 --dataset …",
         )
     if points is not None:
         with open_artifact(points, kind="resampled_points") as a:
             for r, ring, weight in zip(a["referent_index"], a["points_xy"], a["weight"], strict=True):
                 if int(r) not in rings:
                     rings[int(r)], weights[int(r)] = ring, float(weight) * config.pseudo_weight
-    return ContourTable.from_rings(len(data.boxes_xyxy), rings, weights), {"masks": n_masks, "pseudo": len(rings) - n_masks}
+    return ContourTable.from_rings(len(data.boxes_xyxy), rings, weights), {
+        "masks": n_masks,
+        "pseudo": len(rings) - n_masks,
+    }

@@ -51,7 +51,10 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not arrays.exists():
         return json.loads(path.read_text()), {}
     with np.load(arrays, allow_pickle=False) as stored:
-        data = {k: torch.from_numpy(v.astype(np.float32) if v.dtype == np.float16 else v) for k, v in stored.items()}
+        data = {
+            k: torch.from_numpy(v.astype(np.float32) if v.dtype == np.float16 else v)
+            for k, v in stored.items()
+        }
     return json.loads(path.read_text()), data
 
 
@@ -98,8 +101,14 @@ def check_criterion(path: Path) -> Report:
     total = torch.zeros(())
     for number, layer in enumerate(layers):
         end = "" if layer == "main" else f"_{number - 1}"
-        pick = {k.removeprefix(f"{layer}_"): leaves.get(k, v) for k, v in data.items() if k.startswith(f"{layer}_")}
-        outputs = LayerOutputs(pick["pred_logits"], pick["pred_boxes"], pick.get("proj_queries"), pick.get("pred_isfinal"))
+        pick = {
+            k.removeprefix(f"{layer}_"): leaves.get(k, v)
+            for k, v in data.items()
+            if k.startswith(f"{layer}_")
+        }
+        outputs = LayerOutputs(
+            pick["pred_logits"], pick["pred_boxes"], pick.get("proj_queries"), pick.get("pred_isfinal")
+        )
         terms, matches = layer_losses(outputs, pick.get("proj_tokens"), targets, loss_weights, costs, n_boxes)
         first = torch.searchsorted(row, torch.arange(n_rows))
         pairs = [
@@ -108,13 +117,20 @@ def check_criterion(path: Path) -> Report:
         ]
         report.same(f"{layer} matches", pairs, info[f"{layer}_match"])
         for term, value in terms.items():
-            report.close(f"{TERMS[term]}{end}", value.item(), losses.get(f"{TERMS[term]}{end}"), LOSS, relative=True)
+            report.close(
+                f"{TERMS[term]}{end}", value.item(), losses.get(f"{TERMS[term]}{end}"), LOSS, relative=True
+            )
         report.close(
-            f"cardinality_error{end}", float(cardinality_error(outputs.logits, row)), losses.get(f"cardinality_error{end}"), LOSS
+            f"cardinality_error{end}",
+            float(cardinality_error(outputs.logits, row)),
+            losses.get(f"cardinality_error{end}"),
+            LOSS,
         )
         if outputs.is_final is not None and is_final is not None:
             _, accuracy = final_query_loss(outputs.is_final, matches, is_final, n_boxes)
-            report.close(f"accuracy_isfinal{end}", accuracy.item(), losses.get(f"accuracy_isfinal{end}"), LOSS)
+            report.close(
+                f"accuracy_isfinal{end}", accuracy.item(), losses.get(f"accuracy_isfinal{end}"), LOSS
+            )
         total = total + weighted_sum(terms, loss_weights)
         if "pred_masks" in pick:
             truth = _padded([data[f"target{i}_masks"] for i in range(n_rows)])[matches.target].flatten(1)
@@ -132,7 +148,9 @@ def check_criterion(path: Path) -> Report:
         report.close(f"gradient of {name}", gradient, data[f"{name}_grad"], GRADIENT, relative=True)
     if "prim_x" in data:
         x, t = data["prim_x"], data["prim_t"]
-        report.close("focal, 3 boxes", float(focal_mask_loss(x, t).sum() / 3), info.get("prim_focal_nb3"), LOSS)
+        report.close(
+            "focal, 3 boxes", float(focal_mask_loss(x, t).sum() / 3), info.get("prim_focal_nb3"), LOSS
+        )
         report.close("dice, 3 boxes", float(dice_mask_loss(x, t).sum() / 3), info.get("prim_dice_nb3"), LOSS)
     if "giou" in data:
         report.close("giou", giou_table(data["giou_a"], data["giou_b"]), data["giou"], LOSS)
@@ -160,11 +178,17 @@ def check_mask_head(path: Path) -> Report:
     head.load_state_dict(part(weights(info["manifest"]), "mask_head."))
     levels = [data[k] for k in sorted(data) if k.startswith("fpn")]
     inputs = MaskInputs(data["memory"], ~data["mask"], data["src_proj"], levels)
-    report.close("attention maps", head.attention(data["hs"], inputs.cells, inputs.valid), data["bbox_mask"], 1e-5)
+    report.close(
+        "attention maps", head.attention(data["hs"], inputs.cells, inputs.valid), data["bbox_mask"], 1e-5
+    )
     logits = head(data["hs"], inputs)
     report.close("mask logits", logits, data["seg_masks"], LOGITS)
     for case in ("post_same", "post_diff"):
-        sizes = [tuple(data[f"{case}_{i}_masks"].shape[-2:]) for i in range(len(logits)) if f"{case}_{i}_masks" in data]
+        sizes = [
+            tuple(data[f"{case}_{i}_masks"].shape[-2:])
+            for i in range(len(logits))
+            if f"{case}_{i}_masks" in data
+        ]
         padded = (max(s[0] for s in sizes), max(s[1] for s in sizes)) if sizes else (0, 0)
         for i, size in enumerate(sizes):
             masks = masks_in_image(logits[i], padded, size, size)
@@ -208,7 +232,9 @@ def check_small_model(path: Path) -> Report:
     report.close("memory", tokens * mask[..., None], want * mask[..., None], STATE)
     h, w = data["features"].shape[-2:]
     whole = torch.tensor([[h, w]] * len(tokens))
-    found = model.detect(DetectorMemory(tokens, mask, positions, (h, w), whole, whole, False, projected=projected))
+    found = model.detect(
+        DetectorMemory(tokens, mask, positions, (h, w), whole, whole, False, projected=projected)
+    )
     names = [*(f"aux{i}_" for i in range(len(found.layers) - 1)), ""]
     for name, layer in zip(names, found.layers, strict=True):
         report.close(f"{name}pred_logits", layer.logits, data.get(f"{name}pred_logits"), LOGITS)
@@ -216,7 +242,12 @@ def check_small_model(path: Path) -> Report:
         if layer.aligned is not None:
             report.close(f"{name}proj_queries", layer.aligned, data.get(f"{name}proj_queries"), STATE)
     if found.aligned_text is not None:
-        report.close("proj_tokens", found.aligned_text * word_mask[..., None], data["proj_tokens"] * word_mask[..., None], STATE)
+        report.close(
+            "proj_tokens",
+            found.aligned_text * word_mask[..., None],
+            data["proj_tokens"] * word_mask[..., None],
+            STATE,
+        )
     return report
 
 
@@ -292,7 +323,12 @@ def kind_of(info: Any) -> str | None:
     """Which check a case is for, by what its json holds; None = none of them."""
     if not isinstance(info, dict):
         return None
-    signs = {"weight_dict": "criterion", "fpn_dims": "mask head", "num_queries": "model", "official_p_at_1": "precision"}
+    signs = {
+        "weight_dict": "criterion",
+        "fpn_dims": "mask head",
+        "num_queries": "model",
+        "official_p_at_1": "precision",
+    }
     for key, kind in signs.items():
         if key in info:
             return kind

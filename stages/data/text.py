@@ -62,7 +62,10 @@ class WordCodec:
         return len(self.words)
 
     def encode(self, sentences: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        rows = [[self._ids.get(w, UNKNOWN) for w in clean(s).split()[: self.max_words]] or [UNKNOWN] for s in sentences]
+        rows = [
+            [self._ids.get(w, UNKNOWN) for w in clean(s).split()[: self.max_words]] or [UNKNOWN]
+            for s in sentences
+        ]
         ids = np.zeros((len(rows), self.max_words), np.int64)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = row
@@ -90,7 +93,10 @@ class HubCodec:
 
         tokenizer = AutoTokenizer.from_pretrained(source)
         if not tokenizer.is_fast:
-            raise ArtifactError(f"the tokenizer of {source} has no fast version", hint="choose a text encoder with tokenizer.json")
+            raise ArtifactError(
+                f"the tokenizer of {source} has no fast version",
+                hint="choose a text encoder with tokenizer.json",
+            )
         return cls(tokenizer.backend_tokenizer.to_str(), int(tokenizer.pad_token_id or 0), max_words)
 
     @property
@@ -107,7 +113,12 @@ class HubCodec:
         return ids, mask
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": "tokenizer", "tokenizer": self.tokenizer_json, "pad_id": self.pad_id, "max_words": self.max_words}
+        return {
+            "kind": "tokenizer",
+            "tokenizer": self.tokenizer_json,
+            "pad_id": self.pad_id,
+            "max_words": self.max_words,
+        }
 
 
 def codec_from_dict(data: Mapping[str, Any]) -> TextCodec:

@@ -84,16 +84,37 @@ def plain_frame(height: int, width: int, size: int) -> Frame:
 class Augmentation:
     """What happens to training images; the neutral values switch a part off."""
 
-    jitter_min: float = option(1.0, "large-scale jitter: smallest scale, relative to the model size", min=0.05, max=1.0)
-    jitter_max: float = option(1.0, "large-scale jitter: largest scale; above 1 a window of the image is shown", min=1.0, max=4.0)
-    jitter_rule: Literal["keep", "release"] = option("keep", "which window is shown: keep = one that holds a referent as far as it fits; release = random ones until enough of its box shows")
+    jitter_min: float = option(
+        1.0, "large-scale jitter: smallest scale, relative to the model size", min=0.05, max=1.0
+    )
+    jitter_max: float = option(
+        1.0, "large-scale jitter: largest scale; above 1 a window of the image is shown", min=1.0, max=4.0
+    )
+    jitter_rule: Literal["keep", "release"] = option(
+        "keep",
+        "which window is shown: keep = one that holds a referent as far as it fits; release = random ones until enough of its box shows",
+    )
     colour: float = option(0.1, "strength of brightness, contrast and tint noise; 0 = off", min=0.0, max=1.0)
-    mirror: float = option(0.0, "chance of a left-right flip (left/right in the sentence are swapped)", min=0.0, max=1.0)
-    shuffle_points: float = option(0.0, "share of contours whose points are written in random order (SeqTR: 0.2 for RefCOCO+/g)", min=0.0, max=1.0)
+    zoom_jitter: float = option(
+        0.15, "models with a second look: noise of its window, as a share of its side", min=0.0, max=0.5
+    )
+    mirror: float = option(
+        0.0, "chance of a left-right flip (left/right in the sentence are swapped)", min=0.0, max=1.0
+    )
+    shuffle_points: float = option(
+        0.0,
+        "share of contours whose points are written in random order (SeqTR: 0.2 for RefCOCO+/g)",
+        min=0.0,
+        max=1.0,
+    )
 
 
 def random_frame(
-    rng: np.random.Generator, size_hw: tuple[int, int], size: int, augmentation: Augmentation, keep_xyxy: NDArray[np.floating]
+    rng: np.random.Generator,
+    size_hw: tuple[int, int],
+    size: int,
+    augmentation: Augmentation,
+    keep_xyxy: NDArray[np.floating],
 ) -> Frame:
     """Large-scale jitter: scale by U(min, max), then show a random window of at most `size` pixels.
 
@@ -116,7 +137,9 @@ def random_frame(
         start.append(int(begin))
         stop.append(min(length, int(begin) + max(1, int(shown))))
     shown_hw = (max(1, round((stop[1] - start[1]) * scale)), max(1, round((stop[0] - start[0]) * scale)))
-    return Frame((start[0], start[1], stop[0], stop[1]), (min(shown_hw[0], size), min(shown_hw[1], size)), mirrored)
+    return Frame(
+        (start[0], start[1], stop[0], stop[1]), (min(shown_hw[0], size), min(shown_hw[1], size)), mirrored
+    )
 
 
 def _release_frame(
@@ -140,7 +163,9 @@ def _release_frame(
     if window.untouched:
         return Frame((0, 0, width, height), model_frame_size(height, width, size), mirrored)
     if not window.cut:
-        return Frame((0, 0, width, height), (max(1, window.scaled_hw[0]), max(1, window.scaled_hw[1])), mirrored)
+        return Frame(
+            (0, 0, width, height), (max(1, window.scaled_hw[0]), max(1, window.scaled_hw[1])), mirrored
+        )
     scale_x, scale_y = window.scaled_hw[1] / width, window.scaled_hw[0] / height
     x, y = int(window.corner_xy[0] / scale_x), int(window.corner_xy[1] / scale_y)
     right = min(width, x + max(1, round(window.size_hw[1] / scale_x)))
@@ -148,16 +173,68 @@ def _release_frame(
     return Frame((x, y, right, bottom), window.size_hw, mirrored)
 
 
+def zoom_frame(
+    box_xyxy: NDArray[np.floating],
+    size: int,
+    margin: float,
+    *,
+    shift_xy: tuple[float, float] = (0.0, 0.0),
+    mirrored: bool = False,
+) -> Frame:
+    """A square window around a box, `margin` of its longer side wider on each side, shown at `size` pixels.
+
+    It may reach beyond the image (`render` paints that black). `shift_xy` moves it, in shares of its side.
+    """
+    x0, y0, x1, y1 = (float(v) for v in box_xyxy)
+    side = max(x1 - x0, y1 - y0, 4.0) * (1 + 2 * margin)
+    pixels = max(4, round(side))
+    left = round((x0 + x1 - side) / 2 + shift_xy[0] * side)
+    top = round((y0 + y1 - side) / 2 + shift_xy[1] * side)
+    return Frame((left, top, left + pixels, top + pixels), (size, size), mirrored)
+
+
+def random_zoom(
+    rng: np.random.Generator,
+    box_xyxy: NDArray[np.floating],
+    size: int,
+    margin: float,
+    augmentation: Augmentation,
+) -> Frame:
+    """`zoom_frame` around a box as a locator might have drawn it: other margin, moved, perhaps mirrored."""
+    j = augmentation.zoom_jitter
+    wide = (1 + 2 * margin) * np.exp(rng.uniform(-j, j)) - 1
+    shift = (float(rng.uniform(-j, j)) / 2, float(rng.uniform(-j, j)) / 2)
+    return zoom_frame(
+        box_xyxy, size, float(wide) / 2, shift_xy=shift, mirrored=bool(rng.random() < augmentation.mirror)
+    )
+
+
+def _cut(image: Image, window_xyxy: tuple[int, int, int, int]) -> Image:
+    """The window of an image, black where it reaches beyond."""
+    x0, y0, x1, y1 = window_xyxy
+    height, width = image.shape[:2]
+    inside = image[max(y0, 0) : max(min(y1, height), 0), max(x0, 0) : max(min(x1, width), 0)]
+    if inside.shape[:2] == (y1 - y0, x1 - x0):
+        return inside
+    out = np.zeros((y1 - y0, x1 - x0, *image.shape[2:]), np.uint8)
+    if inside.size:
+        top, left = max(-y0, 0), max(-x0, 0)
+        out[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return out
+
+
 def render(image: Image, frame: Frame) -> Image:
     """The frame's window of an image at model resolution, (h, w, 3) uint8, without padding."""
     import cv2  # here, because the options of training are declared in this module and read for --help
 
-    x0, y0, x1, y1 = frame.window_xyxy
     h, w = frame.size_hw
-    part = image[y0:y1, x0:x1]
+    part = _cut(image, frame.window_xyxy)
     if part.shape[:2] != (h, w):
         shrinking = h * w < part.shape[0] * part.shape[1]
-        part = np.asarray(cv2.resize(part, (w, h), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR), np.uint8)
+        part = np.asarray(
+            cv2.resize(part, (w, h), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR),
+            np.uint8,
+        )
     return np.ascontiguousarray(part[:, ::-1] if frame.mirrored else part)
 
 

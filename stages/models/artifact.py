@@ -32,6 +32,7 @@ class LoadedModel:
     digest: str = ""
     dataset_digest: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
+    locator: LoadedModel | None = None  # finds the box that a model of a second look draws in
 
 
 def write_model(
@@ -44,7 +45,10 @@ def write_model(
     """Model part of an artifact. `weights`: group name (`weights`, `ema`, `best`) -> state dict."""
     w.json("architecture", config.to_dict())
     w.json("vocabulary", codec.to_dict())
-    w.json("preprocessing", {"frame": "longer side to size, bottom/right padding to a multiple", **config.to_dict()["image"]})
+    w.json(
+        "preprocessing",
+        {"frame": "longer side to size, bottom/right padding to a multiple", **config.to_dict()["image"]},
+    )
     w.json("history", history)
     for group, state in weights.items():
         for name, tensor in state.items():
@@ -73,8 +77,30 @@ def load_model(path: Path, device: torch.device | str = "cpu", *, weights: Weigh
         load_state(model, read_weights(a, weights), where=str(path))
         digest, history = a.digest, a.json("history")
         dataset_digest = str(a.attrs.get("dataset_digest", ""))
+        locator = (
+            _read_locator(a, codec, torch.device(device), str(path)) if "locator_architecture" in a else None
+        )
     model.to(device).eval()
-    return LoadedModel(model, config, codec, torch.device(device), digest, dataset_digest, history)
+    return LoadedModel(model, config, codec, torch.device(device), digest, dataset_digest, history, locator)
+
+
+def write_locator(w: ArtifactWriter, config: ModelConfig, state: Mapping[str, Tensor]) -> None:
+    """The comprehension model that a model of a second look needs to find its window."""
+    w.json("locator_architecture", config.to_dict())
+    for name, tensor in state.items():
+        w.column(f"locator/{name}", tensor.detach().cpu().numpy(), compress=False)
+
+
+def _read_locator(artifact: Artifact, codec: TextCodec, device: torch.device, where: str) -> LoadedModel:
+    config = ModelConfig.from_dict(artifact.json("locator_architecture"))
+    model = build_model(config, codec.size)
+    names = artifact.names("locator/")
+    load_state(
+        model,
+        {n.removeprefix("locator/"): torch.from_numpy(np.array(artifact[n])) for n in names},
+        where=f"{where} (locator)",
+    )
+    return LoadedModel(model.to(device).eval(), config, codec, device)
 
 
 def load_state(model: torch.nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
@@ -86,7 +112,9 @@ def load_state(model: torch.nn.Module, state: Mapping[str, Tensor], *, where: st
 def require_fit(model: torch.nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     """ArtifactError that lists every tensor that is missing, unknown or mis-shaped; `model` may be on the meta device."""
     own = model.state_dict()
-    facts = [f"missing: {n}" for n in own if n not in state] + [f"unknown: {n}" for n in state if n not in own]
+    facts = [f"missing: {n}" for n in own if n not in state] + [
+        f"unknown: {n}" for n in state if n not in own
+    ]
     facts += [
         f"shape of {n}: {tuple(state[n].shape)}, the model needs {tuple(own[n].shape)}"
         for n in own

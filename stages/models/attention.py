@@ -46,7 +46,9 @@ class MultiheadAttention(nn.Module):
         v = F.linear(memory, self.in_proj_weight[2 * d :], self.in_proj_bias[2 * d :])
         return self._heads(k), self._heads(v)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False
+    ) -> Tensor:
         """(B, h, T, D/h) x (B, h, S, D/h) -> (B, T, D)."""
         p = self.dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, is_causal=causal)

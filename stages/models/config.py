@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 from stages.errors import UsageError
 
-Sequence = Literal["box", "contour", "box-contour", "multitask", "mask"]  # mask: box and mask of a detector (mdetr)
+Sequence = Literal[
+    "box", "contour", "box-contour", "multitask", "mask"
+]  # mask: box and mask of a detector (mdetr)
 TaskToken = Literal["zero", "learnable", "task-wise"]
 
 
@@ -33,9 +35,13 @@ class VisionConfig:
 
     kind: Literal["auto", "darknet53"] = "auto"
     source: str | None = None  # local folder or hub id the weights came from; None = `settings` or shipped
-    settings: Mapping[str, Any] = field(default_factory=dict)  # the transformers config, so that a model artifact needs nothing else
+    settings: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # the transformers config, so that a model artifact needs nothing else
     frozen: Literal["none", "all", "all-but-last-two"] = "none"  # which parts get no gradient
-    frozen_batch_norm: bool = True  # frozen parts also keep their batch-norm statistics (the release lets them drift)
+    frozen_batch_norm: bool = (
+        True  # frozen parts also keep their batch-norm statistics (the release lets them drift)
+    )
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,9 @@ class TextConfig:
     hidden: int = 512  # a direction (gru)
     max_words: int = 15  # words (gru) or sub-words (auto) kept; 20 for RefCOCOg
     frozen_words: bool = True  # word vectors get no gradient (they come from GloVe)
-    packed: bool = True  # the backward direction starts at the last word; False = at the padding, as the release
+    packed: bool = (
+        True  # the backward direction starts at the last word; False = at the padding, as the release
+    )
 
 
 @dataclass(frozen=True)
@@ -68,10 +76,16 @@ class DetectorConfig:
     """Queries and heads of the `mdetr` family (METHOD.md section 5)."""
 
     queries: int = 16  # boxes proposed for a sentence
-    classes: int = 1  # soft-token classes beside "no object": 1 = SiRi's single class, 255 = MDETR's word positions
+    classes: int = (
+        1  # soft-token classes beside "no object": 1 = SiRi's single class, 255 = MDETR's word positions
+    )
     align_dim: int = 0  # width of the contrastive space of queries and words; 0 = no contrastive loss
-    second_decoder: bool = False  # multi-task SiRi: a second decoder with a fixed 4 x 4 grid of queries, which answers
-    mask_head: Literal["embedding", "attention"] = "embedding"  # embedding: the supplement's; attention: the original's
+    second_decoder: bool = (
+        False  # multi-task SiRi: a second decoder with a fixed 4 x 4 grid of queries, which answers
+    )
+    mask_head: Literal["embedding", "attention"] = (
+        "embedding"  # embedding: the supplement's; attention: the original's
+    )
     mask_channels: int = 32  # pixel features of the embedding head at the finest level
     frozen: bool = False  # segmentation trains the mask head alone
 
@@ -88,7 +102,12 @@ class ModelConfig:
     text_in_memory: Literal["none", "sentence", "words"] = "none"
     cctf: bool = False
     pmca: bool = False
-    point_content: bool = False  # a finished point is shown the finer backbone map under it (beyond the paper)
+    zoom_margin: float | None = (
+        None  # second look: contours are drawn in a square window around the box, wider by this share
+    )
+    point_content: bool = (
+        False  # a finished point is shown the finer backbone map under it (beyond the paper)
+    )
     semantics: Literal["corrected", "release"] = "corrected"
     d_model: int = 256
     n_heads: int = 8
@@ -106,13 +125,17 @@ class ModelConfig:
         if self.sequence != "box" and (self.family == "mdetr") != (self.sequence == "mask"):
             raise UsageError(f"the model family {self.family!r} does not write {self.sequence!r}")
         if self.d_model % self.n_heads or self.d_model % 4:
-            raise UsageError(f"d_model must be a multiple of 4 and of n_heads, got {self.d_model} and {self.n_heads}")
+            raise UsageError(
+                f"d_model must be a multiple of 4 and of n_heads, got {self.d_model} and {self.n_heads}"
+            )
         if self.sequence != "box" and self.n_points < 3:
             raise UsageError(f"n_points must be at least 3 to enclose an area, got {self.n_points}")
         if self.n_bins < 2:
             raise UsageError(f"n_bins must be at least 2, got {self.n_bins}")
         if (self.task_token == "task-wise") != (self.sequence == "multitask"):
-            raise UsageError(f"task token 'task-wise' and sequence 'multitask' go together, got {self.task_token!r} and {self.sequence!r}")
+            raise UsageError(
+                f"task token 'task-wise' and sequence 'multitask' go together, got {self.task_token!r} and {self.sequence!r}"
+            )
 
     def replace(self, **changes: Any) -> ModelConfig:
         return dataclasses.replace(self, **changes)
@@ -137,7 +160,13 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
         """Inverse of `to_dict`; unknown keys raise `UsageError` by name."""
-        parts = {"image": ImageConfig, "vision": VisionConfig, "fusion": FusionConfig, "text": TextConfig, "detector": DetectorConfig}
+        parts = {
+            "image": ImageConfig,
+            "vision": VisionConfig,
+            "fusion": FusionConfig,
+            "text": TextConfig,
+            "detector": DetectorConfig,
+        }
         values = dict(data)
         for name, part in parts.items():
             if name in values:
@@ -149,7 +178,10 @@ def _from_dict(cls: type[Any], data: Mapping[str, Any], where: str) -> Any:
     known = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(data) - known)
     if unknown:
-        raise UsageError(f"unknown key {unknown[0]!r} in the {where} configuration", facts=[f"known keys: {', '.join(sorted(known))}"])
+        raise UsageError(
+            f"unknown key {unknown[0]!r} in the {where} configuration",
+            facts=[f"known keys: {', '.join(sorted(known))}"],
+        )
     return cls(**{k: tuple(v) if k in ("mean", "std") else v for k, v in data.items()})
 
 
@@ -186,5 +218,7 @@ PRESETS["refshapes-small-mdetr"] = PRESETS["refshapes-small"].replace(family="md
 def preset(name: str) -> ModelConfig:
     """The named configuration; `UsageError` lists the known names."""
     if name not in PRESETS:
-        raise UsageError(f"unknown model preset {name!r}", facts=[f"known presets: {', '.join(sorted(PRESETS))}"])
+        raise UsageError(
+            f"unknown model preset {name!r}", facts=[f"known presets: {', '.join(sorted(PRESETS))}"]
+        )
     return PRESETS[name]

@@ -44,7 +44,8 @@ class ResidualStack(nn.Module):
         super().__init__()
         self.shortcut = shortcut
         self.module_list = nn.ModuleList(
-            nn.ModuleList([ConvBlock(channels, channels // 2, 1), ConvBlock(channels // 2, channels, 3)]) for _ in range(blocks)
+            nn.ModuleList([ConvBlock(channels, channels // 2, 1), ConvBlock(channels // 2, channels, 3)])
+            for _ in range(blocks)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -31,10 +31,16 @@ def giou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     IoU minus the share of the smallest enclosing box that neither covers: unlike IoU it still tells near from far
     when the boxes do not touch.
     """
-    low, high = torch.maximum(a_xyxy[..., :2], b_xyxy[..., :2]), torch.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    low, high = (
+        torch.maximum(a_xyxy[..., :2], b_xyxy[..., :2]),
+        torch.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:]),
+    )
     shared = (high - low).clamp(min=0).prod(-1)
     union = _area(a_xyxy) + _area(b_xyxy) - shared
-    outer_low, outer_high = torch.minimum(a_xyxy[..., :2], b_xyxy[..., :2]), torch.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    outer_low, outer_high = (
+        torch.minimum(a_xyxy[..., :2], b_xyxy[..., :2]),
+        torch.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:]),
+    )
     outer = (outer_high - outer_low).clamp(min=0).prod(-1)
     union, outer = union.clamp(min=1e-12), outer.clamp(min=1e-12)  # boxes without area
     return shared / union - (outer - union) / outer

@@ -39,15 +39,28 @@ class PatchFusion(nn.Module):
     A contour needs to know where inside the cell the edge lies; average pooling forgets it.
     """
 
-    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], fine_channels: int, out_channels: int) -> None:
+    def __init__(
+        self, channels: tuple[int, ...], strides: tuple[int, ...], fine_channels: int, out_channels: int
+    ) -> None:
         super().__init__()
         self.ratios = [strides[-1] // s for s in strides[:-1]]
-        self.reduce = nn.ModuleList(nn.Conv2d(c, max(fine_channels // (r // 2), 8), 1) for c, r in zip(channels[:-1], self.ratios, strict=True))
-        width = sum(conv.out_channels * r * r for conv, r in zip(self.reduce, self.ratios, strict=True) if isinstance(conv, nn.Conv2d))
-        self.mix = nn.Sequential(ConvBlock(width + channels[-1], out_channels, 1), ConvBlock(out_channels, out_channels, 3))
+        self.reduce = nn.ModuleList(
+            nn.Conv2d(c, max(fine_channels // (r // 2), 8), 1)
+            for c, r in zip(channels[:-1], self.ratios, strict=True)
+        )
+        width = sum(
+            conv.out_channels * r * r
+            for conv, r in zip(self.reduce, self.ratios, strict=True)
+            if isinstance(conv, nn.Conv2d)
+        )
+        self.mix = nn.Sequential(
+            ConvBlock(width + channels[-1], out_channels, 1), ConvBlock(out_channels, out_channels, 3)
+        )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        parts = [F.pixel_unshuffle(conv(x), r) for conv, x, r in zip(self.reduce, maps, self.ratios, strict=False)]
+        parts = [
+            F.pixel_unshuffle(conv(x), r) for conv, x, r in zip(self.reduce, maps, self.ratios, strict=False)
+        ]
         out: Tensor = self.mix(torch.cat((*parts, maps[-1]), 1))
         return out
 
@@ -78,7 +91,9 @@ Fusion = BottomUpFusion | PatchFusion | LastLevel | AddedLevel
 def build_fusion(config: FusionConfig, channels: tuple[int, ...], strides: tuple[int, ...]) -> Fusion:
     if config.kind in ("last", "added"):
         if config.channels != channels[-1]:
-            raise UsageError(f"fusion {config.kind!r} keeps the {channels[-1]} channels of the coarsest level, got {config.channels}")
+            raise UsageError(
+                f"fusion {config.kind!r} keeps the {channels[-1]} channels of the coarsest level, got {config.channels}"
+            )
         return LastLevel() if config.kind == "last" else AddedLevel(channels)
     if config.kind == "bottom-up":
         return BottomUpFusion(channels, config.channels)

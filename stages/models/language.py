@@ -43,7 +43,9 @@ class GruEncoder(nn.Module):
         if self.packed:
             lengths = mask.sum(1).cpu()
             packed = pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
-            words, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=tokens.shape[1])
+            words, _ = pad_packed_sequence(
+                self.lstm(packed)[0], batch_first=True, total_length=tokens.shape[1]
+            )
         else:
             words, _ = self.lstm(vectors)
         return SentenceFeatures(words, mask, max_over_words(words, mask))

@@ -32,7 +32,9 @@ class Matches:
     target: Tensor
 
 
-def match_cost(logits: Tensor, boxes: Tensor, row: Tensor, positive_map: Tensor, target_boxes: Tensor, costs: MatchCosts) -> Tensor:
+def match_cost(
+    logits: Tensor, boxes: Tensor, row: Tensor, positive_map: Tensor, target_boxes: Tensor, costs: MatchCosts
+) -> Tensor:
     """(N, Q) cost of giving each target to each query of its own row.
 
     Args:
@@ -49,7 +51,12 @@ def match_cost(logits: Tensor, boxes: Tensor, row: Tensor, positive_map: Tensor,
 
 @torch.no_grad()
 def match(
-    logits: Tensor, boxes: Tensor, row: Tensor, positive_map: Tensor, target_boxes: Tensor, costs: MatchCosts | None = None
+    logits: Tensor,
+    boxes: Tensor,
+    row: Tensor,
+    positive_map: Tensor,
+    target_boxes: Tensor,
+    costs: MatchCosts | None = None,
 ) -> Matches:
     """Hungarian matching within each row. Arguments as in `match_cost`; `row` must be sorted.
 

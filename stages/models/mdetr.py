@@ -94,14 +94,17 @@ class QueryDetector(nn.Module):
         self.encoder = Encoder(config.encoder_layers, d, config.n_heads, config.ffn_dim, config.dropout)
         n_decoders = 2 if c.second_decoder else 1
         self.decoders = nn.ModuleList(
-            QueryDecoder(config.decoder_layers, d, config.n_heads, config.ffn_dim, config.dropout) for _ in range(n_decoders)
+            QueryDecoder(config.decoder_layers, d, config.n_heads, config.ffn_dim, config.dropout)
+            for _ in range(n_decoders)
         )
         self.queries = nn.Embedding(c.queries, d)
         self.class_heads = nn.ModuleList(nn.Linear(d, c.classes + 1) for _ in range(n_decoders))
         self.box_heads = nn.ModuleList(BoxHead(d) for _ in range(n_decoders))
         self.grid_norm = nn.LayerNorm(d) if c.second_decoder else None
         if c.second_decoder:
-            self.register_buffer("grid", grid_code(d, release=config.semantics == "release"), persistent=False)
+            self.register_buffer(
+                "grid", grid_code(d, release=config.semantics == "release"), persistent=False
+            )
             self.grid: Tensor
         self.align_queries = nn.Linear(d, c.align_dim) if c.align_dim else None
         self.align_words = nn.Linear(d, c.align_dim) if c.align_dim else None
@@ -109,7 +112,9 @@ class QueryDetector(nn.Module):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def encode(self, cells: Tensor, valid: Tensor, positions: Tensor, words: Tensor, word_mask: Tensor) -> tuple[Tensor, ...]:
+    def encode(
+        self, cells: Tensor, valid: Tensor, positions: Tensor, words: Tensor, word_mask: Tensor
+    ) -> tuple[Tensor, ...]:
         """One sequence of cells and words through the encoder.
 
         Args:
@@ -136,7 +141,9 @@ class QueryDetector(nn.Module):
         maps: list[Tensor] | None = [] if keep_maps else None
         layers: list[LayerOutputs] = []
         states: list[Tensor] = []
-        for queries, decoder, classes, box in zip(self.query_sets(), self.decoders, self.class_heads, self.box_heads, strict=True):
+        for queries, decoder, classes, box in zip(
+            self.query_sets(), self.decoders, self.class_heads, self.box_heads, strict=True
+        ):
             states = decoder(queries, memory, maps)
             for state in states:
                 aligned = unit(self.align_queries(state)) if self.align_queries is not None else None
@@ -238,7 +245,9 @@ class DetectorModel(nn.Module):
 
     # ---------------------------------------------------------------- detect
 
-    def forward(self, images: Tensor, sizes_hw: Tensor, image_of_sentence: Tensor, words: Tensor, word_mask: Tensor) -> Detections:
+    def forward(
+        self, images: Tensor, sizes_hw: Tensor, image_of_sentence: Tensor, words: Tensor, word_mask: Tensor
+    ) -> Detections:
         """Whole pass. Arguments as in the methods above."""
         vision = self.encode_images(images, sizes_hw)
         return self.detector.detect(self.join(vision, image_of_sentence, self.encode_text(words, word_mask)))
@@ -255,7 +264,10 @@ class DetectorModel(nn.Module):
             out: Tensor = self.mask_head(states, inputs)[:, 0]
             return out
         finest = inputs.levels[-1] if inputs.levels else inputs.cells
-        ratio, canvas = finest.shape[-1] // memory.grid_hw[1], states.new_zeros(len(states), *finest.shape[-2:])
+        ratio, canvas = (
+            finest.shape[-1] // memory.grid_hw[1],
+            states.new_zeros(len(states), *finest.shape[-2:]),
+        )
         for size in own.unique(dim=0):
             group = (own == size).all(1).nonzero()[:, 0]
             h, w = (int(v) for v in size)

@@ -72,7 +72,9 @@ def single_class_map(n: int, device: torch.device) -> Tensor:
     return torch.tensor([[1.0, 0.0]], device=device).expand(n, 2)
 
 
-def soft_token_loss(logits: Tensor, matches: Matches, positive_map: Tensor, n_boxes: float, no_object: float = 0.1) -> Tensor:
+def soft_token_loss(
+    logits: Tensor, matches: Matches, positive_map: Tensor, n_boxes: float, no_object: float = 0.1
+) -> Tensor:
     """Cross-entropy against the token distribution of the matched target, "no object" for the other queries."""
     log_p = logits.float().log_softmax(-1)
     wanted = torch.zeros_like(log_p)
@@ -83,7 +85,9 @@ def soft_token_loss(logits: Tensor, matches: Matches, positive_map: Tensor, n_bo
     return -((log_p * wanted).sum(-1) * weight).sum() / n_boxes
 
 
-def box_losses(boxes: Tensor, matches: Matches, target_boxes: Tensor, n_boxes: float) -> tuple[Tensor, Tensor]:
+def box_losses(
+    boxes: Tensor, matches: Matches, target_boxes: Tensor, n_boxes: float
+) -> tuple[Tensor, Tensor]:
     """L1 distance and 1 - GIoU of matched boxes, both (S, Q, 4) / (N, 4) cxcywh."""
     predicted, wanted = boxes[matches.row, matches.query].float(), target_boxes[matches.target].float()
     overlap = giou(centre_to_corners(predicted), centre_to_corners(wanted))
@@ -91,7 +95,12 @@ def box_losses(boxes: Tensor, matches: Matches, target_boxes: Tensor, n_boxes: f
 
 
 def alignment_loss(
-    queries: Tensor, tokens: Tensor, matches: Matches, positive_tokens: Tensor, n_boxes: float, temperature: float = 0.07
+    queries: Tensor,
+    tokens: Tensor,
+    matches: Matches,
+    positive_tokens: Tensor,
+    n_boxes: float,
+    temperature: float = 0.07,
 ) -> Tensor:
     """Contrastive loss between matched queries and the words that name their target, in both directions.
 
@@ -109,7 +118,9 @@ def alignment_loss(
     return total / 2 / n_boxes
 
 
-def final_query_loss(is_final: Tensor, matches: Matches, wanted: Tensor, n_boxes: float) -> tuple[Tensor, Tensor]:
+def final_query_loss(
+    is_final: Tensor, matches: Matches, wanted: Tensor, n_boxes: float
+) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy of the matched queries' "this is the answer", and its accuracy."""
     predicted, truth = is_final[matches.row, matches.query, 0].float(), wanted[matches.target].float()
     loss = F.binary_cross_entropy_with_logits(predicted, truth, reduction="sum") / n_boxes
@@ -123,7 +134,9 @@ def cardinality_error(logits: Tensor, row: Tensor) -> Tensor:
     return (seen - torch.bincount(row, minlength=len(logits)).float()).abs().mean()
 
 
-def focal_mask_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+def focal_mask_loss(
+    logits: Tensor, truth: Tensor, valid: Tensor | None = None, alpha: float = 0.25, gamma: float = 2.0
+) -> Tensor:
     """logits, truth (K, P) over P pixels -> (K,) mean over pixels.
 
     `valid` (K, P) bool leaves padding out, here and below; the original counts it (ODDITIES H5).
@@ -146,7 +159,9 @@ def dice_mask_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None) -
 
 def pixel_cross_entropy(logits: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
     """Binary cross-entropy; logits, truth (K, P) -> (K,) mean over pixels (the supplement's mask loss)."""
-    return _mean_over_pixels(F.binary_cross_entropy_with_logits(logits.float(), truth.float(), reduction="none"), valid)
+    return _mean_over_pixels(
+        F.binary_cross_entropy_with_logits(logits.float(), truth.float(), reduction="none"), valid
+    )
 
 
 def _mean_over_pixels(loss: Tensor, valid: Tensor | None) -> Tensor:
@@ -168,7 +183,9 @@ def layer_losses(
 ) -> tuple[dict[str, Tensor], Matches]:
     """Unweighted terms of one decoder layer, and its own matching."""
     matches = match(outputs.logits, outputs.boxes, targets.row, targets.positive_map, targets.boxes, costs)
-    terms = {"tokens": soft_token_loss(outputs.logits, matches, targets.positive_map, n_boxes, weights.no_object)}
+    terms = {
+        "tokens": soft_token_loss(outputs.logits, matches, targets.positive_map, n_boxes, weights.no_object)
+    }
     terms["l1"], terms["giou"] = box_losses(outputs.boxes, matches, targets.boxes, n_boxes)
     if outputs.aligned is not None and aligned_text is not None and targets.positive_tokens is not None:
         terms["align"] = alignment_loss(
@@ -209,7 +226,12 @@ def token_span(
 
 
 def positive_tokens(
-    spans_of_target: Sequence[Spans], row: Sequence[int], tables: Sequence[Sequence[int | None]], n_tokens: int, *, release: bool = False
+    spans_of_target: Sequence[Spans],
+    row: Sequence[int],
+    tables: Sequence[Sequence[int | None]],
+    n_tokens: int,
+    *,
+    release: bool = False,
 ) -> Tensor:
     """(N, L) bool: the tokens that the character spans of each target cover.
 

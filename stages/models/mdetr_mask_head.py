@@ -19,7 +19,9 @@ GROUPS = 8  # of a group norm, or the most that divide its channels
 
 def smoothing(before: int, after: int) -> nn.Sequential:
     """3x3 convolution, group norm, ReLU."""
-    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(math.gcd(GROUPS, after), after), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(math.gcd(GROUPS, after), after), nn.ReLU()
+    )
 
 
 @dataclass
@@ -37,7 +39,9 @@ class MaskInputs:
     levels: list[Tensor]
 
     def __getitem__(self, rows: Tensor) -> MaskInputs:
-        return MaskInputs(self.cells[rows], self.valid[rows], self.projected[rows], [x[rows] for x in self.levels])
+        return MaskInputs(
+            self.cells[rows], self.valid[rows], self.projected[rows], [x[rows] for x in self.levels]
+        )
 
     def crop(self, h: int, w: int) -> MaskInputs:
         """The top-left h x w cells and what lies under them."""
@@ -62,13 +66,19 @@ class EmbeddingMaskHead(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(c, w, 1) for c, w in zip(level_channels, widths, strict=True))
         self.smooth = nn.ModuleList(smoothing(w, w) for w in widths)
         self.embedding = nn.Sequential(
-            nn.Linear(d_model, d_model), nn.ReLU(), nn.Linear(d_model, d_model), nn.ReLU(), nn.Linear(d_model, before[-1] + 1)
+            nn.Linear(d_model, d_model),
+            nn.ReLU(),
+            nn.Linear(d_model, d_model),
+            nn.ReLU(),
+            nn.Linear(d_model, before[-1] + 1),
         )
 
     def forward(self, states: Tensor, inputs: MaskInputs) -> Tensor:
         """states (S, Q, D) -> logits (S, Q, h, w)."""
         x = inputs.cells * inputs.valid[:, None]
-        for reduce, lateral, smooth, level in zip(self.reduce, self.lateral, self.smooth, inputs.levels, strict=True):
+        for reduce, lateral, smooth, level in zip(
+            self.reduce, self.lateral, self.smooth, inputs.levels, strict=True
+        ):
             up = F.interpolate(reduce(x), size=level.shape[-2:], mode="bilinear", align_corners=False)
             x = smooth(up + lateral(level))
         embedding = self.embedding(states)
@@ -104,7 +114,9 @@ class AttentionMaskHead(nn.Module):
         widths = [max(d_model // 2 ** (i + 1), GROUPS) for i in range(len(level_channels) + 1)]
         before, after = [first, first, *widths[:-1]], [first, *widths]
         self.convolutions = nn.ModuleList(smoothing(a, b) for a, b in zip(before, after, strict=True))
-        self.lateral = nn.ModuleList(nn.Conv2d(c, w, 1) for c, w in zip(level_channels, widths[:-1], strict=True))
+        self.lateral = nn.ModuleList(
+            nn.Conv2d(c, w, 1) for c, w in zip(level_channels, widths[:-1], strict=True)
+        )
         self.out = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
     def refine(self, projected: Tensor, maps: Tensor, levels: list[Tensor]) -> Tensor:
@@ -123,7 +135,9 @@ class AttentionMaskHead(nn.Module):
         return self.refine(inputs.projected, maps, inputs.levels)
 
 
-def masks_in_image(logits: Tensor, padded_hw: tuple[int, int], size_hw: tuple[int, int], original_hw: tuple[int, int]) -> Tensor:
+def masks_in_image(
+    logits: Tensor, padded_hw: tuple[int, int], size_hw: tuple[int, int], original_hw: tuple[int, int]
+) -> Tensor:
     """Logits of one image (K, h, w) over its padded frame -> (K, H, W) bool at the original size.
 
     Up to the padded model frame, cut to the image, then to its original size, both bilinear; a pixel belongs to the

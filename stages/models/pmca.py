@@ -21,7 +21,9 @@ class PointModulation(nn.Module):
     def __init__(self, d_model: int, n_heads: int) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.mlp = nn.Sequential(nn.Linear(d_model, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 4 * n_heads))
+        self.mlp = nn.Sequential(
+            nn.Linear(d_model, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 4 * n_heads)
+        )
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
@@ -34,7 +36,9 @@ class PointModulation(nn.Module):
         """state (S, T, D) -> bias (S, heads, T, M) with 0 for text tokens; computed per axis and broadcast."""
         s, t, _ = state.shape
         h, w = memory.grid_hw
-        centre, scale = self.mlp(state).view(s, t, 2, self.n_heads, 2).permute(2, 0, 3, 1, 4)  # each (S, heads, T, 2) xy
+        centre, scale = (
+            self.mlp(state).view(s, t, 2, self.n_heads, 2).permute(2, 0, 3, 1, 4)
+        )  # each (S, heads, T, 2) xy
         extent = memory.valid_cells_hw.flip(-1).to(centre.dtype)[:, None, None]  # (S, 1, 1, 2) as (W, H)
         centre = centre.sigmoid() * extent
         weight = scale.square() / 8

@@ -70,13 +70,19 @@ def load_pretrained_parts(model: ReferringModel) -> list[str]:
     lines = []
     vision, text = model.config.vision, model.config.text
     if vision.source == SHIPPED:
-        load_state(model.vision.body, {f"backbone.{k}": v for k, v in shipped_backbone().items()}, where="the shipped backbone")
+        load_state(
+            model.vision.body,
+            {f"backbone.{k}": v for k, v in shipped_backbone().items()},
+            where="the shipped backbone",
+        )
         lines.append("backbone: the RefShapes weights that come with seqres")
     elif vision.kind == "darknet53" and vision.source:
         from stages.models.darknet_weights import load_darknet
 
         loaded = load_darknet(model.vision.body, Path(vision.source))
-        lines.append(f"backbone: {len(loaded.read)} tensors of {vision.source}, {loaded.left_over} numbers left over")
+        lines.append(
+            f"backbone: {len(loaded.read)} tensors of {vision.source}, {loaded.left_over} numbers left over"
+        )
     elif vision.kind == "auto" and vision.source:
         body: Any = model.vision.body
         load_state(body.backbone, _backbone_weights(body.backbone, vision.source), where=vision.source)
@@ -85,7 +91,11 @@ def load_pretrained_parts(model: ReferringModel) -> list[str]:
         from transformers import AutoModel
 
         encoder: Any = model.text
-        load_state(encoder.encoder, _from_source(AutoModel.from_pretrained, text.source).state_dict(), where=text.source)
+        load_state(
+            encoder.encoder,
+            _from_source(AutoModel.from_pretrained, text.source).state_dict(),
+            where=text.source,
+        )
         lines.append(f"text encoder: {text.source}")
     return lines
 
@@ -98,13 +108,15 @@ def _backbone_weights(backbone: Any, source: str) -> dict[str, Tensor]:
     """
     levels = list(backbone.out_features)
     pretrained, report = _from_source(
-        lambda name: type(backbone).from_pretrained(name, out_features=levels, output_loading_info=True), source
+        lambda name: type(backbone).from_pretrained(name, out_features=levels, output_loading_info=True),
+        source,
     )
     missing = [k for k in report["missing_keys"] if not k.startswith("hidden_states_norms.")]
     if missing:
         more = [f"and {len(missing) - 20} more"] if len(missing) > 20 else []
         raise ArtifactError(
-            f"{source} does not hold the whole backbone", facts=[f"missing: {k}" for k in sorted(missing)[:20]] + more
+            f"{source} does not hold the whole backbone",
+            facts=[f"missing: {k}" for k in sorted(missing)[:20]] + more,
         )
     state: dict[str, Tensor] = pretrained.state_dict()
     return state
@@ -144,5 +156,7 @@ def load_word_vectors(model: ReferringModel, words: list[str], path: Path) -> in
                 table[wanted[word]] = torch.from_numpy(vector)
             found += 1
     if not found:
-        raise ArtifactError(f"{path} has none of the data set's {len(words)} words", hint="is it a GloVe text file?")
+        raise ArtifactError(
+            f"{path} has none of the data set's {len(words)} words", hint="is it a GloVe text file?"
+        )
     return found

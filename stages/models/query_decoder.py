@@ -25,7 +25,11 @@ class QueryDecoderLayer(FeedForwardMixin):
         self.self_attn = MultiheadAttention(d_model, n_heads, dropout)
         self.multihead_attn = MultiheadAttention(d_model, n_heads, dropout)
         self.linear1, self.linear2 = nn.Linear(d_model, ffn_dim), nn.Linear(ffn_dim, d_model)
-        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(d_model), nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.norm1, self.norm2, self.norm3 = (
+            nn.LayerNorm(d_model),
+            nn.LayerNorm(d_model),
+            nn.LayerNorm(d_model),
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, queries: Tensor, memory: Memory, maps: list[Tensor] | None = None) -> Tensor:
@@ -47,7 +51,9 @@ class QueryDecoder(nn.Module):
 
     def __init__(self, n_layers: int, d_model: int, n_heads: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(QueryDecoderLayer(d_model, n_heads, ffn_dim, dropout) for _ in range(n_layers))
+        self.layers = nn.ModuleList(
+            QueryDecoderLayer(d_model, n_heads, ffn_dim, dropout) for _ in range(n_layers)
+        )
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self, queries: Tensor, memory: Memory, maps: list[Tensor] | None = None) -> list[Tensor]:
@@ -80,7 +86,11 @@ class BoxHead(nn.Module):
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(d_model, d_model), nn.ReLU(), nn.Linear(d_model, d_model), nn.ReLU(), nn.Linear(d_model, 4)
+            nn.Linear(d_model, d_model),
+            nn.ReLU(),
+            nn.Linear(d_model, d_model),
+            nn.ReLU(),
+            nn.Linear(d_model, 4),
         )
 
     def forward(self, states: Tensor) -> Tensor:

@@ -81,11 +81,15 @@ class PointSequenceModel(nn.Module):
         self.vision, levels = build_vision(config.vision)
         self.fusion = build_fusion(config.fusion, levels, strides)
         self.text = build_text_encoder(config.text, vocabulary_size)
-        self.text_projection = nn.Identity() if self.text.channels == channels else nn.Linear(self.text.channels, channels)
+        self.text_projection = (
+            nn.Identity() if self.text.channels == channels else nn.Linear(self.text.channels, channels)
+        )
         self.input_proj = nn.Linear(channels, d)
         self.input_norm = TokenGroupNorm(32, d)
         self.encoder = Encoder(config.encoder_layers, d, config.n_heads, config.ffn_dim, config.dropout)
-        self.decoder = Decoder(config.decoder_layers, d, config.n_heads, config.ffn_dim, config.dropout, pmca=config.pmca)
+        self.decoder = Decoder(
+            config.decoder_layers, d, config.n_heads, config.ffn_dim, config.dropout, pmca=config.pmca
+        )
         self.token_embedding = nn.Embedding(config.n_bins + 1, d)
         self.slot_embedding = nn.Embedding(self.layout.length, d)
         self.point_content = PointContent(levels[-2], d) if config.point_content else None
@@ -155,7 +159,9 @@ class PointSequenceModel(nn.Module):
     def encode_text(self, tokens: Tensor, mask: Tensor) -> SentenceFeatures:
         """tokens (S, L) int64, mask (S, L) bool True = a word -> features of the fused width."""
         features: SentenceFeatures = self.text(tokens, mask)
-        return SentenceFeatures(self.text_projection(features.words), mask, self.text_projection(features.sentence))
+        return SentenceFeatures(
+            self.text_projection(features.words), mask, self.text_projection(features.sentence)
+        )
 
     def join(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> Memory:
         """tanh(vision) * tanh(sentence) at every cell, optional text tokens, projection, encoder -> Memory."""
@@ -225,7 +231,13 @@ class PointSequenceModel(nn.Module):
         return out
 
     def forward(
-        self, images: Tensor, sizes_hw: Tensor, image_of_sentence: Tensor, words: Tensor, word_mask: Tensor, targets: Tensor
+        self,
+        images: Tensor,
+        sizes_hw: Tensor,
+        image_of_sentence: Tensor,
+        words: Tensor,
+        word_mask: Tensor,
+        targets: Tensor,
     ) -> Tensor:
         """Whole teacher-forced pass -> logits (S, T, V). Arguments as in the methods above."""
         vision = self.encode_images(images, sizes_hw)
@@ -233,7 +245,12 @@ class PointSequenceModel(nn.Module):
 
     @torch.inference_mode()
     def generate(
-        self, memory: Memory, prompt: Tensor | None = None, *, keep_logits: bool = False, keep_maps: bool = False
+        self,
+        memory: Memory,
+        prompt: Tensor | None = None,
+        *,
+        keep_logits: bool = False,
+        keep_maps: bool = False,
     ) -> Decoded:
         """Greedy decoding with a key/value cache.
 

@@ -77,7 +77,11 @@ class DecoderLayer(FeedForwardMixin):
         self.self_attn = MultiheadAttention(d_model, n_heads, dropout)
         self.multihead_attn = MultiheadAttention(d_model, n_heads, dropout)
         self.linear1, self.linear2 = nn.Linear(d_model, ffn_dim), nn.Linear(ffn_dim, d_model)
-        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(d_model), nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.norm1, self.norm2, self.norm3 = (
+            nn.LayerNorm(d_model),
+            nn.LayerNorm(d_model),
+            nn.LayerNorm(d_model),
+        )
         self.dropout = nn.Dropout(dropout)
         self.point = PointModulation(d_model, n_heads) if pmca else None
 
@@ -127,9 +131,13 @@ class DecoderLayer(FeedForwardMixin):
 
 
 class Decoder(nn.Module):
-    def __init__(self, n_layers: int, d_model: int, n_heads: int, ffn_dim: int, dropout: float, *, pmca: bool) -> None:
+    def __init__(
+        self, n_layers: int, d_model: int, n_heads: int, ffn_dim: int, dropout: float, *, pmca: bool
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(d_model, n_heads, ffn_dim, dropout, pmca=pmca) for _ in range(n_layers))
+        self.layers = nn.ModuleList(
+            DecoderLayer(d_model, n_heads, ffn_dim, dropout, pmca=pmca) for _ in range(n_layers)
+        )
         self.norm = nn.LayerNorm(d_model)
 
     def new_cache(self, memory: Memory, length: int) -> DecoderCache:

@@ -85,6 +85,10 @@ def sequence_layout(config: ModelConfig) -> SequenceLayout:
         return SequenceLayout(config.n_bins, n + 1, {0: 0}, (), tuple(range(n)), (n,), tuple(range(n + 1)))
     if config.sequence == "box-contour":
         contour = tuple(range(4, 4 + n))
-        return SequenceLayout(config.n_bins, n + 5, {0: 0}, (0, 1, 2, 3), contour, (n + 4,), tuple(range(n + 5)))
+        return SequenceLayout(
+            config.n_bins, n + 5, {0: 0}, (0, 1, 2, 3), contour, (n + 4,), tuple(range(n + 5))
+        )
     contour = tuple(range(5, 5 + n))
-    return SequenceLayout(config.n_bins, n + 6, {0: 0, 5: 1}, (0, 1, 2, 3), contour, (4, n + 5), (0, 1, 2, 3, *range(5, n + 6)))
+    return SequenceLayout(
+        config.n_bins, n + 6, {0: 0, 5: 1}, (0, 1, 2, 3), contour, (4, n + 5), (0, 1, 2, 3, *range(5, n + 6))
+    )

@@ -39,7 +39,8 @@ def load_resume(path: Path, fingerprint: str) -> dict[str, Any]:
         known = state["fingerprint"]
     except Exception as error:
         raise ArtifactError(
-            f"the resume state {path} is damaged: {error.__class__.__name__}", hint=f"delete {path} and start again without --resume"
+            f"the resume state {path} is damaged: {error.__class__.__name__}",
+            hint=f"delete {path} and start again without --resume",
         ) from error
     if known != fingerprint:
         raise ArtifactError(

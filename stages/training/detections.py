@@ -64,7 +64,11 @@ def find(model: DetectorModel, memory: Memory, frames: list[Frame], *, keep_maps
         h, w = (int(v) for v in memory.own_cells_hw[i])
         x0, y0, x1, y1 = frame.window_xyxy
         own = logits[i : i + 1, : h * ratio, : w * ratio]
-        mask = masks_in_image(own, (h * model.stride, w * model.stride), frame.size_hw, (y1 - y0, x1 - x0))[0].cpu().numpy()
+        mask = (
+            masks_in_image(own, (h * model.stride, w * model.stride), frame.size_hw, (y1 - y0, x1 - x0))[0]
+            .cpu()
+            .numpy()
+        )
         found.rles.append(mask_to_rle(mask))
         found.rings.append(largest_outer_contour(mask))
     return found

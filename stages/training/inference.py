@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from stages.data.dataset import ReferringDataset
-from stages.data.transforms import Frame, plain_frame, render
+from stages.data.transforms import Frame, plain_frame, render, zoom_frame
+from stages.errors import ArtifactError
 from stages.geometry.boxes import polygon_extent
 from stages.geometry.quantisation import dequantise, quantise
 from stages.geometry.rasterise import Rle, polygon_to_rle
@@ -88,52 +89,82 @@ def own_size_wh(frame: Frame, multiple: int) -> NDArray[np.float64]:
 
 
 def _groups(
-    loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], batch_images: int, box_prompt: bool
+    loaded: LoadedModel,
+    dataset: ReferringDataset,
+    sentences: NDArray[np.int64],
+    batch_images: int,
+    box_prompt: bool,
 ) -> Iterator[_Group]:
-    """Memories of all sentences, image by image."""
-    owners = dataset.referent_image[dataset.sentence_referent[sentences]]
-    order = np.argsort(owners, kind="stable")
-    images, starts = np.unique(owners[order], return_index=True)
-    bounds = np.append(starts, len(order))
+    """Memories of all sentences, view by view; sentences that share a view share its encoding."""
+    referents = dataset.sentence_referent[sentences]
+    images = dataset.referent_image[referents]
     config, device = loaded.config, loaded.device
-    for k in range(0, len(images), batch_images):
-        chosen = images[k : k + batch_images]
+    boxes = None
+    if config.zoom_margin is None:
+        views = images
+    elif box_prompt:
+        views, boxes = referents, dataset.boxes_xyxy[referents]
+    else:
+        views, boxes = np.arange(len(sentences)), _located(loaded, dataset, sentences, batch_images)
+    order = np.lexsort((views, images))
+    first = np.flatnonzero(np.diff(views[order], prepend=-1))
+    bounds = np.append(first, len(order))
+    for k in range(0, len(first), batch_images):
+        rows = order[bounds[k] : bounds[min(k + batch_images, len(first))]]
         pictures, frames = [], []
-        for image in chosen:
-            picture = dataset.image(int(image))
-            frames.append(plain_frame(*picture.shape[:2], config.image.size))
+        for row in order[bounds[k : min(k + batch_images, len(first))]]:
+            picture = dataset.image(int(images[row]))
+            if boxes is None or config.zoom_margin is None:
+                frames.append(plain_frame(picture.shape[0], picture.shape[1], config.image.size))
+            else:
+                frames.append(zoom_frame(boxes[row], config.image.size, config.zoom_margin))
             pictures.append(render(picture, frames[-1]))
         own = np.array([own_size_wh(f, config.image.multiple)[::-1] for f in frames], np.int64)
-        canvas = np.zeros((len(chosen), *own.max(0), 3), np.uint8)
+        canvas = np.zeros((len(frames), *own.max(0), 3), np.uint8)
         for i, picture in enumerate(pictures):
             canvas[i, : picture.shape[0], : picture.shape[1]] = picture
         sizes = torch.tensor([f.size_hw for f in frames], device=device)
         pixels = torch.from_numpy(canvas).permute(0, 3, 1, 2).to(device)
         vision = loaded.model.encode_images(normalise(pixels, sizes, config), sizes)
-        rows = order[bounds[k] : bounds[min(k + batch_images, len(images))]]
-        local = np.repeat(np.arange(len(chosen)), np.diff(bounds[k : k + len(chosen) + 1]))
+        local = np.repeat(np.arange(len(frames)), np.diff(bounds[k : k + len(frames) + 1]))
         limit = batch_images * SENTENCES_AT_ONCE
         for part in range(0, len(rows), limit):
             here, at = rows[part : part + limit], local[part : part + limit]
             words, mask = loaded.codec.encode([dataset.texts[s] for s in sentences[here]])
-            text = loaded.model.encode_text(torch.from_numpy(words).to(device), torch.from_numpy(mask).to(device))
+            text = loaded.model.encode_text(
+                torch.from_numpy(words).to(device), torch.from_numpy(mask).to(device)
+            )
             memory = loaded.model.join(vision, torch.from_numpy(at).to(device), text)
             frames_here = [frames[i] for i in at]
             prompt = None
             if box_prompt:
-                referents = dataset.sentence_referent[sentences[here]]
-                prompt = torch.from_numpy(box_tokens(loaded, dataset.boxes_xyxy[referents], frames_here)).to(device)
+                prompt = torch.from_numpy(
+                    box_tokens(loaded, dataset.boxes_xyxy[referents[here]], frames_here)
+                ).to(device)
             yield _Group(here, memory, frames_here, prompt)
 
 
-def box_tokens(loaded: LoadedModel, boxes_xyxy: NDArray[np.floating], frames: list[Frame]) -> NDArray[np.int64]:
+def _located(
+    loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], batch_images: int
+) -> NDArray[np.float32]:
+    """(S, 4) boxes of the locator that comes with a model of a second look."""
+    if loaded.locator is None:
+        raise ArtifactError("the model draws in a window around the box, but has no locator to find it")
+    return predict_sentences(loaded.locator, dataset, sentences, batch_images=batch_images).boxes_xyxy
+
+
+def box_tokens(
+    loaded: LoadedModel, boxes_xyxy: NDArray[np.floating], frames: list[Frame]
+) -> NDArray[np.int64]:
     """True boxes as the four tokens that start a box-then-contour sequence: (S, 4)."""
     model_boxes = np.stack([f.boxes_to_model(b[None])[0] for f, b in zip(frames, boxes_xyxy, strict=True)])
     sizes = np.stack([np.tile(own_size_wh(f, loaded.config.image.multiple), 2) for f in frames])
     return quantise(model_boxes, sizes, loaded.config.n_bins, release=loaded.config.semantics == "release")
 
 
-def _points_of(loaded: LoadedModel, tokens: NDArray[np.int64], frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+def _points_of(
+    loaded: LoadedModel, tokens: NDArray[np.int64], frame: Frame
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Tokens (K,) of one sequence -> ring (k, 2) and box (4,) or None, original pixels."""
     layout, config = loaded.model.layout, loaded.config
     wh = own_size_wh(frame, config.image.multiple)
@@ -148,7 +179,11 @@ def _points_of(loaded: LoadedModel, tokens: NDArray[np.int64], frame: Frame) -> 
         written = tokens[[slots.index(c) for c in layout.contour]]
         stop = int(np.argmax(written == layout.end)) if (written == layout.end).any() else len(written)
         values = written[: stop // 2 * 2].reshape(-1, 2)
-        ring = frame.to_original(dequantise(values, wh, config.n_bins, centre=centre)).astype(np.float32).reshape(-1, 2)
+        ring = (
+            frame.to_original(dequantise(values, wh, config.n_bins, centre=centre))
+            .astype(np.float32)
+            .reshape(-1, 2)
+        )
     return ring, box
 
 
@@ -226,6 +261,19 @@ def _detect_sentences(
     return out
 
 
+def maps_on_image(
+    maps: NDArray[np.float32], frame: Frame, size_hw: tuple[int, int], cell: int = 4
+) -> NDArray[np.float32]:
+    """Maps (K, h, w) of a window -> maps of the whole image with cells of `cell` pixels, 0 outside the window."""
+    height, width = -(-size_hw[0] // cell), -(-size_hw[1] // cell)
+    y, x = np.mgrid[:height, :width] * float(cell) + cell / 2
+    points = frame.to_model(np.stack((x, y), -1)) / (frame.size_hw[1], frame.size_hw[0])
+    inside = ((points >= 0) & (points < 1)).all(-1)
+    column = (points[..., 0].clip(0, 0.999999) * maps.shape[2]).astype(np.int64)
+    row = (points[..., 1].clip(0, 0.999999) * maps.shape[1]).astype(np.int64)
+    return np.asarray(maps[:, row, column] * inside, np.float32)
+
+
 @torch.inference_mode()
 def attention_for_sentences(
     loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], box_prompt: bool = False
@@ -242,7 +290,9 @@ def attention_for_sentences(
                 vh, vw = (int(v) for v in group.memory.valid_cells_hw[i])
                 ring = found.rings[i] if found.rings else np.zeros((0, 2), np.float32)
                 query, one_step = found.query[i : i + 1].astype(np.int32), np.zeros(len(ring), np.int64)
-                samples[int(row)] = AttentionSample(query, ring, found.boxes_xyxy[i], found.maps[i : i + 1, :vh, :vw], one_step)
+                samples[int(row)] = AttentionSample(
+                    query, ring, found.boxes_xyxy[i], found.maps[i : i + 1, :vh, :vw], one_step
+                )
         return [samples[i] for i in range(len(sentences))]
     layout = model.layout
     slots = list(layout.decoded)
@@ -255,6 +305,9 @@ def attention_for_sentences(
             ring, box = _points_of(loaded, tokens, group.frames[i])
             vh, vw = (int(v) for v in group.memory.valid_cells_hw[i])
             maps = decoded.maps[i, :, : h * w].reshape(-1, h, w)[:, :vh, :vw].float().cpu().numpy()
+            if loaded.config.zoom_margin is not None:
+                image = dataset.referent_image[dataset.sentence_referent[sentences[row]]]
+                maps = maps_on_image(maps, group.frames[i], tuple(dataset.image_sizes_hw[image]))
             steps = np.array([slots.index(c) for c in layout.contour[: 2 * len(ring) : 2]], np.int64)
             samples[int(row)] = AttentionSample(tokens.astype(np.int32), ring, box, maps, steps)
     return [samples[i] for i in range(len(sentences))]

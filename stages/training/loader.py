@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from stages.data.dataset import ReferringDataset
 from stages.data.text import TextCodec, mirror_sentence
-from stages.data.transforms import Augmentation, Frame, colour_noise, random_frame, render
+from stages.data.transforms import Augmentation, Frame, colour_noise, random_frame, random_zoom, render
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
 from stages.geometry.resampling import resample_uniform, sample_release
@@ -55,7 +55,9 @@ class Batch:
     mask_weight: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__))
+        return Batch(
+            *(getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__)
+        )
 
 
 def normalise(images: Tensor, sizes_hw: Tensor, config: ModelConfig) -> Tensor:
@@ -84,7 +86,9 @@ class ContourTable:
         return self.points_xy[self.offsets[referent] : self.offsets[referent + 1]]
 
     @classmethod
-    def from_rings(cls, n_referents: int, rings: dict[int, NDArray[np.float32]], weights: dict[int, float]) -> ContourTable:
+    def from_rings(
+        cls, n_referents: int, rings: dict[int, NDArray[np.float32]], weights: dict[int, float]
+    ) -> ContourTable:
         lengths, weight = np.zeros(n_referents, np.int64), np.zeros(n_referents, np.float32)
         for r, ring in rings.items():
             lengths[r], weight[r] = len(ring), weights.get(r, 1.0)
@@ -110,7 +114,9 @@ class _Pool:
     def draw(self, rng: np.random.Generator, n: int) -> list[Item]:
         """n images (every image once before any comes again), each with some of its sentences."""
         rounds = -(-n // max(len(self), 1))
-        order = np.concatenate([rng.permutation(len(self)) for _ in range(rounds)])[:n] if n else []
+        order: NDArray[np.int64] = np.concatenate(
+            [rng.permutation(len(self)) for _ in range(rounds)] or [np.zeros(0, np.int64)]
+        )[:n]
         items = []
         for i in order:
             mine = self._sentences[self._bounds[i] : self._bounds[i + 1]]
@@ -176,31 +182,28 @@ class StepDataset(Dataset[Batch]):
         self.layout = sequence_layout(config)
         self.draws_masks = config.sequence == "mask"
 
-    def __getitem__(self, entry: Entry) -> Batch:  # type: ignore[override]
+    def __getitem__(self, entry: Entry) -> Batch:
         epoch, number, step = entry
         pictures, frames, texts, owners, boxes, points, weights, drawn = [], [], [], [], [], [], [], []
         for position, (image_index, sentences) in enumerate(step):
             rng = np.random.default_rng([self.seed, epoch, number, position])
-            referents = self.dataset.sentence_referent[sentences]
-            frame, picture = self._picture(rng, image_index, referents)
-            pictures.append(picture)
-            frames.append(frame)
-            shown = frame.shows(self.dataset.boxes_xyxy[referents]) > 0.3
-            if not shown.any():
-                shown[:] = True
-            for sentence, referent in zip(sentences[shown], referents[shown], strict=True):
-                text = self.dataset.texts[sentence]
-                texts.append(mirror_sentence(text) if frame.mirrored else text)
-                owners.append(position)
-                boxes.append(frame.boxes_to_model(self.dataset.boxes_xyxy[referent][None])[0])
-                ring = self._ring(int(referent), frame)
-                if self.augmentation.shuffle_points and rng.random() < self.augmentation.shuffle_points:
-                    known = ~np.isnan(ring[:, 0])
-                    ring[known] = rng.permutation(ring[known])
-                points.append(ring)
-                weights.append(0.0 if np.isnan(ring).all() else self.contours.weight[referent])
-                if self.draws_masks:
-                    drawn.append((int(referent), position))
+            for frame, picture, seen in self._views(rng, image_index, sentences):
+                pictures.append(picture)
+                frames.append(frame)
+                for sentence in seen:
+                    referent = int(self.dataset.sentence_referent[sentence])
+                    text = self.dataset.texts[sentence]
+                    texts.append(mirror_sentence(text) if frame.mirrored else text)
+                    owners.append(len(frames) - 1)
+                    boxes.append(frame.boxes_to_model(self.dataset.boxes_xyxy[referent][None])[0])
+                    ring = self._ring(referent, frame)
+                    if self.augmentation.shuffle_points and rng.random() < self.augmentation.shuffle_points:
+                        known = ~np.isnan(ring[:, 0])
+                        ring[known] = rng.permutation(ring[known])
+                    points.append(ring)
+                    weights.append(0.0 if np.isnan(ring).all() else self.contours.weight[referent])
+                    if self.draws_masks:
+                        drawn.append((referent, len(frames) - 1))
         sizes = np.array([f.size_hw for f in frames], np.int64)
         multiple = self.config.image.multiple
         own = -(-sizes // multiple) * multiple
@@ -212,18 +215,35 @@ class StepDataset(Dataset[Batch]):
             release=self.config.semantics == "release",
         )  # fmt: skip
         words, mask = self.codec.encode(texts)
-        masks, mask_weight = self._masks(drawn, frames, canvas.shape[1:3]) if drawn else _no_masks(len(owners))
+        masks, mask_weight = (
+            self._masks(drawn, frames, canvas.shape[1:3]) if drawn else _no_masks(len(owners))
+        )
         arrays = (
             canvas.transpose(0, 3, 1, 2), sizes, np.array(owners), words, mask, tokens, slots,
             np.array(boxes, np.float32), masks, mask_weight,
         )  # fmt: skip
         return Batch(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
 
-    def _picture(self, rng: np.random.Generator, image_index: int, referents: NDArray[np.int64]) -> tuple[Frame, NDArray[np.uint8]]:
+    def _views(
+        self, rng: np.random.Generator, image_index: int, sentences: NDArray[np.int64]
+    ) -> Iterator[tuple[Frame, NDArray[np.uint8], NDArray[np.int64]]]:
+        """Pictures of an image and the sentences each is used for: one for all, or a window around each one's box."""
         image = self.dataset.image(image_index)
-        keep = self.dataset.boxes_xyxy[referents[rng.integers(len(referents))]]
-        frame = random_frame(rng, image.shape[:2], self.config.image.size, self.augmentation, keep)
-        return frame, colour_noise(rng, render(image, frame), self.augmentation.colour)
+        boxes = self.dataset.boxes_xyxy[self.dataset.sentence_referent[sentences]]
+        size, margin, noise = self.config.image.size, self.config.zoom_margin, self.augmentation.colour
+        if margin is not None:
+            for box, sentence in zip(boxes, sentences, strict=True):
+                frame = random_zoom(rng, box, size, margin, self.augmentation)
+                yield frame, colour_noise(rng, render(image, frame), noise), sentence[None]
+            return
+        keep = boxes[rng.integers(len(boxes))]
+        frame = random_frame(rng, image.shape[:2], size, self.augmentation, keep)
+        shown = frame.shows(boxes) > 0.3
+        yield (
+            frame,
+            colour_noise(rng, render(image, frame), noise),
+            sentences[shown] if shown.any() else sentences,
+        )
 
     def _masks(
         self, drawn: list[tuple[int, int]], frames: list[Frame], canvas_hw: tuple[int, ...]
@@ -251,7 +271,12 @@ class StepDataset(Dataset[Batch]):
         if not len(ring) or not self.layout.contour:
             return np.full((n, 2), np.nan)
         x0, y0, x1, y1 = frame.window_xyxy
-        inside = ring[:, 0].min() >= x0 and ring[:, 1].min() >= y0 and ring[:, 0].max() <= x1 and ring[:, 1].max() <= y1
+        inside = (
+            ring[:, 0].min() >= x0
+            and ring[:, 1].min() >= y0
+            and ring[:, 0].max() <= x1
+            and ring[:, 1].max() <= y1
+        )
         if not inside:
             mask = rle_to_mask(polygon_to_rle(ring - np.array([x0, y0]), (y1 - y0, x1 - x0)))
             ring = largest_outer_contour(mask) + np.array([x0, y0], np.float32)
@@ -283,9 +308,7 @@ def start_at_top(ring_xy: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.roll(ring_xy, -int(np.lexsort((ring_xy[:, 0], ring_xy[:, 1]))[0]), 0)
 
 
-def train_batches(
-    steps: StepDataset, plan: list[Entry], workers: int
-) -> Iterator[Batch]:
+def train_batches(steps: StepDataset, plan: list[Entry], workers: int) -> Iterator[Batch]:
     """Batches of the plan's entries, in order."""
     loader = DataLoader(
         steps, batch_size=None, sampler=plan, num_workers=workers, prefetch_factor=4 if workers else None,

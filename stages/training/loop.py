@@ -34,7 +34,9 @@ class Fitted:
 
     weights: dict[str, State]
     history: list[dict[str, Any]]
-    seconds: list[float]  # clock of the training steps at the end of each epoch; no part of the result's content
+    seconds: list[
+        float
+    ]  # clock of the training steps at the end of each epoch; no part of the result's content
 
 
 @dataclass
@@ -68,8 +70,19 @@ class Trainer:
         objective: Objective | None = None,
     ) -> None:
         self.model = channels_last(model.to(device))
-        self.codec, self.settings, self.plan, self.steps, self.validate = codec, settings, plan, steps, validate
-        self.device, self.reporter, self.resume_file, self.fingerprint = device, reporter, resume_file, fingerprint
+        self.codec, self.settings, self.plan, self.steps, self.validate = (
+            codec,
+            settings,
+            plan,
+            steps,
+            validate,
+        )
+        self.device, self.reporter, self.resume_file, self.fingerprint = (
+            device,
+            reporter,
+            resume_file,
+            fingerprint,
+        )
         self.optimiser = build_optimiser(
             model, kind=settings.optimiser, lr=settings.lr, weight_decay=settings.weight_decay,
             backbone_factor=settings.backbone_lr_factor, text_factor=settings.text_lr_factor,
@@ -80,7 +93,9 @@ class Trainer:
 
     def restart_average(self) -> None:
         """Begin the moving average at the weights the model has now."""
-        self.average = MovingAverage(self.model, self.settings.ema_decay, average_buffers=self.settings.ema_buffers)
+        self.average = MovingAverage(
+            self.model, self.settings.ema_decay, average_buffers=self.settings.ema_buffers
+        )
 
     def fit(self, *, resume: bool = False) -> Fitted:
         if resume:
@@ -129,13 +144,17 @@ class Trainer:
     def _set_rate(self, steps: int) -> float:
         s = self.settings
         done = self.progress.epoch + self.progress.step / steps
-        factor = schedule_factor(done, kind=s.schedule, warmup=s.warmup_epochs, epochs=s.epochs, decay_epoch=s.decay_epoch)
+        factor = schedule_factor(
+            done, kind=s.schedule, warmup=s.warmup_epochs, epochs=s.epochs, decay_epoch=s.decay_epoch
+        )
         return set_rate(self.optimiser, factor)
 
     def _step(self, batch: Batch) -> float:
         s, model = self.settings, self.model
         with autocast(self.device, s.precision):
-            images = normalise(batch.images, batch.sizes_hw, model.config).contiguous(memory_format=torch.channels_last)
+            images = normalise(batch.images, batch.sizes_hw, model.config).contiguous(
+                memory_format=torch.channels_last
+            )
             outputs = self.objective.predict(images, batch)
         loss = self.objective.loss(outputs, batch)
         value = loss.item()

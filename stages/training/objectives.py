@@ -115,14 +115,18 @@ class DetectionObjective:
 
     def predict(self, images: Tensor, batch: Batch) -> Detected:
         """Detections, and the masks of the matched queries of sentences whose mask is known."""
-        found: Detections = self.model(images, batch.sizes_hw, batch.image_of_sentence, batch.words, batch.word_mask)
+        found: Detections = self.model(
+            images, batch.sizes_hw, batch.image_of_sentence, batch.words, batch.word_mask
+        )
         rows = batch.mask_weight.nonzero()[:, 0]
         if self.model.mask_head is None:
             return Detected(found, rows)
         if not len(rows):  # one mask of weight 0 keeps the mask head in the graph
             rows = rows.new_zeros(1)
         t = self.targets(batch)
-        query = match(found.answer.logits, found.answer.boxes, t.row, t.positive_map, t.boxes, self.costs).query
+        query = match(
+            found.answer.logits, found.answer.boxes, t.row, t.positive_map, t.boxes, self.costs
+        ).query
         return Detected(found, rows, self.model.mask_logits(found, rows, query[rows]))
 
     def terms(self, outputs: Detected, batch: Batch) -> dict[str, Tensor]:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 Schedule = Literal["step", "linear", "cosine"]
 
 
-def parameter_groups(model: nn.Module, lr: float, *, backbone_factor: float, text_factor: float) -> list[dict[str, object]]:
+def parameter_groups(
+    model: nn.Module, lr: float, *, backbone_factor: float, text_factor: float
+) -> list[dict[str, object]]:
     """Trainable parameters with their peak rate: backbone and text encoder at a fraction of the rest."""
     groups: dict[str, list[nn.Parameter]] = {"vision": [], "text": [], "rest": []}
     for name, parameter in model.named_parameters():
@@ -20,7 +22,9 @@ def parameter_groups(model: nn.Module, lr: float, *, backbone_factor: float, tex
             part = name.split(".", 1)[0]
             groups[part if part in groups else "rest"].append(parameter)
     factor = {"vision": backbone_factor, "text": text_factor, "rest": 1.0}
-    return [{"params": p, "lr": lr * factor[n], "peak": lr * factor[n], "name": n} for n, p in groups.items() if p]
+    return [
+        {"params": p, "lr": lr * factor[n], "peak": lr * factor[n], "name": n} for n, p in groups.items() if p
+    ]
 
 
 def build_optimiser(
@@ -29,11 +33,15 @@ def build_optimiser(
     """`adam`: amsgrad, betas (0.9, 0.98) as SeqTR; `adamw`: decoupled decay."""
     groups = parameter_groups(model, lr, backbone_factor=backbone_factor, text_factor=text_factor)
     if kind == "adam":
-        return torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.98), eps=1e-9, weight_decay=weight_decay, amsgrad=True)
+        return torch.optim.Adam(
+            groups, lr=lr, betas=(0.9, 0.98), eps=1e-9, weight_decay=weight_decay, amsgrad=True
+        )
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
 
 
-def schedule_factor(progress_epochs: float, *, kind: Schedule, warmup: float, epochs: float, decay_epoch: float) -> float:
+def schedule_factor(
+    progress_epochs: float, *, kind: Schedule, warmup: float, epochs: float, decay_epoch: float
+) -> float:
     """Share of the peak rate after `progress_epochs` (fractions count).
 
     step: (e + 1) / (warmup + 1) during warm-up epoch e, then 1, then 0.1 from `decay_epoch` (counted from 1) on,
@@ -41,7 +49,9 @@ def schedule_factor(progress_epochs: float, *, kind: Schedule, warmup: float, ep
     decay steps. cosine: linear warm-up, then half a cosine down to 1 %.
     """
     if kind == "step":
-        return step_factor(int(progress_epochs), warmup=warmup, decay_epochs=(decay_epoch,) if decay_epoch else ())
+        return step_factor(
+            int(progress_epochs), warmup=warmup, decay_epochs=(decay_epoch,) if decay_epoch else ()
+        )
     if kind == "linear":
         return linear_factor(int(progress_epochs), warmup=warmup, epochs=epochs)
     if progress_epochs < warmup:

@@ -44,7 +44,14 @@ def hand_on(model: ReferringModel, previous: State, keep: Keep) -> str:
 
 
 def fit_rounds(
-    make: Callable[[int], Trainer], *, rounds: int, keep: Keep, out: Path, resume: bool, fingerprint: str, reporter: Reporter
+    make: Callable[[int], Trainer],
+    *,
+    rounds: int,
+    keep: Keep,
+    out: Path,
+    resume: bool,
+    fingerprint: str,
+    reporter: Reporter,
 ) -> Rounds:
     """One training, then `rounds` more.
 
@@ -73,7 +80,13 @@ def fit_rounds(
         if number == rounds:
             break
         number, previous, resume = number + 1, fitted.weights["ema"], False
-        save: dict[str, Any] = {"fingerprint": fingerprint, "round": number, "kept": previous, "history": history, "seconds": seconds}
+        save: dict[str, Any] = {
+            "fingerprint": fingerprint,
+            "round": number,
+            "kept": previous,
+            "history": history,
+            "seconds": seconds,
+        }
         save_resume(state_file, save)
     state_file.unlink(missing_ok=True)
     return Rounds(Fitted(fitted.weights, history, fitted.seconds), trainer.model, seconds)

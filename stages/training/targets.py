@@ -56,7 +56,9 @@ def sequence_targets(
         points = quantise(np.where(missing, 0, points_xy), wh[:, None], layout.n_bins, release=release)
         points = np.where(missing, layout.end, points).reshape(s, -1)
         tokens[:, layout.contour] = points
-        slot[:, layout.contour] = np.where(points == layout.end, weights.end, weights.contour) * contour_weight[:, None]
+        slot[:, layout.contour] = (
+            np.where(points == layout.end, weights.end, weights.contour) * contour_weight[:, None]
+        )
     for position in layout.ends:
         follows_box = position == len(layout.box)
         slot[:, position] = weights.end if follows_box else weights.end * contour_weight

@@ -30,12 +30,19 @@ def validation_sentences(
 
 
 def score(
-    loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], *, batch_images: int, reporter: Reporter
+    loaded: LoadedModel,
+    dataset: ReferringDataset,
+    sentences: NDArray[np.int64],
+    *,
+    batch_images: int,
+    reporter: Reporter,
 ) -> dict[str, float]:
     """`score` is what chooses the best epoch: mean IoU of masks when contours are written, of boxes otherwise."""
     if not len(sentences):
         return {}
-    predictions = predict_sentences(loaded, dataset, sentences, batch_images=batch_images, reporter=reporter, what="validate")
+    predictions = predict_sentences(
+        loaded, dataset, sentences, batch_images=batch_images, reporter=reporter, what="validate"
+    )
     referents = dataset.sentence_referent[sentences]
     box_iou = box_iou_pairwise(np.nan_to_num(predictions.boxes_xyxy), dataset.boxes_xyxy[referents])
     out = {"val_box_acc50": float((box_iou >= 0.5).mean()), "val_box_iou": float(box_iou.mean())}

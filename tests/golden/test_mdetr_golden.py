@@ -33,7 +33,11 @@ def test_reference_numbers(golden_dir: Path, name: str) -> None:
 def test_every_case_is_found_by_its_content(golden_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "mdetr").mkdir()
     for name in ("another_name.json", "unknown.json"):
-        source = {"reference": 1} if name == "unknown.json" else json.loads((golden_dir / "mdetr/refexp_precision.json").read_text())
+        source = (
+            {"reference": 1}
+            if name == "unknown.json"
+            else json.loads((golden_dir / "mdetr/refexp_precision.json").read_text())
+        )
         (tmp_path / "mdetr" / name).write_text(json.dumps(source))
     rows, notes = run.check_folder(tmp_path)
     assert {r.case for r in rows} == {"mdetr/another_name"} and all(r.ok for r in rows)

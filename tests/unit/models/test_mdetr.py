@@ -39,12 +39,18 @@ TINY = ModelConfig(
 )  # fmt: skip
 VARIANTS = {
     "rec": TINY,
-    "siri": TINY.replace(fusion=FusionConfig(kind="added", channels=16), detector=DetectorConfig(queries=5, second_decoder=True)),
+    "siri": TINY.replace(
+        fusion=FusionConfig(kind="added", channels=16),
+        detector=DetectorConfig(queries=5, second_decoder=True),
+    ),
     "soft tokens": TINY.replace(
-        fusion=FusionConfig(kind="last", channels=16), detector=DetectorConfig(queries=5, classes=7, align_dim=12)
+        fusion=FusionConfig(kind="last", channels=16),
+        detector=DetectorConfig(queries=5, classes=7, align_dim=12),
     ),
     "embedding masks": TINY.replace(sequence="mask", detector=DetectorConfig(queries=5, mask_channels=8)),
-    "attention masks": TINY.replace(sequence="mask", detector=DetectorConfig(queries=5, mask_head="attention")),
+    "attention masks": TINY.replace(
+        sequence="mask", detector=DetectorConfig(queries=5, mask_head="attention")
+    ),
 }
 SIZES = [(64, 64), (48, 64), (64, 20)]
 
@@ -85,7 +91,9 @@ def batch(sizes: list[tuple[int, int]], canvas: tuple[int, int] | None = None) -
     masks[:, 6:30, 4:15] = True
     weight = (torch.arange(n) != 1).float()
     none = torch.zeros(n, 0)
-    return Batch(images, torch.tensor(sizes), owner, words * mask, mask, none.long(), none, boxes, masks, weight)
+    return Batch(
+        images, torch.tensor(sizes), owner, words * mask, mask, none.long(), none, boxes, masks, weight
+    )
 
 
 def run(model: DetectorModel, b: Batch) -> Detections:
@@ -129,7 +137,9 @@ def test_extra_padding_changes_nothing(model: DetectorModel) -> None:
         assert torch.allclose(got, want, atol=3e-5)
     b = batch(SIZES)
     longer = dataclasses.replace(
-        b, words=torch.nn.functional.pad(b.words, (0, 3)), word_mask=torch.nn.functional.pad(b.word_mask, (0, 3))
+        b,
+        words=torch.nn.functional.pad(b.words, (0, 3)),
+        word_mask=torch.nn.functional.pad(b.word_mask, (0, 3)),
     )
     for got, want in zip(answers(model, longer), answers(model, b), strict=True):
         assert torch.allclose(got, want, atol=3e-5)
@@ -156,7 +166,11 @@ def test_loss_does_not_depend_on_the_order_of_queries(model: DetectorModel) -> N
     b, o = batch(SIZES), objective(model)
     found = o.predict(b.images, b)
     want = o.loss(found, b)
-    order = torch.randperm(found.detections.states.shape[1]) if len(model.detector.decoders) == 1 else torch.randperm(16)
+    order = (
+        torch.randperm(found.detections.states.shape[1])
+        if len(model.detector.decoders) == 1
+        else torch.randperm(16)
+    )
     for layer in found.detections.layers:
         mine = order if layer.logits.shape[1] == len(order) else torch.arange(layer.logits.shape[1])
         layer.logits, layer.boxes = layer.logits[:, mine], layer.boxes[:, mine]
@@ -167,7 +181,12 @@ def test_loss_does_not_depend_on_the_order_of_queries(model: DetectorModel) -> N
 def test_a_step_without_masks_still_reaches_a_frozen_detectors_head() -> None:
     model = new_model(TINY.replace(sequence="mask", detector=DetectorConfig(queries=5, frozen=True))).train()
     assert {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad} == {"mask_head"}
-    assert not model.detector.training and not model.vision.training and model.mask_head is not None and model.mask_head.training
+    assert (
+        not model.detector.training
+        and not model.vision.training
+        and model.mask_head is not None
+        and model.mask_head.training
+    )
     b = batch(SIZES)
     b.mask_weight[:] = 0
     o = objective(model)

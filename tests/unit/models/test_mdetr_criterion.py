@@ -33,12 +33,17 @@ def boxes(*shape: int) -> torch.Tensor:
     return torch.cat((torch.rand(*shape, 2) * 0.6 + 0.2, torch.rand(*shape, 2) * 0.3 + 0.05), -1)
 
 
-def problem(counts: tuple[int, ...] = COUNTS, seed: int = 0) -> tuple[LayerOutputs, torch.Tensor, DetectionTargets]:
+def problem(
+    counts: tuple[int, ...] = COUNTS, seed: int = 0
+) -> tuple[LayerOutputs, torch.Tensor, DetectionTargets]:
     """Outputs of one layer, words and targets; row i has counts[i] targets."""
     torch.manual_seed(seed)
     s, n = len(counts), sum(counts)
     outputs = LayerOutputs(
-        torch.randn(s, Q, V), boxes(s, Q), torch.nn.functional.normalize(torch.randn(s, Q, C), dim=-1), torch.randn(s, Q, 1)
+        torch.randn(s, Q, V),
+        boxes(s, Q),
+        torch.nn.functional.normalize(torch.randn(s, Q, C), dim=-1),
+        torch.randn(s, Q, 1),
     )
     words = torch.nn.functional.normalize(torch.randn(s, L, C), dim=-1)
     positive = torch.rand(n, V - 1).softmax(-1)
@@ -64,7 +69,11 @@ def test_no_assignment_is_cheaper(seed: int) -> None:
     assert torch.equal(t.row[found.target], found.row)
     for i in range(len(COUNTS)):
         mine = (t.row == i).nonzero()[:, 0].tolist()
-        chosen = sum(float(cost[k, q]) for k, q, r in zip(found.target, found.query, found.row, strict=True) if int(r) == i)
+        chosen = sum(
+            float(cost[k, q])
+            for k, q, r in zip(found.target, found.query, found.row, strict=True)
+            if int(r) == i
+        )
         best = min(
             sum(float(cost[k, q]) for k, q in zip(mine, queries, strict=True))
             for queries in itertools.permutations(range(Q), len(mine))
@@ -76,31 +85,55 @@ def test_one_target_a_row_takes_the_short_way_to_the_same_answer() -> None:
     outputs, _, t = problem((1, 1, 1, 1))
     short = match(outputs.logits, outputs.boxes, t.row, t.positive_map, t.boxes)
     for i in range(4):  # each row alone, with an empty row beside it, goes through the general solver
-        logits, found_boxes = torch.cat((outputs.logits[i : i + 1],) * 2), torch.cat((outputs.boxes[i : i + 1],) * 2)
+        logits, found_boxes = (
+            torch.cat((outputs.logits[i : i + 1],) * 2),
+            torch.cat((outputs.boxes[i : i + 1],) * 2),
+        )
         one = match(logits, found_boxes, t.row[:1] * 0, t.positive_map[i : i + 1], t.boxes[i : i + 1])
         assert one.query.tolist() == [int(short.query[i])]
 
 
 def test_order_of_queries_and_targets_does_not_matter() -> None:
     outputs, words, t = problem()
-    assert outputs.aligned is not None and outputs.is_final is not None and t.positive_tokens is not None and t.is_final is not None
+    assert (
+        outputs.aligned is not None
+        and outputs.is_final is not None
+        and t.positive_tokens is not None
+        and t.is_final is not None
+    )
     want = total(outputs, words, t)
     order = torch.randperm(Q)
-    shuffled = LayerOutputs(outputs.logits[:, order], outputs.boxes[:, order], outputs.aligned[:, order], outputs.is_final[:, order])
+    shuffled = LayerOutputs(
+        outputs.logits[:, order],
+        outputs.boxes[:, order],
+        outputs.aligned[:, order],
+        outputs.is_final[:, order],
+    )
     assert torch.allclose(total(shuffled, words, t), want, atol=1e-5)
     swap = torch.tensor([1, 0, 3, 4, 2, 5])  # inside the rows of 2, 3 and 1 targets
-    others = DetectionTargets(t.row, t.boxes[swap], t.positive_map[swap], t.positive_tokens[swap], t.is_final[swap])
+    others = DetectionTargets(
+        t.row, t.boxes[swap], t.positive_map[swap], t.positive_tokens[swap], t.is_final[swap]
+    )
     assert torch.allclose(total(outputs, words, others), want, atol=1e-5)
 
 
 def test_rows_add_up() -> None:
     outputs, words, t = problem((1, 1, 1))
-    assert outputs.aligned is not None and outputs.is_final is not None and t.positive_tokens is not None and t.is_final is not None
+    assert (
+        outputs.aligned is not None
+        and outputs.is_final is not None
+        and t.positive_tokens is not None
+        and t.is_final is not None
+    )
     alone = []
     for i in range(3):
         row = slice(i, i + 1)
-        one = LayerOutputs(outputs.logits[row], outputs.boxes[row], outputs.aligned[row], outputs.is_final[row])
-        target = DetectionTargets(t.row[row] * 0, t.boxes[row], t.positive_map[row], t.positive_tokens[row], t.is_final[row])
+        one = LayerOutputs(
+            outputs.logits[row], outputs.boxes[row], outputs.aligned[row], outputs.is_final[row]
+        )
+        target = DetectionTargets(
+            t.row[row] * 0, t.boxes[row], t.positive_map[row], t.positive_tokens[row], t.is_final[row]
+        )
         alone.append(total(one, words[row], target))
     assert torch.allclose(torch.stack(alone).mean(), total(outputs, words, t), atol=1e-5)
 
@@ -125,7 +158,9 @@ def test_boxes_and_their_overlap() -> None:
     table = giou_table(corners, corners)
     assert torch.allclose(table, table.T) and torch.allclose(table.diagonal(), torch.ones(7))
     left, right = torch.tensor([0.0, 0, 1, 1]), torch.tensor([3.0, 0, 4, 1])
-    assert float(giou(left, right)) == pytest.approx(-2 / 4)  # nothing shared, half of the enclosing box is empty
+    assert float(giou(left, right)) == pytest.approx(
+        -2 / 4
+    )  # nothing shared, half of the enclosing box is empty
     assert bool(giou(torch.zeros(4), torch.zeros(4)).isfinite())
 
 
@@ -154,6 +189,9 @@ def test_spans_become_tokens() -> None:
     assert token_span(table, 2, 6) == (2, 2)  # begins and ends on a blank
     assert token_span(table, 0, 7) == (1, 3)
     assert token_span([None] * 4, 0, 4) is None
-    assert token_span(table, 2, 5, [None, None, None, 7]) == (7, 2)  # the release looks further in another sentence
+    assert token_span(table, 2, 5, [None, None, None, 7]) == (
+        7,
+        2,
+    )  # the release looks further in another sentence
     marked = positive_tokens([[(0, 2), (6, 7)], [(3, 5)]], [0, 0], [table], 5)
     assert marked.int().tolist() == [[0, 1, 0, 1, 0], [0, 0, 1, 0, 0]]

@@ -11,14 +11,18 @@ from stages.models.memory import Memory
 from stages.models.pmca import PointModulation
 
 
-def memory(h: int = 3, w: int = 5, own: tuple[int, int] = (2, 4), used: tuple[int, int] = (2, 3), d: int = 8) -> Memory:
+def memory(
+    h: int = 3, w: int = 5, own: tuple[int, int] = (2, 4), used: tuple[int, int] = (2, 3), d: int = 8
+) -> Memory:
     """One sentence whose image fills the top-left of an h x w grid; one text token follows."""
     torch.manual_seed(0)
     mask = torch.zeros(1, h, w, dtype=torch.bool)
     mask[:, : used[0], : used[1]] = True
     mask = torch.cat((mask.flatten(1), torch.ones(1, 1, dtype=torch.bool)), 1)
     tokens = torch.randn(1, h * w + 1, d)
-    return Memory(tokens, mask, torch.zeros_like(tokens), (h, w), torch.tensor([own]), torch.tensor([used]), False)
+    return Memory(
+        tokens, mask, torch.zeros_like(tokens), (h, w), torch.tensor([own]), torch.tensor([used]), False
+    )
 
 
 def test_content_is_the_mean_of_the_valid_cells_of_the_column_or_row() -> None:
@@ -73,7 +77,9 @@ def test_token_loss_is_smoothed_cross_entropy_over_trained_slots() -> None:
     torch.manual_seed(0)
     logits, targets = torch.randn(2, 3, 6), torch.randint(0, 6, (2, 3))
     weights = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.0, 2.0]])
-    want = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=0.1, reduction="none")
+    want = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), label_smoothing=0.1, reduction="none"
+    )
     want = (want.view(2, 3) * weights).sum() / weights.sum()
     assert token_loss(logits, targets, weights).item() == pytest.approx(want.item(), rel=1e-6)
     logits2 = logits.clone()

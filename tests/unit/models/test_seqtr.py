@@ -32,12 +32,20 @@ TINY = ModelConfig(
 
 VARIANTS = {
     "box": TINY,
-    "contour": TINY.replace(sequence="contour", cctf=True, pmca=True, task_token="learnable", text_in_memory="sentence"),
-    "box-contour": TINY.replace(sequence="box-contour", cctf=True, pmca=True, task_token="learnable", text_in_memory="words"),
-    "point content": TINY.replace(sequence="box-contour", cctf=True, point_content=True, task_token="learnable"),
+    "contour": TINY.replace(
+        sequence="contour", cctf=True, pmca=True, task_token="learnable", text_in_memory="sentence"
+    ),
+    "box-contour": TINY.replace(
+        sequence="box-contour", cctf=True, pmca=True, task_token="learnable", text_in_memory="words"
+    ),
+    "point content": TINY.replace(
+        sequence="box-contour", cctf=True, point_content=True, task_token="learnable"
+    ),
     "multitask": TINY.replace(sequence="multitask", task_token="task-wise"),
     "plain contour": TINY.replace(sequence="contour"),
-    "release": TINY.replace(sequence="contour", cctf=True, pmca=True, text_in_memory="sentence", semantics="release"),
+    "release": TINY.replace(
+        sequence="contour", cctf=True, pmca=True, text_in_memory="sentence", semantics="release"
+    ),
 }
 
 
@@ -76,7 +84,9 @@ def memory_of(model: PointSequenceModel, b: dict[str, torch.Tensor]) -> object:
     return model.join(vision, b["image_of_sentence"], model.encode_text(b["words"], b["word_mask"]))
 
 
-def teacher_forced(model: PointSequenceModel, b: dict[str, torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+def teacher_forced(
+    model: PointSequenceModel, b: dict[str, torch.Tensor], tokens: torch.Tensor
+) -> torch.Tensor:
     """Logits at the decoded slots when `tokens` (S, K) are the targets there and END elsewhere."""
     slots = list(model.layout.decoded)
     targets = torch.full((len(tokens), model.layout.length), model.layout.end)
@@ -173,7 +183,9 @@ def test_frozen_backbone_keeps_its_statistics_while_training() -> None:
     drifting = dataclasses.replace(config.vision, frozen_batch_norm=False)
     released = build_model(config.replace(vision=drifting), 12).train()
     released.encode_images(torch.randn(2, 3, 64, 64), torch.tensor([[64, 64], [64, 64]]))
-    assert any(int(v) == 1 for k, v in released.vision.state_dict().items() if k.endswith("num_batches_tracked"))
+    assert any(
+        int(v) == 1 for k, v in released.vision.state_dict().items() if k.endswith("num_batches_tracked")
+    )
 
 
 @pytest.mark.parametrize("config", [*VARIANTS.values(), preset("refshapes-small")])

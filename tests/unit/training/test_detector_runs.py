@@ -84,7 +84,9 @@ def test_rounds_resume_exactly(
     assert not rounds_path(out).exists()
 
 
-def test_a_detector_goes_through_the_stages(tiny_dataset: Path, tiny_split: Path, rec: Path, res: Path, tmp_path: Path) -> None:
+def test_a_detector_goes_through_the_stages(
+    tiny_dataset: Path, tiny_split: Path, rec: Path, res: Path, tmp_path: Path
+) -> None:
     scores = {}
     for model in (rec, res):
         config = evaluate.Config(splits=("val",), max_sentences=4, device="cpu")
@@ -102,17 +104,23 @@ def test_a_detector_goes_through_the_stages(tiny_dataset: Path, tiny_split: Path
         assert n and len(masks) == n == len(a["token_probability"]) and a["token_probability"].shape[1] == 1
         assert ((a["confidence"] > 0) & (a["confidence"] <= 1)).all()
         assert all(len(rings[i]) >= 3 or not len(rings[i]) for i in range(n))
-    result = resample_points.run(resample_points.Config(score_threshold=2.0), dataset=tiny_dataset, pseudo=pseudo, out=points)
+    result = resample_points.run(
+        resample_points.Config(score_threshold=2.0), dataset=tiny_dataset, pseudo=pseudo, out=points
+    )
     assert result.summary["referents"] == n
     shown = visualize_attention.Config(samples=1, pseudo_samples=1, device="cpu")
-    figures = visualize_attention.run(shown, dataset=tiny_dataset, model=res, split=tiny_split, pseudo=pseudo, out=tmp_path / "attention.h5")
+    figures = visualize_attention.run(
+        shown, dataset=tiny_dataset, model=res, split=tiny_split, pseudo=pseudo, out=tmp_path / "attention.h5"
+    )
     assert figures.summary["samples"] == 1
     again = train_res.Config(**{**SMALL, "mask_head": "attention", "freeze_detector": True})
     frozen = tmp_path / "frozen.h5"
     train_res.run(again, dataset=tiny_dataset, split=tiny_split, rec=rec, points=points, out=frozen)
     with open_artifact(frozen) as a, open_artifact(rec) as b:
         for name in b.names("best/"):
-            assert np.array_equal(a[name.replace("best/", "weights/")], b[name]), name  # nothing but the mask head moved
+            assert np.array_equal(a[name.replace("best/", "weights/")], b[name]), (
+                name
+            )  # nothing but the mask head moved
 
 
 def test_mask_targets_are_the_true_masks_in_the_models_frame(tiny_dataset: Path) -> None:
@@ -136,7 +144,9 @@ def test_mask_targets_are_the_true_masks_in_the_models_frame(tiny_dataset: Path)
     height, width = data.image_sizes_hw[data.referent_image[0]]
     share = rle_area(data.mask_rle(0)) / (height * width)
     assert float(seen[0.0].float().mean()) == pytest.approx(share, rel=0.05)
-    hidden = ReferringDataset.open(tiny_dataset, masks="none")  # only the ring is known, as for a pseudo label
+    hidden = ReferringDataset.open(
+        tiny_dataset, masks="none"
+    )  # only the ring is known, as for a pseudo label
     b = StepDataset(hidden, codec, config, table, Augmentation(colour=0.0), SlotWeights(), 0)[(0, 0, item)]
     assert float((b.masks[0] & seen[0.0]).sum() / (b.masks[0] | seen[0.0]).sum()) > 0.8
 

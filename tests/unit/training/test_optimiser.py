@@ -27,7 +27,7 @@ def test_average_warms_up_and_survives_a_resume() -> None:
     torch.nn.init.constant_(model.weight, 0.0)
     average = MovingAverage(model, 0.999)
     values = []
-    for k in range(4):
+    for _ in range(4):
         torch.nn.init.constant_(model.weight, 1.0)
         average.update(model)
         values.append(average.values["weight"].item())
@@ -45,8 +45,14 @@ def test_average_warms_up_and_survives_a_resume() -> None:
 
 
 def test_parts_have_their_own_rate_and_frozen_ones_none() -> None:
-    model = torch.nn.ModuleDict({"vision": torch.nn.Linear(2, 2), "text": torch.nn.Linear(2, 2), "decoder": torch.nn.Linear(2, 2)})
+    model = torch.nn.ModuleDict(
+        {"vision": torch.nn.Linear(2, 2), "text": torch.nn.Linear(2, 2), "decoder": torch.nn.Linear(2, 2)}
+    )
     model["text"].requires_grad_(False)
-    optimiser = build_optimiser(model, kind="adam", lr=1e-3, weight_decay=0, backbone_factor=0.1, text_factor=0.5)
-    assert {g["name"]: g["lr"] for g in optimiser.param_groups} == pytest.approx({"vision": 1e-4, "rest": 1e-3})
+    optimiser = build_optimiser(
+        model, kind="adam", lr=1e-3, weight_decay=0, backbone_factor=0.1, text_factor=0.5
+    )
+    assert {g["name"]: g["lr"] for g in optimiser.param_groups} == pytest.approx(
+        {"vision": 1e-4, "rest": 1e-3}
+    )
     assert optimiser.defaults["amsgrad"] and optimiser.defaults["betas"] == (0.9, 0.98)

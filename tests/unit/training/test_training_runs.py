@@ -106,8 +106,12 @@ def test_workers_do_not_change_the_result(tiny_dataset: Path, rec: Path, tmp_pat
     assert same_weights(tmp_path / "rec.h5", rec)
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_parts(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objectives, "token_loss", lambda *a, **k: torch.tensor(float("nan"), requires_grad=True))
+def test_a_loss_that_is_not_finite_stops_with_its_parts(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        objectives, "token_loss", lambda *a, **k: torch.tensor(float("nan"), requires_grad=True)
+    )
     with pytest.raises(TrainingError, match="loss is nan at step 0 of epoch 1") as caught:
         train_rec.run(rec_config(), dataset=tiny_dataset, out=tmp_path / "rec.h5")
     assert any("box tokens" in fact for fact in caught.value.facts)
@@ -122,20 +126,34 @@ def test_unknown_split_and_preset_are_named(tiny_dataset: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("sequence", ["contour", "multitask"])
-def test_other_sequences_train_and_draw(tiny_dataset: Path, tiny_split: Path, rec: Path, tmp_path: Path, sequence: str) -> None:
+def test_other_sequences_train_and_draw(
+    tiny_dataset: Path, tiny_split: Path, rec: Path, tmp_path: Path, sequence: str
+) -> None:
     token = "task-wise" if sequence == "multitask" else "zero"
     config = res_config(sequence=sequence, task_token=token, cctf=False, pmca=False, epochs=1)
     train_res.run(config, dataset=tiny_dataset, split=tiny_split, rec=rec, out=tmp_path / "res.h5")
     result = pseudo_label.run(
-        pseudo_label.Config(device="cpu"), dataset=tiny_dataset, split=tiny_split, model=tmp_path / "res.h5", out=tmp_path / "p.h5"
+        pseudo_label.Config(device="cpu"),
+        dataset=tiny_dataset,
+        split=tiny_split,
+        model=tmp_path / "res.h5",
+        out=tmp_path / "p.h5",
     )
     assert result.summary["prompt"] == ("box" if sequence == "multitask" else "none")
 
 
-def test_pseudo_labels_cover_exactly_the_unlabelled_sentences(tiny_dataset: Path, tiny_split: Path, res: Path, tmp_path: Path) -> None:
+def test_pseudo_labels_cover_exactly_the_unlabelled_sentences(
+    tiny_dataset: Path, tiny_split: Path, res: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "pseudo.h5"
-    result = pseudo_label.run(pseudo_label.Config(device="cpu"), dataset=tiny_dataset, split=tiny_split, model=res, out=out)
-    with open_artifact(out, kind="pseudo_points") as a, open_artifact(tiny_dataset) as d, open_artifact(tiny_split) as s:
+    result = pseudo_label.run(
+        pseudo_label.Config(device="cpu"), dataset=tiny_dataset, split=tiny_split, model=res, out=out
+    )
+    with (
+        open_artifact(out, kind="pseudo_points") as a,
+        open_artifact(tiny_dataset) as d,
+        open_artifact(tiny_split) as s,
+    ):
         train = list(d.attrs["split_names"]).index("train")
         box_only = (d["referents/split"] == train) & ~s["visible"].astype(bool)
         owner = d["sentences/referent_index"]
@@ -147,17 +165,25 @@ def test_pseudo_labels_cover_exactly_the_unlabelled_sentences(tiny_dataset: Path
         points = a["points_xy/values"]
         assert ((points >= 0) & (points <= size)).all()
         boxes = d["referents/box_xyxy"][a["referent_index"]]
-        assert np.abs(a["box_xyxy"] - boxes).max() <= 0.5 * 160 / 100 + 1e-3  # a given box comes back to half a bin
+        assert (
+            np.abs(a["box_xyxy"] - boxes).max() <= 0.5 * 160 / 100 + 1e-3
+        )  # a given box comes back to half a bin
     assert result.summary["audit"]["split"] == "val"
     assert set(result.summary["audit"]["miou"]) == {"pseudo_mask", "filled_true_box", "ellipse_in_true_box"}
 
 
-def test_hidden_masks_cannot_matter(tiny_dataset: Path, tiny_split: Path, res: Path, rec: Path, tmp_path: Path) -> None:
+def test_hidden_masks_cannot_matter(
+    tiny_dataset: Path, tiny_split: Path, res: Path, rec: Path, tmp_path: Path
+) -> None:
     """Scramble the bytes of every hidden mask: models and pseudo labels stay the same to the byte."""
     scrambled = tmp_path / "dataset.h5"
     shutil.copy(tiny_dataset, scrambled)
     with h5py.File(scrambled, "r+") as f, h5py.File(tiny_split) as s:
-        names = json.loads(f.attrs["split_names"]) if isinstance(f.attrs["split_names"], str) else list(f.attrs["split_names"])
+        names = (
+            json.loads(f.attrs["split_names"])
+            if isinstance(f.attrs["split_names"], str)
+            else list(f.attrs["split_names"])
+        )
         train = [n.decode() if isinstance(n, bytes) else n for n in names].index("train")
         hidden = (f["referents/split"][:] == train) & ~s["visible"][:].astype(bool)
         offsets, values = f["masks/rle/offsets"][:], f["masks/rle/values"][:]
@@ -168,7 +194,9 @@ def test_hidden_masks_cannot_matter(tiny_dataset: Path, tiny_split: Path, res: P
     train_res.run(res_config(), dataset=scrambled, split=tiny_split, rec=rec, out=tmp_path / "res.h5")
     assert same_weights(tmp_path / "res.h5", res)
     for data, out in ((tiny_dataset, "a.h5"), (scrambled, "b.h5")):
-        pseudo_label.run(pseudo_label.Config(device="cpu"), dataset=data, split=tiny_split, model=res, out=tmp_path / out)
+        pseudo_label.run(
+            pseudo_label.Config(device="cpu"), dataset=data, split=tiny_split, model=res, out=tmp_path / out
+        )
     with open_artifact(tmp_path / "a.h5") as a, open_artifact(tmp_path / "b.h5") as b:
         assert a.digest == b.digest
 
@@ -187,4 +215,9 @@ def test_up_to_date_and_changed_options(tiny_dataset: Path, rec: Path) -> None:
     assert train_rec.run(rec_config(workers=1), dataset=tiny_dataset, out=rec).status == "up-to-date"
     with pytest.raises(ArtifactError, match=r"(?s)other|differ|different"):
         train_rec.run(rec_config(lr=0.5), dataset=tiny_dataset, out=rec)
-    assert train_rec.run(rec_config(lr=0.5), dataset=tiny_dataset, out=rec, options=RunOptions(force=True, dry_run=True)).status == "would-run"
+    assert (
+        train_rec.run(
+            rec_config(lr=0.5), dataset=tiny_dataset, out=rec, options=RunOptions(force=True, dry_run=True)
+        ).status
+        == "would-run"
+    )

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.data.text import mirror_sentence
-from stages.data.transforms import Augmentation, Frame, colour_noise, model_frame_size, plain_frame, random_frame, render
+from stages.data.transforms import (
+    Augmentation,
+    Frame,
+    colour_noise,
+    model_frame_size,
+    plain_frame,
+    random_frame,
+    render,
+)
 
 JITTER = Augmentation(jitter_min=0.3, jitter_max=1.4, mirror=0.5)
 
@@ -37,7 +45,9 @@ def test_points_go_to_the_model_and_back(seed: int, h: int, w: int) -> None:
 def test_a_window_contains_the_kept_box_when_it_fits() -> None:
     box = np.array([200.0, 120.0, 260.0, 170.0])
     shown = [
-        random_frame(np.random.default_rng(s), (300, 400), 160, Augmentation(jitter_min=1.2, jitter_max=1.4), box).shows(box[None])[0]
+        random_frame(
+            np.random.default_rng(s), (300, 400), 160, Augmentation(jitter_min=1.2, jitter_max=1.4), box
+        ).shows(box[None])[0]
         for s in range(50)
     ]
     assert min(shown) > 0.97
@@ -56,7 +66,9 @@ def test_a_painted_pixel_is_where_its_point_goes() -> None:
 
 def test_neutral_augmentation_is_the_plain_frame() -> None:
     rng = np.random.default_rng(0)
-    assert random_frame(rng, (30, 40), 80, Augmentation(), np.array([0.0, 0, 5, 5])) == plain_frame(30, 40, 80)
+    assert random_frame(rng, (30, 40), 80, Augmentation(), np.array([0.0, 0, 5, 5])) == plain_frame(
+        30, 40, 80
+    )
     image = rng.integers(0, 255, (9, 9, 3), dtype=np.uint8)
     assert colour_noise(rng, image, 0) is image
     assert (colour_noise(rng, image, 0.5) != image).any()
