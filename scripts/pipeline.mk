@@ -13,7 +13,10 @@ SEQRES ?= seqres
 OUT    ?= runs/pipeline
 SCALE  ?= smoke
 # Share of training referents whose mask may be seen
-RATIO  ?= 0.05
+RATIO_tiny     := 0.3
+RATIO_smoke    := 0.1
+RATIO_standard := 0.01
+RATIO  ?= $(or $(RATIO_$(SCALE)),0.05)
 SEED   ?= 0
 # An existing dataset artifact instead of RefShapes
 DATA   ?=
@@ -22,32 +25,33 @@ MODEL  ?= refshapes-small
 
 # ------------------------------------------------------------------ flags of each stage, by scale
 
-REC_EPOCHS_tiny      := 1
-RES_EPOCHS_tiny      := 1
-FULL_EPOCHS_tiny     := 1
-EVALUATE_FLAGS_tiny  := --splits val
-
-REC_EPOCHS_smoke     := 8
-RES_EPOCHS_smoke     := 6
-FULL_EPOCHS_smoke    := 6
-EVALUATE_FLAGS_smoke := --splits val
-
-REC_EPOCHS_standard  := 12
-RES_EPOCHS_standard  := 10
-FULL_EPOCHS_standard := 10
+REC_STEPS_tiny      := --epochs 1 --steps-per-epoch 3
+RES_STEPS_tiny      := --epochs 1 --steps-per-epoch 3
+FULL_STEPS_tiny     := --epochs 1 --steps-per-epoch 3
+NAIVE_STEPS_tiny    := --epochs 1 --steps-per-epoch 3
+REC_STEPS_smoke     := --epochs 3 --steps-per-epoch 80 --validation-sentences 100
+RES_STEPS_smoke     := --epochs 2 --steps-per-epoch 60 --validation-sentences 100
+FULL_STEPS_smoke    := --epochs 2 --steps-per-epoch 80 --validation-sentences 100
+NAIVE_STEPS_smoke   := --epochs 2 --steps-per-epoch 40 --validation-sentences 100
+REC_STEPS_standard  := --epochs 2
+RES_STEPS_standard  := --epochs 4 --steps-per-epoch 100
+FULL_STEPS_standard := --epochs 10 --steps-per-epoch 100 --validate-every 2
+NAIVE_STEPS_standard := --epochs 3 --steps-per-epoch 100
 
 PREPARE_FLAGS   ?= --source refshapes --scale $(SCALE)
-REC_FLAGS       ?= --model $(MODEL) --epochs $(REC_EPOCHS_$(SCALE))
-METHOD_FLAGS    ?= --sequence box-contour --task-token learnable --cctf --pmca
+REC_FLAGS       ?= --model $(MODEL) $(REC_STEPS_$(SCALE))
+# The box, then the contour in a window around it: the second look is what makes contours precise here
+METHOD_FLAGS    ?= --sequence box-contour --task-token learnable --cctf --pmca --zoom 112 --sentences-per-image 3
 # Plain SeqTR, fine-tuned on the masks alone: what the method is compared with
-NAIVE_FLAGS     ?= --sequence contour --task-token zero --text-in-memory none --no-cctf --no-pmca --epochs $(RES_EPOCHS_$(SCALE))
-RES_FLAGS       ?= $(METHOD_FLAGS) --epochs $(RES_EPOCHS_$(SCALE))
-FULL_FLAGS      ?= $(METHOD_FLAGS) --epochs $(FULL_EPOCHS_$(SCALE))
-PSEUDO_FLAGS    ?= --box-prompt
+NAIVE_FLAGS     ?= --sequence contour --task-token zero --no-cctf --no-pmca --no-point-content $(NAIVE_STEPS_$(SCALE))
+# The few masks are shown in many ways; box-only objects train the box slots beside them
+RES_FLAGS       ?= $(METHOD_FLAGS) $(RES_STEPS_$(SCALE)) --box-only-images 4 --mirror 0.5 --colour 0.2 --zoom-jitter 0.2
+FULL_FLAGS      ?= $(METHOD_FLAGS) $(FULL_STEPS_$(SCALE)) --box-only-images 0
+PSEUDO_FLAGS    ?= --box-prompt --sentences-per-referent 1
 RESAMPLE_FLAGS  ?= --fit box
 FINAL_FLAGS     ?= $(FULL_FLAGS)
-EVALUATE_FLAGS  ?= $(EVALUATE_FLAGS_$(SCALE))
-VISUALIZE_FLAGS ?= --samples 8 --pseudo-samples 8
+EVALUATE_FLAGS  ?= --max-sentences 1000
+VISUALIZE_FLAGS ?= --samples 8 --pseudo-samples 8 --show-hidden
 
 # ------------------------------------------------------------------ machinery
 

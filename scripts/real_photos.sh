@@ -17,8 +17,8 @@ python=${PYTHON:-python3}
 sets=${SETS:-refcoco/unc refcocog/umd}
 least_miou=${LEAST_MIOU:-0.80}
 image_size=${IMAGE_SIZE:-256}
-rec_flags=${REC_FLAGS:---epochs 1 --steps-per-epoch 120 --batch-images 8 --lr 1e-3}
-res_flags=${RES_FLAGS:---epochs 1 --steps-per-epoch 300 --batch-images 8 --lr 1e-3 --validation-sentences 20}
+rec_flags=${REC_FLAGS:---epochs 1 --steps-per-epoch 150 --batch-images 8 --sentences-per-image 2 --ema-decay 0.98}
+res_flags=${RES_FLAGS:---zoom 128 --epochs 1 --steps-per-epoch 150 --batch-images 8 --box-only-images 0 --ema-decay 0.98 --validation-sentences 20}
 second_flags=${SECOND_FLAGS:-$res_flags --pseudo-weight 0.2}
 
 # ------------------------------------------------------------------ the eight stages

@@ -15,7 +15,9 @@ from stages.data.transforms import (
     model_frame_size,
     plain_frame,
     random_frame,
+    random_zoom,
     render,
+    zoom_frame,
 )
 
 JITTER = Augmentation(jitter_min=0.3, jitter_max=1.4, mirror=0.5)
@@ -62,6 +64,24 @@ def test_a_painted_pixel_is_where_its_point_goes() -> None:
         rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
         box = frame.boxes_to_model(np.array([[50.0, 20, 60, 30]]))[0]
         assert np.allclose(box, [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], atol=1)
+
+
+def test_a_zoom_window_is_square_round_its_box_and_black_outside_the_picture() -> None:
+    image = np.full((60, 80, 3), 200, np.uint8)
+    frame = zoom_frame(np.array([60.0, 10, 80, 50]), 64, 0.25)
+    assert frame.window_xyxy == (40, 0, 100, 60)
+    drawn = render(image, frame)
+    assert drawn.shape == (64, 64, 3)
+    edge = 40 / 60 * 64
+    assert (drawn[:, : int(edge) - 1] == 200).all() and (drawn[:, int(edge) + 2 :] == 0).all()
+    assert np.allclose(frame.to_original(frame.to_model(np.array([[61.0, 12.0]]))), [[61, 12]])
+
+
+def test_random_zoom_keeps_most_of_the_box_in_sight() -> None:
+    box = np.array([30.0, 20, 90, 50])
+    frames = [random_zoom(np.random.default_rng(s), box, 64, 0.15, Augmentation(zoom_jitter=0.2)) for s in range(100)]
+    assert min(f.shows(box[None])[0] for f in frames) > 0.8
+    assert len({f.window_xyxy for f in frames}) > 50
 
 
 def test_neutral_augmentation_is_the_plain_frame() -> None:
