@@ -199,6 +199,8 @@ def run(
 def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
     """The REC model's architecture with the sequence of this run; a detector gets a mask head instead."""
     if rec.family == "mdetr":
+        if config.zoom:
+            raise UsageError("a detector draws no second look", hint="leave --zoom out")
         if not config.mask_weight + config.dice_weight + config.focal_weight:
             raise UsageError("no mask loss is left: mask-weight, dice-weight and focal-weight are all 0")
         detector = dataclasses.replace(
