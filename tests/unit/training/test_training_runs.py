@@ -194,7 +194,8 @@ def test_a_second_look_draws_in_the_window_of_the_box(
     free = predict_sentences(loaded, data, sentences, batch_images=5)
     again = predict_sentences(loaded, data, sentences[::-1].copy(), batch_images=2)
     assert np.array_equal(free.tokens, again.tokens[::-1])
-    window = np.ceil((located[:, 2:] - located[:, :2]).max(1) * 1.3) + 2
+    side = np.maximum((located[:, 2:] - located[:, :2]).max(1), 4)  # the smallest window shows 4 pixels
+    window = np.ceil(side * 1.3) + 2
     assert all((np.ptp(p, 0) <= w).all() for p, w in zip(free.points_xy, window, strict=True) if len(p))
     given = predict_sentences(loaded, data, sentences, box_prompt=True)
     boxes = data.boxes_xyxy[data.sentence_referent[sentences]]
