@@ -10,23 +10,31 @@ the name in `instances.json` is the picture's.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stages.data.readers.plain_pickle import load_plain_pickle
-from stages.data.readers.tables import ReferringTables, ordered_splits
+from stages.data.readers.records import (
+    Findings,
+    Invalid,
+    Picture,
+    Record,
+    build_tables,
+    check_file_size,
+    checked_box,
+    checked_size,
+    checked_split,
+    clean_text,
+    entries_with_ids,
+    is_id,
+    load_json,
+    mask_bytes,
+    whole,
+)
+from stages.data.readers.tables import ReferringTables
 from stages.errors import ArtifactError, UsageError, did_you_mean
-from stages.geometry.rasterise import rle_area, rle_from_segmentation
-
-OVERSHOOT_PX = 1.0  # boxes that leave the image by at most this are cut to it
-_LARGEST_SIDE = 100_000
-_SHOWN = 10  # problems that are listed one by one
 
 
 @dataclass(frozen=True)
@@ -98,204 +106,143 @@ def read_refer(files: ReferFiles, *, skip_invalid: bool = False) -> ReferringTab
     Raises:
         ArtifactError: a file is damaged, or referents are invalid (listed by ref id) and `skip_invalid` is not set.
     """
-    refs = load_plain_pickle(files.refs)
+    check_file_size(files.refs)
+    refs = checked_refs(load_plain_pickle(files.refs), files.refs)
+    coco = CocoTables.load(files.instances, {r.get("ann_id") for r in refs if is_id(r.get("ann_id"))})
+    check = _Checker(coco)
+    records = [record for ref in refs if (record := check.record(ref)) is not None]
+    coco.findings.finish(files.refs, skip_invalid)
+    return build_tables(
+        name=files.name,
+        by=files.by,
+        source=files.refs,
+        records=records,
+        categories=coco.categories,
+        findings=coco.findings,
+    )
+
+
+def checked_refs(refs: Any, path: Path) -> list[Mapping[str, Any]]:
+    """ArtifactError unless `refs` is a list of at least one dict."""
     if not isinstance(refs, list | tuple) or not all(isinstance(r, Mapping) for r in refs):
-        raise ArtifactError(f"{files.refs} is no list of referents")
+        raise ArtifactError(f"{path} is no list of referents")
     if not refs:
-        raise ArtifactError(f"{files.refs} holds no referent")
-    wanted = {r.get("ann_id") for r in refs if _is_id(r.get("ann_id"))}
-    instances = _load_instances(files.instances, wanted)
-    annotations = {a["id"]: a for a in _with_ids(instances["annotations"])}
-    images = {i["id"]: i for i in _with_ids(instances["images"])}
-    categories = [(c["id"], str(c.get("name", ""))) for c in _with_ids(instances["categories"])]
-    del instances
-    check = _Checker(annotations, images, dict(categories))
-    rows = [row for ref in refs if (row := check.row(ref)) is not None]
-    check.finish(files.refs, skip_invalid)
-    if not rows:
-        raise ArtifactError(f"{files.refs} holds no valid referent")
-    return _tables(files, rows, images, categories, check.notices)
+        raise ArtifactError(f"{path} holds no referent")
+    return list(refs)
 
 
-def _load_instances(path: Path, wanted: set[int]) -> dict[str, Any]:
-    """The COCO tables, annotations only where their id is wanted: the others (three of four) are let go while
-    the file is parsed, which keeps the peak of memory below that of a plain `json.load`."""
+@dataclass(eq=False)
+class CocoTables:
+    """`instances.json`, by id, and what is found wrong on the way."""
 
-    def keep(entry: dict[str, Any]) -> dict[str, Any] | None:
-        unwanted = (
-            "bbox" in entry and "image_id" in entry and _is_id(entry.get("id")) and entry["id"] not in wanted
+    images: Mapping[int, Mapping[str, Any]]
+    annotations: Mapping[int, Mapping[str, Any]]
+    categories: list[tuple[int, str]]
+    findings: Findings = field(default_factory=Findings)
+    _rles: dict[int, bytes] = field(default_factory=dict)  # ann id -> counts: refs may share an annotation
+
+    @classmethod
+    def load(cls, path: Path, wanted: set[int]) -> CocoTables:
+        """Annotations only where their id is wanted: the others (three of four) are let go while the file is
+        parsed, which keeps the peak of memory below that of a plain `json.load`."""
+
+        def keep(entry: dict[str, Any]) -> dict[str, Any] | None:
+            unwanted = (
+                "bbox" in entry
+                and "image_id" in entry
+                and is_id(entry.get("id"))
+                and entry["id"] not in wanted
+            )
+            return None if unwanted else entry
+
+        content = load_json(path, keep)
+        for part in ("images", "annotations", "categories"):
+            if not isinstance(content, dict) or not isinstance(content.get(part), list):
+                raise ArtifactError(f"{path} has no list {part!r}", hint="it must be a COCO instances file")
+        return cls(
+            images={i["id"]: i for i in entries_with_ids(content["images"])},
+            annotations={a["id"]: a for a in entries_with_ids(content["annotations"])},
+            categories=[(c["id"], str(c.get("name", ""))) for c in entries_with_ids(content["categories"])],
         )
-        return None if unwanted else entry
 
-    try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream, object_hook=keep)
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} is no valid JSON", facts=[str(error)[:120]]) from error
-    for part in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(part), list):
-            raise ArtifactError(f"{path} has no list {part!r}", hint="it must be a COCO instances file")
-    return content
+    def picture(self, image_id: int) -> Picture:
+        if image_id not in self.images:
+            raise Invalid(f"image {image_id} is not in instances.json")
+        image = self.images[image_id]
+        height, width = checked_size(image.get("width"), image.get("height"), f"image {image_id}")
+        if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+            raise Invalid(f"image {image_id} has no file name")
+        return Picture(image_id, image["file_name"], height, width)
 
+    def annotation(self, ann_id: int, image_id: int) -> Mapping[str, Any]:
+        if ann_id not in self.annotations:
+            raise Invalid(f"annotation {ann_id} is not in instances.json")
+        annotation = self.annotations[ann_id]
+        if annotation.get("image_id") != image_id:
+            raise Invalid(
+                f"annotation {ann_id} belongs to image {annotation.get('image_id')}, not {image_id}"
+            )
+        return annotation
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-
-
-def _with_ids(entries: list[Any]) -> Iterator[dict[str, Any]]:
-    return (entry for entry in entries if isinstance(entry, dict) and _is_id(entry.get("id")))
-
-
-@dataclass(frozen=True, eq=False)
-class _Row:
-    """One valid referent."""
-
-    ref_id: int
-    ann_id: int
-    image_id: int
-    category_id: int
-    split: str
-    box_xyxy: tuple[float, float, float, float]
-    is_crowd: bool
-    rle: bytes
-    sentences: list[tuple[int, str]]
-
-
-class _Invalid(Exception):
-    """One referent cannot be used; the text says why."""
+    def rle(self, annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> bytes:
+        ann_id = annotation["id"]
+        if ann_id not in self._rles:
+            segmentation = annotation.get("segmentation") or None
+            self._rles[ann_id] = mask_bytes(segmentation, size_hw, f"annotation {ann_id}", self.findings)
+        elif annotation.get("segmentation") and not self._rles[ann_id]:
+            self.findings.note("masks without a pixel, taken as box only")
+        return self._rles[ann_id]
 
 
 @dataclass
 class _Checker:
-    """Turns refs into rows; collects what is wrong with them."""
+    """Turns refs into records."""
 
-    annotations: Mapping[int, dict[str, Any]]
-    images: Mapping[int, dict[str, Any]]
-    categories: Mapping[int, str]
-    notices: dict[str, int] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    n_invalid: int = 0
+    coco: CocoTables
     _seen: set[int] = field(default_factory=set)
-    _rles: dict[int, bytes] = field(default_factory=dict)  # ann id -> counts: refs may share an annotation
 
-    def row(self, ref: Mapping[str, Any]) -> _Row | None:
+    def record(self, ref: Mapping[str, Any]) -> Record | None:
         try:
-            return self._row(ref)
-        except _Invalid as error:
-            self._problem(f"ref {ref.get('ref_id')}: {error}")
-            self._note("invalid referents left out")
+            return self._record(ref)
+        except Invalid as error:
+            self.coco.findings.leave_out(f"ref {ref.get('ref_id')}", error)
             return None
 
-    def finish(self, path: Path, skip_invalid: bool) -> None:
-        if not self.n_invalid or skip_invalid:
-            return
-        left = self.n_invalid - len(self.problems)
-        raise ArtifactError(
-            f"{path} has {self.n_invalid} invalid {'entry' if self.n_invalid == 1 else 'entries'}",
-            facts=[*self.problems, *([f"and {left} more"] if left else [])],
-            hint="correct the annotations, or leave these out with --skip-invalid",
-        )
-
-    def _problem(self, text: str) -> None:
-        self.n_invalid += 1
-        if len(self.problems) < _SHOWN:
-            self.problems.append(text)
-
-    def _note(self, what: str) -> None:
-        self.notices[what] = self.notices.get(what, 0) + 1
-
-    def _row(self, ref: Mapping[str, Any]) -> _Row:
-        ids = {key: ref.get(key) for key in ("ref_id", "ann_id", "image_id")}
-        for key, value in ids.items():
-            if not _is_id(value):
-                raise _Invalid(f"{key} is {value!r}, not a whole number")
-        ref_id, ann_id, image_id = (int(value) for value in ids.values() if value is not None)
+    def _record(self, ref: Mapping[str, Any]) -> Record:
+        ref_id, ann_id, image_id = (whole(ref.get(key), key) for key in ("ref_id", "ann_id", "image_id"))
         if ref_id in self._seen:
-            raise _Invalid("a second referent with this id")
+            raise Invalid("a second referent with this id")
         self._seen.add(ref_id)
-        if image_id not in self.images:
-            raise _Invalid(f"image {image_id} is not in instances.json")
-        if ann_id not in self.annotations:
-            raise _Invalid(f"annotation {ann_id} is not in instances.json")
-        annotation = self.annotations[ann_id]
-        if annotation.get("image_id") != image_id:
-            raise _Invalid(
-                f"annotation {ann_id} belongs to image {annotation.get('image_id')}, not {image_id}"
-            )
-        split = ref.get("split")
-        if not isinstance(split, str) or not split or not split.isprintable():
-            raise _Invalid(f"split is {split!r}")
-        size_hw = self._size(image_id)
+        coco = self.coco
+        picture = coco.picture(image_id)
+        annotation = coco.annotation(ann_id, image_id)
+        split = checked_split(ref.get("split"))
         category = annotation.get("category_id", ref.get("category_id"))
-        return _Row(
+        return Record(
             ref_id=ref_id,
             ann_id=ann_id,
-            image_id=image_id,
-            category_id=category if isinstance(category, int) and category in self.categories else -1,
+            picture=picture,
+            category_id=category if is_id(category) else -1,
             split=split,
-            box_xyxy=self._box(annotation.get("bbox"), size_hw),
+            box_xyxy=checked_box(annotation.get("bbox"), picture.size_hw, coco.findings),
             is_crowd=bool(annotation.get("iscrowd")),
-            sentences=self._sentences(ref_id, ref.get("sentences")),
-            rle=self._rle(annotation, size_hw),
+            sentences=ref_sentences(f"ref {ref_id}", ref.get("sentences"), coco.findings),
+            rle=coco.rle(annotation, picture.size_hw),
         )
 
-    def _size(self, image_id: int) -> tuple[int, int]:
-        image = self.images[image_id]
-        height, width = image.get("height"), image.get("width")
-        sides = [v for v in (height, width) if isinstance(v, int) and 0 < v <= _LARGEST_SIDE]
-        if len(sides) != 2:
-            raise _Invalid(f"image {image_id} has the size {width}x{height}")
-        if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-            raise _Invalid(f"image {image_id} has no file name")
-        return sides[0], sides[1]
 
-    def _box(self, bbox: Any, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
-        try:
-            x, y, w, h = (float(v) for v in bbox)
-        except (TypeError, ValueError):
-            raise _Invalid(f"box is {bbox!r}, not x, y, width, height") from None
-        if not all(math.isfinite(v) for v in (x, y, w, h)):
-            raise _Invalid(f"box {bbox} is not finite")
-        if w <= 0 or h <= 0:
-            raise _Invalid(f"box {bbox} has no area")
-        height, width = size_hw
-        if min(x, y, width - x - w, height - y - h) < -OVERSHOOT_PX:
-            raise _Invalid(f"box {bbox} (x, y, width, height) lies outside its {width}x{height} image")
-        box = max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))
-        if box[2] <= box[0] or box[3] <= box[1]:
-            raise _Invalid(f"box {bbox} (x, y, width, height) lies outside its {width}x{height} image")
-        if box != (x, y, x + w, y + h):
-            self._note("boxes cut to their image")
-        return box
-
-    def _sentences(self, ref_id: int, entries: Any) -> list[tuple[int, str]]:
-        if not isinstance(entries, list | tuple) or not entries:
-            raise _Invalid("no sentence")
-        said = [(_get(entry, "sent_id"), _text_of(entry)) for entry in entries]
-        if not any(text for _, text in said):
-            raise _Invalid(f"empty expression (sentence {said[0][0]}), and it has no other")
-        for sent_id, text in said:
-            if not text:
-                self._problem(f"ref {ref_id}: empty expression (sentence {sent_id})")
-                self._note("empty expressions left out")
-        return [(sent_id if _is_id(sent_id) else -1, text) for sent_id, text in said if text]
-
-    def _rle(self, annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> bytes:
-        segmentation = annotation.get("segmentation")
-        if not segmentation:
-            return b""
-        ann_id = annotation["id"]
-        if ann_id not in self._rles:
-            try:
-                rle = rle_from_segmentation(segmentation, size_hw)
-            except ArtifactError as error:
-                raise _Invalid(f"annotation {ann_id}: {error.message}") from None
-            self._rles[ann_id] = bytes(rle["counts"]) if rle_area(rle) else b""
-        if not self._rles[ann_id]:
-            self._note("masks without a pixel, taken as box only")
-        return self._rles[ann_id]
+def ref_sentences(where: str, entries: Any, findings: Findings) -> list[tuple[int, str]]:
+    """(sentence id, text) of a ref; empty ones are left out and noted. Invalid when none is left."""
+    if not isinstance(entries, list | tuple) or not entries:
+        raise Invalid("no sentence")
+    said = [(_get(entry, "sent_id"), _text_of(entry)) for entry in entries]
+    if not any(text for _, text in said):
+        raise Invalid(f"empty expression (sentence {said[0][0]}), and it has no other")
+    for sent_id, text in said:
+        if not text:
+            findings.problem(f"{where}: empty expression (sentence {sent_id})")
+            findings.note("empty expressions left out")
+    return [(sent_id if is_id(sent_id) else -1, text) for sent_id, text in said if text]
 
 
 def _get(entry: Any, key: str) -> Any:
@@ -306,50 +253,5 @@ def _text_of(entry: Any) -> str:
     """The sentence: `sent` (lower case, as the public loaders use it), else `raw`, else the joined tokens."""
     tokens = _get(entry, "tokens")
     joined = " ".join(map(str, tokens)) if isinstance(tokens, list | tuple) else ""
-    for text in (_get(entry, "sent"), _get(entry, "raw"), joined):
-        if isinstance(text, str) and text.strip():
-            return text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8").strip()
-    return ""
-
-
-def _tables(
-    files: ReferFiles,
-    rows: Sequence[_Row],
-    images: Mapping[int, dict[str, Any]],
-    categories: Sequence[tuple[int, str]],
-    notices: dict[str, int],
-) -> ReferringTables:
-    splits = ordered_splits([row.split for row in rows])
-    if len(splits) > np.iinfo(np.int8).max:
-        raise ArtifactError(f"{files.refs} names {len(splits)} splits", facts=[", ".join(splits[:8]) + " …"])
-    place = {name: k for k, name in enumerate(splits)}
-    rows = sorted(rows, key=lambda r: (place[r.split], r.image_id, r.ref_id))
-    image_ids = list(dict.fromkeys(row.image_id for row in rows))
-    image_row = {image_id: k for k, image_id in enumerate(image_ids)}
-    category_row = {category_id: k for k, (category_id, _) in enumerate(categories)}
-    return ReferringTables(
-        name=files.name,
-        by=files.by,
-        split_names=splits,
-        image_ids=_ints(image_ids),
-        image_files=[images[i]["file_name"] for i in image_ids],
-        image_sizes_hw=np.array([(images[i]["height"], images[i]["width"]) for i in image_ids], np.int32),
-        category_ids=_ints(c for c, _ in categories),
-        category_names=[name for _, name in categories],
-        ref_ids=_ints(r.ref_id for r in rows),
-        ann_ids=_ints(r.ann_id for r in rows),
-        image_index=_ints(image_row[r.image_id] for r in rows),
-        category_index=_ints(category_row.get(r.category_id, -1) for r in rows).astype(np.int32),
-        split=_ints(place[r.split] for r in rows).astype(np.int8),
-        boxes_xyxy=np.array([r.box_xyxy for r in rows], np.float64),
-        is_crowd=np.array([r.is_crowd for r in rows], np.bool_),
-        rles=[r.rle for r in rows],
-        sentence_offsets=np.concatenate([[0], np.cumsum([len(r.sentences) for r in rows])]).astype(np.int64),
-        sentence_ids=_ints(i for r in rows for i, _ in r.sentences),
-        texts=[text for r in rows for _, text in r.sentences],
-        notices=notices,
-    )
-
-
-def _ints(values: Iterable[int]) -> np.ndarray:
-    return np.array(list(values), np.int64)
+    found = (clean_text(text) for text in (_get(entry, "sent"), _get(entry, "raw"), joined))
+    return next((text for text in found if text), "")

@@ -15,6 +15,17 @@ from numpy.typing import NDArray
 SPLIT_ORDER = ("train", "val", "testA", "testB", "test")
 
 
+@dataclass(frozen=True)
+class NoTarget:
+    """Sentences that refer to nothing in their image; kept apart, because they have no box to learn or to score."""
+
+    ref_id: int
+    image_id: int
+    file_name: str
+    split: str
+    sentences: tuple[tuple[int, str], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class ReferringTables:
     """Referents are sorted by split, image and id; sentences of a referent lie together."""
@@ -40,6 +51,8 @@ class ReferringTables:
     texts: list[str]  # S
     image_root: Path | None = None
     notices: dict[str, int] = field(default_factory=dict)  # what was left out or repaired -> how often
+    n_targets: NDArray[np.int32] | None = None  # (R,) objects in one box and mask; None = always one
+    no_target: tuple[NoTarget, ...] = ()
 
     @property
     def has_mask(self) -> NDArray[np.bool_]:
@@ -50,7 +63,7 @@ class ReferringTables:
         return np.repeat(np.arange(len(self.ref_ids), dtype=np.int64), np.diff(self.sentence_offsets))
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Per split: images, referents, sentences, with_mask."""
+        """Per split: images, referents, sentences, with_mask; where there can be several or no targets, also those."""
         n_sentences, masked = np.diff(self.sentence_offsets), self.has_mask
         table = {}
         for k, name in enumerate(self.split_names):
@@ -61,6 +74,13 @@ class ReferringTables:
                 "sentences": int(n_sentences[rows].sum()),
                 "with_mask": int((rows & masked).sum()),
             }
+            if self.n_targets is not None:
+                nothing = [len(n.sentences) for n in self.no_target if n.split == name]
+                table[name] |= {
+                    "several_targets": int((rows & (self.n_targets > 1)).sum()),
+                    "no_target": len(nothing),
+                    "no_target_sentences": sum(nothing),
+                }
         return table
 
     def without_images(self, missing: Sequence[int]) -> ReferringTables:
@@ -87,6 +107,7 @@ class ReferringTables:
             sentence_offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             sentence_ids=self.sentence_ids[said],
             texts=[t for t, k in zip(self.texts, said, strict=True) if k],
+            n_targets=None if self.n_targets is None else self.n_targets[kept],
         )
 
 
