@@ -1,7 +1,8 @@
 """prepare-data: put photographs, sentences, boxes and the masks there are into one dataset artifact.
 
-In: a folder in REFER layout, or nothing (RefShapes is generated into that layout first). Out: a dataset artifact with
-a count report. Why: every later stage reads one checked format instead of guessing at pickles and folders.
+In: a folder in REFER layout, the lists of SeqTR, MDETR or gRefCOCO, a table of one's own, or nothing (RefShapes is
+generated in REFER layout first). Out: a dataset artifact with a count report. Why: every later stage reads one checked
+format instead of guessing at pickles and folders.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
     from stages.artifacts import ArtifactWriter
-    from stages.data.readers.refer import ReferFiles
+    from stages.data.readers.sources import Source
     from stages.data.readers.tables import ReferringTables
 
 STAGE = "prepare-data"
@@ -31,8 +32,16 @@ _PARALLEL_FROM = 400  # pictures; below, starting processes costs more than it s
 _MISSING = "missing_images"  # JSON list of names, written when pictures were left out
 _SHOWN = 10  # missing pictures that are listed by name
 
+_ROOT_HINTS = {
+    "refer": "--root FOLDER holds refs(<by>).p and instances.json",
+    "seqtr": "--root FOLDER holds the release's instances.json",
+    "mdetr": "--root FOLDER holds finetune_<name>_<split>.json",
+    "grefcoco": "--root FOLDER holds grefs(<by>).json and instances.json",
+    "table": "--root FILE is your table, for example photos.csv",
+}
+
 # (images, referents, sentences) of each split, as published with the data
-PUBLIC: dict[tuple[str, str], dict[str, tuple[int | None, int, int]]] = {
+PUBLIC: dict[tuple[str, str], dict[str, tuple[int | None, int | None, int]]] = {
     ("refcoco", "unc"): {
         "train": (16_994, 42_404, 120_624),
         "val": (1_500, 3_811, 10_834),
@@ -59,6 +68,14 @@ PUBLIC: dict[tuple[str, str], dict[str, tuple[int | None, int, int]]] = {
         "val": (None, 5_000, 9_536),
         "total": (26_711, 54_822, 104_560),
     },
+    ("referitgame", "berkeley"): {
+        "train": (None, None, 54_127),
+        "val": (None, None, 5_842),
+        "test": (None, None, 60_103),
+        "total": (None, None, 120_072),
+    },
+    # 32,202 of these sentences have no target; testA and testB came out later than the paper
+    ("grefcoco", "unc"): {"total": (19_994, None, 278_232)},
 }  # fmt: skip
 
 
@@ -66,16 +83,18 @@ PUBLIC: dict[tuple[str, str], dict[str, tuple[int | None, int, int]]] = {
 class Config:
     """Where the data comes from and how strictly it is taken."""
 
-    source: Literal["refshapes", "refer"] = option(
-        "refshapes", "refshapes: generate; refer: read a REFER folder"
+    source: Literal["refshapes", "refer", "seqtr", "mdetr", "grefcoco", "table"] = option(
+        "refshapes",
+        "refshapes: generate; refer: REFER folder; seqtr: instances.json of the SeqTR release; mdetr: "
+        "finetune_*.json; grefcoco: grefs(<by>).json; table: your own CSV, TSV or JSON lines",
     )
     root: str | None = option(
-        None, "folder of refs(<by>).p and instances.json, or its parent with --name (refer)"
+        None, "folder of the annotation files, or its parent with --name; the file itself (table)"
     )
     name: str | None = option(
-        None, "data set: refcoco, refcoco+, refcocog …; default: the folder's name (refer)"
+        None, "data set: refcoco, refcoco+, refcocog …; default: the folder's or the file's name"
     )
-    by: str | None = option(None, "whose split: unc, umd, google …; default: the only one there is (refer)")
+    by: str | None = option(None, "whose split: unc, umd, google …; default: the only one there is")
     images: str | None = option(
         None, "folder of the pictures; default: images/train2014 and the like near root"
     )
@@ -110,14 +129,14 @@ def run(
         UsageError: options that do not fit the source, an unknown name or split in `root`.
         ArtifactError: the source is damaged, has invalid referents, or lacks pictures.
     """
-    files = _locate(config)
+    source = _locate(config)
     job = StageJob(
         stage=STAGE,
         version=STAGE_VERSION,
         config=config,
         kind="dataset",
         out=out,
-        external={} if files is None else {"refs": files.refs, "instances": files.instances},
+        external={} if source is None else source.external,
         options=options,
     )
     settled = job.settled()
@@ -126,12 +145,12 @@ def run(
         return settled
 
     embed = config.embed_images if config.embed_images is not None else config.source == "refshapes"
-    with _layout(config, files, reporter) as (files, report):
-        tables, missing = _read(config, files, reporter, embed)
+    with _layout(config, source, reporter) as (source, report):
+        tables, missing = _read(config, source, reporter, embed)
         summary = summarise(tables, embed, report)
         with job.writer() as w:
             write_tables(w, tables, embed, reporter)
-            if config.source == "refer" or config.keep_layout is not None:  # else the folder goes away
+            if config.source != "refshapes" or config.keep_layout is not None:  # else the folder goes away
                 w.note_attr("image_root", str(tables.image_root))
             if "images left out" in tables.notices:
                 w.json(_MISSING, missing)
@@ -139,12 +158,13 @@ def run(
     return job.result(summary)
 
 
-def _locate(config: Config) -> ReferFiles | None:
+def _locate(config: Config) -> Source | None:
     if config.source == "refshapes":
         given = [key for key in ("root", "name", "by", "images") if getattr(config, key) is not None]
         if given:
             raise UsageError(
-                f"--{given[0]} is for --source refer", hint="add --source refer, or leave it out"
+                f"--{given[0]} is for --source refer, seqtr, mdetr, grefcoco and table",
+                hint="say which with --source, or leave it out",
             )
         if config.embed_images is False and config.keep_layout is None:
             raise UsageError(
@@ -152,25 +172,23 @@ def _locate(config: Config) -> ReferFiles | None:
             )
         return None
     if config.root is None:
-        raise UsageError(
-            "--source refer needs --root", hint="--root FOLDER holds refs(<by>).p and instances.json"
-        )
+        raise UsageError(f"--source {config.source} needs --root", hint=_ROOT_HINTS[config.source])
     if config.keep_layout is not None:
         raise UsageError("--keep-layout is for --source refshapes")
-    from stages.data.readers.refer import find_refer_files
+    from stages.data.readers.sources import open_source
 
-    return find_refer_files(Path(config.root), config.name, config.by)
+    return open_source(config.source, Path(config.root), config.name, config.by)
 
 
 @contextmanager
 def _layout(
-    config: Config, files: ReferFiles | None, reporter: Reporter
-) -> Iterator[tuple[ReferFiles, dict[str, Any] | None]]:
-    """The REFER folder to read: the given one, or a generated one that goes away unless it is to be kept."""
-    if files is not None:
-        yield files, None
+    config: Config, source: Source | None, reporter: Reporter
+) -> Iterator[tuple[Source, dict[str, Any] | None]]:
+    """The files to read: the given ones, or a generated REFER folder that goes away unless it is to be kept."""
+    if source is not None:
+        yield source, None
         return
-    from stages.data.readers.refer import find_refer_files
+    from stages.data.readers.sources import open_source
     from stages.data.refshapes import SCALES, write_refer_layout
 
     parallel = sum(SCALES[config.scale].values()) >= _PARALLEL_FROM
@@ -179,7 +197,7 @@ def _layout(
         folder = Path(config.keep_layout or temporary)
         report = write_refer_layout(folder, config.scale, config.seed, reporter, workers=workers).as_dict()
         del report["seconds"]  # the summary is content: the same data must give the same bytes
-        yield find_refer_files(folder, "refshapes", "unc"), report
+        yield open_source("refer", folder, "refshapes", "unc"), report
 
 
 def cores() -> int:
@@ -188,21 +206,19 @@ def cores() -> int:
 
 
 def _read(
-    config: Config, files: ReferFiles, reporter: Reporter, embed: bool
+    config: Config, source: Source, reporter: Reporter, embed: bool
 ) -> tuple[ReferringTables, list[str]]:
     """The checked tables, and the names of the pictures that were left out because they are missing."""
     import dataclasses
 
     from stages.data.images import NO_SUCH_FILE, check_images, find_image_root
-    from stages.data.readers.refer import read_refer
 
-    reporter.info(f"reading {files.refs} and {files.instances}")
-    tables = read_refer(files, skip_invalid=config.skip_invalid)
+    reporter.info(f"reading {source.describe()}")
+    chosen = Path(config.images) if config.images else None
+    tables = source.read(config.skip_invalid, chosen)
     for notice, n in tables.notices.items():
         reporter.warn(f"{n} {notice}")
-    folder = files.refs.parent
-    chosen = Path(config.images) if config.images else None
-    root = find_image_root([folder, folder.parent], tables.image_files, chosen)
+    root = tables.image_root or find_image_root(source.near, tables.image_files, chosen)
     with reporter.progress("checking pictures", len(tables.image_files), "image") as bar:
         wrong = check_images(
             root, tables.image_files, tables.image_sizes_hw, decode=embed, advance=bar.advance
@@ -237,16 +253,15 @@ def _without_wrong_images(
 def summarise(tables: ReferringTables, embed: bool, report: dict[str, Any] | None) -> dict[str, Any]:
     """Counts of each split beside the published ones ("44 of 42404"), and what was left out."""
     counts = tables.counts()
-    total = {
-        key: sum(split[key] for split in counts.values()) for key in ("referents", "sentences", "with_mask")
-    }
+    keys = [key for key in next(iter(counts.values())) if key != "images"]
+    total = {key: sum(split[key] for split in counts.values()) for key in keys}
     rows = {**counts, "total": {"images": len(tables.image_ids), **total}}
     summary: dict[str, Any] = {"name": tables.name, "by": tables.by, "images_embedded": embed, "splits": rows}
     public = PUBLIC.get((tables.name, tables.by))
     if public is not None:
         summary["published"] = {
             split: {
-                key: f"{rows[split][key]} of {n}" if split in rows else f"0 of {n}"
+                key: f"{_comparable(rows.get(split, {}), key)} of {n}"
                 for key, n in zip(("images", "referents", "sentences"), numbers, strict=True)
                 if n is not None
             }
@@ -261,6 +276,11 @@ def summarise(tables: ReferringTables, embed: bool, report: dict[str, Any] | Non
             if key not in ("images", "referents", "sentences")
         }
     return summary
+
+
+def _comparable(row: dict[str, int], key: str) -> int:
+    """A count as it is published: there, sentences without target count as sentences."""
+    return row.get(key, 0) + (row.get("no_target_sentences", 0) if key == "sentences" else 0)
 
 
 def write_tables(w: ArtifactWriter, tables: ReferringTables, embed: bool, reporter: Reporter) -> None:
@@ -291,6 +311,9 @@ def write_tables(w: ArtifactWriter, tables: ReferringTables, embed: bool, report
     w.column("sentences/sent_id", tables.sentence_ids)
     w.strings("sentences/text", tables.texts)
     w.ragged_stream("masks/rle", tables.rles, np.uint8)
+    if tables.n_targets is not None:
+        w.column("referents/n_targets", tables.n_targets)
+        _write_no_target(w, tables)
     w.json("counts", tables.counts())
     root = tables.image_root
     assert root is not None
@@ -304,6 +327,19 @@ def write_tables(w: ArtifactWriter, tables: ReferringTables, embed: bool, report
                 bar.advance()
 
         w.ragged_stream("images/encoded", encoded(), np.uint8)
+
+
+def _write_no_target(w: ArtifactWriter, tables: ReferringTables) -> None:
+    """Sentences that refer to nothing, beside the referents: one row a sentence."""
+    import numpy as np
+
+    rows = [(n, sent_id, text) for n in tables.no_target for sent_id, text in n.sentences]
+    w.column("no_target/ref_id", np.array([n.ref_id for n, _, _ in rows], np.int64))
+    w.column("no_target/image_id", np.array([n.image_id for n, _, _ in rows], np.int64))
+    w.strings("no_target/file_name", [n.file_name for n, _, _ in rows])
+    w.column("no_target/split", np.array([tables.split_names.index(n.split) for n, _, _ in rows], np.int8))
+    w.column("no_target/sent_id", np.array([sent_id for _, sent_id, _ in rows], np.int64))
+    w.strings("no_target/text", [text for _, _, text in rows])
 
 
 def _refuse_if_pictures_came_back(settled: StageResult, options: RunOptions) -> None:

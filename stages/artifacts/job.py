@@ -81,7 +81,7 @@ class StageJob:
 
     Args:
         inputs: role -> (path, kind or kinds); an entry whose path is None is an input not given.
-        external: role -> file or folder outside the contract whose content decides the result.
+        external: role -> file, folder or files outside the contract whose content decides the result.
 
     Raises:
         ArtifactError: an input is missing, damaged or of the wrong kind.
@@ -97,7 +97,7 @@ class StageJob:
         kind: str,
         out: Path | str,
         inputs: Mapping[str, tuple[Path | str | None, str | Sequence[str]]] | None = None,
-        external: Mapping[str, Path | str | None] | None = None,
+        external: Mapping[str, Path | str | Sequence[Path] | None] | None = None,
         options: RunOptions | None = None,
     ) -> None:
         self.stage, self.version, self.config, self.kind = stage, version, config, kind
@@ -110,10 +110,17 @@ class StageJob:
         given = {
             role: (Path(path), kinds) for role, (path, kinds) in (inputs or {}).items() if path is not None
         }
-        files = {role: Path(path) for role, path in (external or {}).items() if path is not None}
-        _check_out(self.out, [path for path, _ in given.values()] + list(files.values()))
+        files = {
+            role: [Path(path)] if isinstance(path, str | Path) else list(path)
+            for role, path in (external or {}).items()
+            if path
+        }
+        _check_out(self.out, [path for path, _ in given.values()] + [p for ps in files.values() for p in ps])
         self.inputs = _open_inputs(given)
-        self._external = [_external_record(role, path) for role, path in files.items()]
+        self._external = [
+            _external_record(role, paths[0]) if len(paths) == 1 else _external_records(role, paths)
+            for role, paths in files.items()
+        ]
         self.fingerprint = fingerprint(
             stage,
             version,
@@ -343,3 +350,14 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 def _shorten(digests: Mapping[str, Any]) -> dict[str, str]:
     return {role: str(digest)[:12] for role, digest in digests.items()}
+
+
+def _external_records(role: str, paths: Sequence[Path]) -> dict[str, Any]:
+    """Many files as one record: the digest covers their relative names and contents, in sorted order."""
+    from stages.artifacts.digest import canonical_json
+
+    records = [_external_record(role, path) for path in sorted(paths)]
+    folder = os.path.commonpath([path.absolute().parent for path in paths])
+    content = [[os.path.relpath(r["path"], folder), r["sha256"]] for r in records]
+    whole = hashlib.sha256(canonical_json(content).encode("utf-8")).hexdigest()
+    return {"role": role, "path": folder, "size": sum(r["size"] for r in records), "sha256": whole}

@@ -20,6 +20,9 @@ _FOLDERS = (
     "images/train2014",
     "images/mscoco/images/train2014",
     "images",
+    "images/mscoco/train2014",
+    "images/saiaprtc12",
+    "images/flickr30k",
     "mscoco/images/train2014",
     "train2014",
 )
@@ -86,6 +89,12 @@ def _decode(buffer: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     except cv2.error:
         return None
     return None if picture is None else np.asarray(picture, np.uint8)
+
+
+def decode_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of a picture that is neither JPEG nor PNG; None when it cannot be decoded."""
+    picture = _decode(np.fromfile(path, np.uint8))
+    return None if picture is None else (picture.shape[0], picture.shape[1])
 
 
 def _wrong_size(name: str, shape_hw: Sequence[int], size_hw: Sequence[int]) -> str:

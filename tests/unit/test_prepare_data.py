@@ -235,10 +235,11 @@ def test_counts_stand_beside_the_published_ones(folder: ReferFolder, tmp_path: P
     assert summary["published"]["testB"]["referents"] == "0 of 1810"
 
 
-@pytest.mark.parametrize("key", [k for k in PUBLIC if k != ("refcocog", "google")])
+@pytest.mark.parametrize("key", [k for k in PUBLIC if k != ("refcocog", "google") and len(PUBLIC[k]) > 1])
 def test_published_splits_add_up(key: tuple[str, str]) -> None:
     splits = [numbers for name, numbers in PUBLIC[key].items() if name != "total"]
-    assert tuple(sum(n or 0 for n in column) for column in zip(*splits, strict=True)) == PUBLIC[key]["total"]
+    total = tuple(n or 0 for n in PUBLIC[key]["total"])
+    assert tuple(sum(n or 0 for n in column) for column in zip(*splits, strict=True)) == total
 
 
 def test_refshapes_from_nothing(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def read_refer(files: ReferFiles, *, skip_invalid: bool = False) -> ReferringTab
     """
     check_file_size(files.refs)
     refs = checked_refs(load_plain_pickle(files.refs), files.refs)
-    coco = CocoTables.load(files.instances, {r.get("ann_id") for r in refs if is_id(r.get("ann_id"))})
+    coco = CocoTables.load(files.instances, {a for r in refs if is_id(a := r.get("ann_id"))})
     check = _Checker(coco)
     records = [record for ref in refs if (record := check.record(ref)) is not None]
     coco.findings.finish(files.refs, skip_invalid)

@@ -1,0 +1,185 @@
+"""MDETR's COCO-style files: `finetune_<name>_<split>.json`, one image entry an expression.
+
+    ROOT/finetune_refcoco_train.json  finetune_refcoco_val.json  finetune_refcoco_testA.json …
+
+An image entry holds `caption`, `original_id` (COCO's image) and the picture's name and size; its annotation holds the
+`bbox` (x, y, width, height) and `original_id` (COCO's annotation). Entries of one split that mean the same annotation
+are the sentences of one referent. There are usually no masks. `tokens_positive` is not needed: here a whole sentence
+refers. Files made from gRefCOCO have several annotations for an entry, or one that is marked `empty`: they become what
+`grefcoco.py` makes of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stages.data.readers.records import (
+    Findings,
+    Invalid,
+    Pictures,
+    Record,
+    build_tables,
+    checked_box,
+    checked_split,
+    clean_text,
+    entries_with_ids,
+    is_id,
+    load_json,
+    mask_bytes,
+    whole,
+)
+from stages.data.readers.tables import NoTarget, ReferringTables
+from stages.data.readers.targets import hull, joined_masks
+from stages.errors import ArtifactError, UsageError, did_you_mean
+
+_NAME = re.compile(r"finetune_(?P<name>.+)_(?P<split>[A-Za-z]+)\.json")
+_BY = {
+    "refcoco": "unc",
+    "refcoco+": "unc",
+    "refcocog": "umd",
+    "grefcoco": "unc",
+}  # what the files were made from
+
+
+@dataclass(frozen=True)
+class MdetrFiles:
+    """The file of each split."""
+
+    name: str
+    by: str
+    folder: Path
+    splits: Mapping[str, Path]
+
+
+def find_mdetr_files(root: Path, name: str | None, by: str | None) -> MdetrFiles:
+    """All `finetune_<name>_<split>.json` of one data set in `root`; `root` may also be one of the files.
+
+    Raises:
+        UsageError: no or several data sets fit; the facts list what is there.
+        ArtifactError: `root` does not exist.
+    """
+    if not root.exists():
+        raise ArtifactError(
+            f"no such folder: {root}", hint="--root FOLDER holds finetune_<name>_<split>.json"
+        )
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(root.iterdir()) if root.is_dir() else [root]:
+        if match := _NAME.fullmatch(path.name):
+            found.setdefault(match["name"], {})[match["split"]] = path
+    names = [name] if name in found else list(found) if name is None else []
+    if len(names) != 1:
+        near = did_you_mean(name, list(found)) if name else next(iter(found), None)
+        raise UsageError(
+            f"no data set {name!r} in {root}"
+            if name
+            else f"{root} holds {len(found) or 'no'} data sets of MDETR",
+            facts=[f"{n}: {', '.join(splits)}" for n, splits in found.items()]
+            or ["the files must be called finetune_<name>_<split>.json"],
+            hint=f"--name {near}" if near else "--root FOLDER holds finetune_<name>_<split>.json",
+        )
+    chosen = names[0]
+    folder = root if root.is_dir() else root.parent
+    return MdetrFiles(chosen, by or _BY.get(chosen, "mdetr"), folder, found[chosen])
+
+
+@dataclass
+class _Reader:
+    """Collects the referents of all files."""
+
+    findings: Findings = field(default_factory=Findings)
+    pictures: Pictures = field(default_factory=Pictures)
+    categories: dict[int, str] = field(default_factory=dict)
+    referents: dict[tuple[Any, ...], Record] = field(default_factory=dict)
+    no_target: list[NoTarget] = field(default_factory=list)
+
+    def read(self, split: str, path: Path) -> None:
+        content = load_json(path)
+        for part in ("images", "annotations", "categories"):
+            if not isinstance(content, dict) or not isinstance(content.get(part), list):
+                raise ArtifactError(
+                    f"{path} has no list {part!r}", hint="it must be a COCO-style file of MDETR"
+                )
+        for category in entries_with_ids(content["categories"]):
+            self.categories[category["id"]] = str(category.get("name", ""))
+        targets: dict[Any, list[Mapping[str, Any]]] = {}
+        for annotation in content["annotations"]:
+            if isinstance(annotation, dict) and is_id(annotation.get("image_id")):
+                targets.setdefault(annotation["image_id"], []).append(annotation)
+        for number, entry in enumerate(content["images"]):
+            try:
+                if not isinstance(entry, Mapping):
+                    raise Invalid(f"not an object but {str(entry)[:40]}")
+                self._entry(checked_split(split), entry, targets.get(entry.get("id"), []))
+            except Invalid as error:
+                self.findings.leave_out(f"{path.name} images[{number}]", error)
+
+    def _entry(self, split: str, entry: Mapping[str, Any], targets: list[Mapping[str, Any]]) -> None:
+        entry_id = whole(entry.get("id"), "id")
+        image_id = whole(entry.get("original_id", entry_id), "original_id")
+        text = clean_text(entry.get("caption"))
+        if not text:
+            raise Invalid("empty caption")
+        if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
+            raise Invalid("no file name")
+        picture = self.pictures.get(image_id, entry["file_name"], entry.get("width"), entry.get("height"))
+        sentence = (entry_id, text)
+        if all(target.get("empty") is True for target in targets):
+            if not targets:
+                raise Invalid(f"no annotation has the image_id {entry_id}")
+            self.no_target.append(NoTarget(entry_id, image_id, picture.file_name, split, (sentence,)))
+            return
+        if len({str(target.get("tokens_positive")) for target in targets}) > 1:
+            raise Invalid(
+                f"{len(targets)} annotations for different words of the caption: phrase grounding, "
+                "where no sentence as a whole refers"
+            )
+        key = (split, image_id, *sorted(str(t.get("original_id", t.get("bbox"))) for t in targets))
+        if key in self.referents:
+            self.referents[key].sentences.append(sentence)
+            return
+        size = picture.size_hw
+        ids = {t["original_id"] for t in targets if is_id(t.get("original_id"))}
+        kinds = {t["category_id"] for t in targets if is_id(t.get("category_id"))}
+        masks = [
+            mask_bytes(t.get("segmentation"), size, f"annotation {t.get('id')}", self.findings)
+            for t in targets
+        ]
+        self.referents[key] = Record(
+            ref_id=len(self.referents),
+            ann_id=ids.pop() if len(ids) == 1 else -1,
+            picture=picture,
+            category_id=kinds.pop() if len(kinds) == 1 else -1,
+            split=split,
+            box_xyxy=hull([checked_box(t.get("bbox"), size, self.findings) for t in targets]),
+            is_crowd=any(t.get("iscrowd") == 1 for t in targets),
+            rle=joined_masks(masks, size, self.findings),
+            sentences=[sentence],
+            n_targets=len(targets),
+        )
+
+
+def read_mdetr(files: MdetrFiles, *, skip_invalid: bool = False) -> ReferringTables:
+    """Read the files of all splits into tables; `image_root` is still open.
+
+    Raises:
+        ArtifactError: a file is damaged, or entries are invalid (listed) and `skip_invalid` is not set.
+    """
+    reader = _Reader()
+    for split, path in files.splits.items():
+        reader.read(split, path)
+    reader.findings.finish(files.folder, skip_invalid)
+    records = list(reader.referents.values())
+    general = bool(reader.no_target) or any(r.n_targets > 1 for r in records)
+    return build_tables(
+        name=files.name,
+        by=files.by,
+        source=files.folder,
+        records=records,
+        categories=sorted(reader.categories.items()),
+        findings=reader.findings,
+        no_target=reader.no_target if general else None,
+    )

@@ -1,0 +1,271 @@
+"""What the readers share: loading JSON within limits, checking one referent, and building the tables.
+
+A reader turns each referent of its format into a `Record`, or raises `Invalid` with the reason; `Findings` collects
+the reasons, so that a user sees all of a file's problems at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeGuard
+
+import numpy as np
+
+from stages.data.readers.tables import NoTarget, ReferringTables, ordered_splits
+from stages.errors import ArtifactError
+from stages.geometry.rasterise import rle_area, rle_from_segmentation
+
+OVERSHOOT_PX = 1.0  # boxes that leave the image by at most this are cut to it
+LARGEST_SIDE = 100_000
+LARGEST_FILE = 4 << 30  # bytes; the largest public annotation file has 1.5 GB
+_SHOWN = 10  # problems that are listed one by one
+_ORDER = {"xywh": "x, y, width, height", "xyxy": "x1, y1, x2, y2"}
+
+
+class Invalid(Exception):
+    """One referent cannot be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image, as the annotations describe it."""
+
+    image_id: int
+    file_name: str
+    height: int
+    width: int
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.height, self.width
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One valid referent."""
+
+    ref_id: int
+    ann_id: int
+    picture: Picture
+    category_id: int
+    split: str
+    box_xyxy: tuple[float, float, float, float]
+    is_crowd: bool
+    rle: bytes
+    sentences: list[tuple[int, str]]
+    n_targets: int = 1
+
+
+@dataclass
+class Findings:
+    """What was repaired or left out, and what is wrong."""
+
+    notices: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    n_invalid: int = 0
+
+    def note(self, what: str) -> None:
+        self.notices[what] = self.notices.get(what, 0) + 1
+
+    def problem(self, text: str) -> None:
+        self.n_invalid += 1
+        if len(self.problems) < _SHOWN:
+            self.problems.append(text)
+
+    def leave_out(self, where: str, reason: object) -> None:
+        self.problem(f"{where}: {reason}")
+        self.note("invalid referents left out")
+
+    def finish(self, path: Path, skip_invalid: bool) -> None:
+        """ArtifactError that lists the problems, unless there are none or they may be skipped."""
+        if not self.n_invalid or skip_invalid:
+            return
+        left = self.n_invalid - len(self.problems)
+        raise ArtifactError(
+            f"{path} has {self.n_invalid} invalid {'entry' if self.n_invalid == 1 else 'entries'}",
+            facts=[*self.problems, *([f"and {left} more"] if left else [])],
+            hint="correct the annotations, or leave these out with --skip-invalid",
+        )
+
+
+class Pictures:
+    """Images that are described again with each referent; two descriptions must agree."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str], Picture] = {}
+
+    def get(self, image_id: int, file_name: str, width: Any, height: Any) -> Picture:
+        h, w = checked_size(width, height, f"image {image_id}")
+        picture = self._known.setdefault((image_id, file_name), Picture(image_id, file_name, h, w))
+        if picture.size_hw != (h, w):
+            raise Invalid(f"image {image_id} is {w}x{h} here and {picture.width}x{picture.height} elsewhere")
+        return picture
+
+
+def check_file_size(path: Path) -> None:
+    """ArtifactError for a file that is missing, or too large to be annotations, before it is read."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+    if size > LARGEST_FILE:
+        raise ArtifactError(
+            f"{path} has {size / (1 << 30):.1f} GiB, more than annotations can have",
+            facts=[f"at most {LARGEST_FILE >> 30} GiB are read"],
+            hint="split it into several files, one a data set",
+        )
+
+
+def load_json(path: Path, keep: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The content of a JSON file; `keep` is its `object_hook`.
+
+    Raises:
+        ArtifactError: the file cannot be read, is too large, or is no JSON.
+    """
+    check_file_size(path)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream, object_hook=keep)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is no valid JSON", facts=[str(error)[:120]]) from error
+
+
+def is_id(value: Any) -> TypeGuard[int]:
+    """Whether `value` is a whole number that an id column holds."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def whole(value: Any, what: str) -> int:
+    """`value` as an id; Invalid otherwise."""
+    if not is_id(value):
+        raise Invalid(f"{what} is {value!r}, not a whole number")
+    return int(value)
+
+
+def checked_size(width: Any, height: Any, where: str) -> tuple[int, int]:
+    """(height, width) in pixels; Invalid unless both are sides that a picture can have."""
+    if not all(is_id(v) and 0 < v <= LARGEST_SIDE for v in (width, height)):
+        raise Invalid(f"{where} has the size {width}x{height}")
+    return int(height), int(width)
+
+
+def checked_split(split: Any) -> str:
+    """The name of a split, taken exactly; Invalid unless it is printable text."""
+    if not isinstance(split, str) or not split or not split.isprintable():
+        raise Invalid(f"split is {split!r}")
+    return split
+
+
+def checked_box(
+    values: Any, size_hw: tuple[int, int], findings: Findings, order: Literal["xywh", "xyxy"] = "xywh"
+) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2 in pixels inside the image; an overshoot of up to a pixel is cut and noted."""
+    try:
+        x, y, c, d = (float(v) for v in values)
+    except (TypeError, ValueError):
+        raise Invalid(f"box is {values!r}, not {_ORDER[order]}") from None
+    if not all(math.isfinite(v) for v in (x, y, c, d)):
+        raise Invalid(f"box {values} is not finite")
+    whole_box = (x, y, x + c, y + d) if order == "xywh" else (x, y, c, d)
+    if whole_box[2] <= x or whole_box[3] <= y:
+        raise Invalid(f"box {values} has no area")
+    height, width = size_hw
+    box = (
+        max(x, 0.0),
+        max(y, 0.0),
+        min(whole_box[2], float(width)),
+        min(whole_box[3], float(height)),
+    )
+    outside = max(abs(a - b) for a, b in zip(box, whole_box, strict=True)) > OVERSHOOT_PX
+    if outside or box[2] <= box[0] or box[3] <= box[1]:
+        raise Invalid(f"box {values} ({_ORDER[order]}) lies outside its {width}x{height} image")
+    if box != whole_box:
+        findings.note("boxes cut to their image")
+    return box
+
+
+def mask_bytes(segmentation: Any, size_hw: tuple[int, int], where: str, findings: Findings) -> bytes:
+    """Compressed counts of a COCO segmentation; b"" where there is none, or none with a pixel (noted)."""
+    if segmentation is None or (isinstance(segmentation, list | dict | str) and not segmentation):
+        return b""
+    try:
+        rle = rle_from_segmentation(segmentation, size_hw)
+    except ArtifactError as error:
+        raise Invalid(f"{where}: {error.message}") from None
+    if not rle_area(rle):
+        findings.note("masks without a pixel, taken as box only")
+        return b""
+    return bytes(rle["counts"])
+
+
+def clean_text(text: Any) -> str:
+    """A sentence that can be stored, or "" when there is none."""
+    if not isinstance(text, str):
+        return ""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def build_tables(
+    *,
+    name: str,
+    by: str,
+    source: Path,
+    records: Sequence[Record],
+    categories: Sequence[tuple[int, str]],
+    findings: Findings,
+    no_target: Sequence[NoTarget] | None = None,
+) -> ReferringTables:
+    """The columns, sorted by split, image and referent. `no_target=None`: a format that has no such referents.
+
+    Raises:
+        ArtifactError: no referent, or more splits than a table can hold.
+    """
+    if not records:
+        raise ArtifactError(f"{source} holds no valid referent")
+    splits = ordered_splits([r.split for r in records] + [n.split for n in no_target or ()])
+    if len(splits) > np.iinfo(np.int8).max:
+        raise ArtifactError(f"{source} names {len(splits)} splits", facts=[", ".join(splits[:8]) + " …"])
+    place = {split: k for k, split in enumerate(splits)}
+    rows = sorted(records, key=lambda r: (place[r.split], r.picture.image_id, r.picture.file_name, r.ref_id))
+    pictures = list({(r.picture.image_id, r.picture.file_name): r.picture for r in rows}.values())
+    image_row = {(p.image_id, p.file_name): k for k, p in enumerate(pictures)}
+    category_row = {category_id: k for k, (category_id, _) in enumerate(categories)}
+    return ReferringTables(
+        name=name,
+        by=by,
+        split_names=splits,
+        image_ids=_ints(p.image_id for p in pictures),
+        image_files=[p.file_name for p in pictures],
+        image_sizes_hw=np.array([p.size_hw for p in pictures], np.int32),
+        category_ids=_ints(c for c, _ in categories),
+        category_names=[label for _, label in categories],
+        ref_ids=_ints(r.ref_id for r in rows),
+        ann_ids=_ints(r.ann_id for r in rows),
+        image_index=_ints(image_row[r.picture.image_id, r.picture.file_name] for r in rows),
+        category_index=_ints(category_row.get(r.category_id, -1) for r in rows).astype(np.int32),
+        split=_ints(place[r.split] for r in rows).astype(np.int8),
+        boxes_xyxy=np.array([r.box_xyxy for r in rows], np.float64),
+        is_crowd=np.array([r.is_crowd for r in rows], np.bool_),
+        rles=[r.rle for r in rows],
+        sentence_offsets=np.concatenate([[0], np.cumsum([len(r.sentences) for r in rows])]).astype(np.int64),
+        sentence_ids=_ints(i for r in rows for i, _ in r.sentences),
+        texts=[text for r in rows for _, text in r.sentences],
+        notices=findings.notices,
+        n_targets=None if no_target is None else _ints(r.n_targets for r in rows).astype(np.int32),
+        no_target=tuple(no_target or ()),
+    )
+
+
+def entries_with_ids(entries: Sequence[Any]) -> Iterable[Mapping[str, Any]]:
+    """The dicts of a COCO list that have a usable `id`."""
+    return (entry for entry in entries if isinstance(entry, dict) and is_id(entry.get("id")))
+
+
+def _ints(values: Iterable[int]) -> np.ndarray:
+    return np.array(list(values), np.int64)

@@ -1,0 +1,180 @@
+"""The SeqTR release's `instances.json`: {split: [{image_id, height, width, bbox, expressions, mask …}, …]}.
+
+    ROOT/instances.json     or ROOT/<name>-<by>/instances.json with --name (and --by): refcoco-unc, refcocoplus-unc,
+    refcocog-umd, refcocog-google, referitgame-berkeley, flickr30k, mixed
+
+One entry is one referent. `bbox` is x, y, width, height; `mask` is polygons or RLE, absent in the box-only lists
+(Flickr30k Entities, ReferItGame, mixed). The file has no referent ids: they are the entries' places in the file,
+counted from 0 through all splits. Picture names follow from the image id as in the release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.data.readers.records import (
+    Findings,
+    Invalid,
+    Pictures,
+    Record,
+    build_tables,
+    checked_box,
+    checked_split,
+    clean_text,
+    is_id,
+    load_json,
+    mask_bytes,
+    whole,
+)
+from stages.data.readers.tables import ReferringTables
+from stages.errors import ArtifactError, UsageError, did_you_mean
+
+_FILE = "instances.json"
+_COCO_NAME = "COCO_train2014_{:012d}.jpg"
+# where the release's mixed list keeps the pictures of each source, below the folder `images`
+_MIXED_FOLDERS = {
+    "coco": "mscoco/train2014",
+    "visual-genome": "visual-genome",
+    "saiaprtc12": "saiaprtc12",
+    "flickr": "flickr30k",
+}
+
+
+@dataclass(frozen=True)
+class SeqtrFiles:
+    """Where the list is, and what the data set is called."""
+
+    name: str
+    by: str
+    instances: Path
+
+
+def find_seqtr_files(root: Path, name: str | None, by: str | None) -> SeqtrFiles:
+    """Locate `instances.json` in `root` or in the folder below it that `name` and `by` say.
+
+    Raises:
+        UsageError: no or several folders fit; the facts list what is there.
+        ArtifactError: `root` does not exist.
+    """
+    if not root.is_dir():
+        raise ArtifactError(f"no such folder: {root}", hint=f"--root FOLDER holds {_FILE}")
+    if (root / _FILE).is_file():
+        own_name, own_by = _labels(root.resolve().name)
+        return SeqtrFiles(name or own_name, by or own_by, root / _FILE)
+    found = {p.name: _labels(p.name) for p in sorted(root.iterdir()) if (p / _FILE).is_file()}
+    fitting = [
+        folder for folder, labels in found.items()
+        if (name is None or name in (folder, labels[0])) and (by is None or by == labels[1])
+    ]  # fmt: skip
+    if len(fitting) != 1:
+        near = did_you_mean(name, [labels[0] for labels in found.values()]) if name else None
+        raise UsageError(
+            f"{'no' if not fitting else 'several'} data sets fit in {root}",
+            facts=[f"{folder}: --name {n} --by {b}" for folder, (n, b) in found.items()]
+            or [f"neither it nor a folder in it holds {_FILE}"],
+            hint=f"--name {near}" if near else f"--root FOLDER holds {_FILE}",
+        )
+    return SeqtrFiles(*found[fitting[0]], root / fitting[0] / _FILE)
+
+
+def _labels(folder: str) -> tuple[str, str]:
+    """refcocoplus-unc -> (refcoco+, unc); a name without a dash was split by the release."""
+    name, _, by = folder.rpartition("-") if "-" in folder else (folder, "", "release")
+    return name.replace("refcocoplus", "refcoco+"), by
+
+
+def load_lists(path: Path) -> dict[str, list[Any]]:
+    """{split: entries} of a file in this form; ArtifactError when it has another one."""
+    content = load_json(path)
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list) and "images" in content:
+        raise ArtifactError(
+            f"{path} is a COCO file, no list of the SeqTR release",
+            hint="read REFER folders with --source refer, MDETR's files with --source mdetr",
+        )
+    if not isinstance(content, dict) or not content or not all(isinstance(v, list) for v in content.values()):
+        raise ArtifactError(
+            f"{path} is no list of the SeqTR release",
+            hint='it must be {"train": [{"image_id": …, "bbox": …, "expressions": …}, …], "val": …}',
+        )
+    return content
+
+
+def read_seqtr(files: SeqtrFiles, *, skip_invalid: bool = False) -> ReferringTables:
+    """Read the list into tables; `image_root` is still open.
+
+    Raises:
+        ArtifactError: the file is damaged, or entries are invalid (listed as split[number]) and `skip_invalid` is
+        not set.
+    """
+    content = load_lists(files.instances)
+    findings, pictures = Findings(), Pictures()
+    records = []
+    for ref_id, (split, number, entry) in enumerate(_entries(content)):
+        try:
+            records.append(_record(ref_id, split, entry, files.name, pictures, findings))
+        except Invalid as error:
+            findings.leave_out(f"{split}[{number}]", error)
+    findings.finish(files.instances, skip_invalid)
+    return build_tables(
+        name=files.name,
+        by=files.by,
+        source=files.instances,
+        records=records,
+        categories=[(c, str(c)) for c in sorted({r.category_id for r in records} - {-1})],
+        findings=findings,
+    )
+
+
+def _entries(content: dict[str, list[Any]]) -> Iterator[tuple[str, int, Any]]:
+    """Each entry once; it is let go as soon as it has been read, which halves the peak of memory."""
+    for split, entries in content.items():
+        for number in range(len(entries)):
+            entry, entries[number] = entries[number], None
+            yield split, number, entry
+
+
+def _record(ref_id: int, split: str, entry: Any, name: str, pictures: Pictures, findings: Findings) -> Record:
+    if not isinstance(entry, Mapping):
+        raise Invalid(f"not an object but {str(entry)[:40]}")
+    image_id = whole(entry.get("image_id"), "image_id")
+    picture = pictures.get(
+        image_id, picture_name(name, image_id, entry), entry.get("width"), entry.get("height")
+    )
+    category = entry.get("category_id")
+    return Record(
+        ref_id=ref_id,
+        ann_id=ref_id,
+        picture=picture,
+        category_id=category if is_id(category) else -1,
+        split=checked_split(split),
+        box_xyxy=checked_box(entry.get("bbox"), picture.size_hw, findings),
+        is_crowd=bool(entry.get("iscrowd")),
+        rle=mask_bytes(entry.get("mask"), picture.size_hw, "mask", findings),
+        sentences=_sentences(entry.get("expressions"), findings),
+    )
+
+
+def _sentences(expressions: Any, findings: Findings) -> list[tuple[int, str]]:
+    if not isinstance(expressions, list) or not expressions:
+        raise Invalid("no expressions")
+    said = [(number, clean_text(text)) for number, text in enumerate(expressions)]
+    kept = [(number, text) for number, text in said if text]
+    if not kept:
+        raise Invalid("only empty expressions")
+    for _ in range(len(said) - len(kept)):
+        findings.note("empty expressions left out")
+    return kept
+
+
+def picture_name(name: str, image_id: int, entry: Mapping[str, Any]) -> str:
+    """The picture of an image id, as the release's loader finds it; `file_name` in the entry wins."""
+    if isinstance(entry.get("file_name"), str) and entry["file_name"]:
+        return str(entry["file_name"])
+    source = entry.get("data_source")
+    if isinstance(source, str):
+        folder = next((f for key, f in _MIXED_FOLDERS.items() if key in source), source)
+        return f"{folder}/{_COCO_NAME.format(image_id) if 'coco' in source else f'{image_id}.jpg'}"
+    return f"{image_id}.jpg" if name.startswith(("referit", "flickr")) else _COCO_NAME.format(image_id)

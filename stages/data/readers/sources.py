@@ -1,0 +1,100 @@
+"""Which reader takes which `--source`, and what prepare-data needs to know of its files before reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.data.readers.tables import ReferringTables
+
+ReadTables = Callable[
+    [bool, Path | None], ReferringTables
+]  # (skip_invalid, folder of the pictures) -> tables
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Annotation files of any format."""
+
+    external: Mapping[str, Path | tuple[Path, ...]]  # role -> files whose content decides the result
+    near: tuple[Path, ...]  # folders that the pictures may lie in or near
+    read: ReadTables
+
+    def describe(self) -> str:
+        """The files in words: "a.json and b.json", "photos.csv and 12 masks"."""
+        single = [str(path) for path in self.external.values() if isinstance(path, Path)]
+        many = [f"{len(p)} {role}" for role, p in self.external.items() if isinstance(p, tuple) and p]
+        return " and ".join(single + many)
+
+
+def open_source(kind: str, root: Path, name: str | None, by: str | None) -> Source:
+    """Locate the files of `--source kind --root root`; only the table of `table` is already parsed."""
+    return _OPEN[kind](root, name, by)
+
+
+def _refer(root: Path, name: str | None, by: str | None) -> Source:
+    from stages.data.readers.refer import find_refer_files, read_refer
+
+    files = find_refer_files(root, name, by)
+    folder = files.refs.parent
+    return Source(
+        {"refs": files.refs, "instances": files.instances},
+        (folder, folder.parent),
+        lambda skip, images: read_refer(files, skip_invalid=skip),
+    )
+
+
+def _seqtr(root: Path, name: str | None, by: str | None) -> Source:
+    from stages.data.readers.seqtr import find_seqtr_files, read_seqtr
+
+    files = find_seqtr_files(root, name, by)
+    folder = files.instances.resolve().parent  # data/annotations/refcoco-unc; pictures in data/images
+    return Source(
+        {"instances": files.instances},
+        (folder, folder.parent, folder.parent.parent),
+        lambda skip, images: read_seqtr(files, skip_invalid=skip),
+    )
+
+
+def _mdetr(root: Path, name: str | None, by: str | None) -> Source:
+    from stages.data.readers.mdetr import find_mdetr_files, read_mdetr
+
+    files = find_mdetr_files(root, name, by)
+    return Source(
+        dict(files.splits),
+        (files.folder, files.folder.resolve().parent),
+        lambda skip, images: read_mdetr(files, skip_invalid=skip),
+    )
+
+
+def _grefcoco(root: Path, name: str | None, by: str | None) -> Source:
+    from stages.data.readers.grefcoco import find_gref_files, read_grefcoco
+
+    files = find_gref_files(root, name, by)
+    folder = files.refs.resolve().parent
+    return Source(
+        {"refs": files.refs, "instances": files.instances},
+        (folder, folder.parent),
+        lambda skip, images: read_grefcoco(files, skip_invalid=skip),
+    )
+
+
+def _table(root: Path, name: str | None, by: str | None) -> Source:
+    from stages.data.readers.table import open_table, read_table
+
+    table = open_table(root, name, by)
+    return Source(
+        {"table": root, "masks": table.mask_files()},
+        (root.resolve().parent,),
+        lambda skip, images: read_table(table, images, skip_invalid=skip),
+    )
+
+
+_OPEN: dict[str, Callable[[Path, str | None, str | None], Source]] = {
+    "refer": _refer,
+    "seqtr": _seqtr,
+    "mdetr": _mdetr,
+    "grefcoco": _grefcoco,
+    "table": _table,
+}
