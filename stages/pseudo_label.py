@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from stages.data.dataset import ReferringDataset
     from stages.models.artifact import LoadedModel
-    from stages.training.inference import Predictions
 
 STAGE = "pseudo-label"
 STAGE_VERSION = 1
@@ -105,7 +104,7 @@ def run(
     referents = data.sentence_referent[sentences]
     rles = predictions.masks([tuple(data.image_sizes_hw[data.referent_image[r]]) for r in referents])
     scores = projection_scores(rles, data.boxes_xyxy[referents])
-    confidence = sequence_confidence(predictions)
+    confidence = predictions.confidence()
     summary = {
         "referents": len(np.unique(referents)),
         "sentences": len(sentences),
@@ -156,14 +155,6 @@ def unlabelled_sentences(
         rank = sentences - data.sentence_offsets[data.sentence_referent[sentences]]
         sentences = sentences[rank < config.sentences_per_referent]
     return sentences
-
-
-def sequence_confidence(predictions: Predictions) -> NDArray[np.float32]:
-    """(S,) geometric mean of the probabilities of the decoded tokens."""
-    import numpy as np
-
-    logs = np.log(np.maximum(predictions.token_probability, 1e-12))
-    return np.exp(logs.mean(1)).astype(np.float32)
 
 
 def audit(

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.data.dataset import ReferringDataset
 from stages.data.transforms import Frame, plain_frame, render, zoom_frame
 from stages.errors import ArtifactError
 from stages.geometry.boxes import polygon_extent
@@ -29,6 +28,28 @@ from stages.training.detections import find, refuse_prompt
 from stages.training.loader import normalise
 
 SENTENCES_AT_ONCE = 4  # decoding batch, in multiples of the image batch
+
+
+class ReferringSource(Protocol):
+    """What prediction reads of a dataset (`ReferringDataset`, or photographs from elsewhere).
+
+    referent_image (R,) and sentence_referent (S,): positions of each referent's image and each sentence's referent;
+    boxes_xyxy (R, 4) original pixels, read only with a box prompt; image_sizes_hw (I, 2).
+    """
+
+    @property
+    def referent_image(self) -> NDArray[Any]: ...
+    @property
+    def sentence_referent(self) -> NDArray[Any]: ...
+    @property
+    def boxes_xyxy(self) -> NDArray[Any]: ...
+    @property
+    def image_sizes_hw(self) -> NDArray[Any]: ...
+    @property
+    def texts(self) -> Sequence[str]: ...
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB."""
 
 
 @dataclass
@@ -50,6 +71,10 @@ class Predictions:
     points_xy: list[NDArray[np.float32]]
     boxes_xyxy: NDArray[np.float32]
     rles: list[Rle] = field(default_factory=list)
+
+    def confidence(self) -> NDArray[np.float32]:
+        """(S,) geometric mean of the probabilities of the decoded tokens (given ones count as certain)."""
+        return np.exp(np.log(np.maximum(self.token_probability, 1e-12)).mean(1)).astype(np.float32)
 
     def masks(self, sizes_hw: Sequence[Any]) -> list[Rle]:
         """(S,) masks at the original sizes: those that were drawn, else the filled rings."""
@@ -90,7 +115,7 @@ def own_size_wh(frame: Frame, multiple: int) -> NDArray[np.float64]:
 
 def _groups(
     loaded: LoadedModel,
-    dataset: ReferringDataset,
+    dataset: ReferringSource,
     sentences: NDArray[np.int64],
     batch_images: int,
     box_prompt: bool,
@@ -145,7 +170,7 @@ def _groups(
 
 
 def _located(
-    loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], batch_images: int
+    loaded: LoadedModel, dataset: ReferringSource, sentences: NDArray[np.int64], batch_images: int
 ) -> NDArray[np.float32]:
     """(S, 4) boxes of the locator that comes with a model of a second look."""
     if loaded.locator is None:
@@ -190,7 +215,7 @@ def _points_of(
 @torch.inference_mode()
 def predict_sentences(
     loaded: LoadedModel,
-    dataset: ReferringDataset,
+    dataset: ReferringSource,
     sentences: NDArray[np.int64],
     *,
     batch_images: int = 32,
@@ -233,7 +258,7 @@ def predict_sentences(
 def _detect_sentences(
     model: DetectorModel,
     loaded: LoadedModel,
-    dataset: ReferringDataset,
+    dataset: ReferringSource,
     sentences: NDArray[np.int64],
     batch_images: int,
     box_prompt: bool,
@@ -276,7 +301,7 @@ def maps_on_image(
 
 @torch.inference_mode()
 def attention_for_sentences(
-    loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], box_prompt: bool = False
+    loaded: LoadedModel, dataset: ReferringSource, sentences: NDArray[np.int64], box_prompt: bool = False
 ) -> list[AttentionSample]:
     """Predictions with attention maps, in the order of `sentences`."""
     model = loaded.model.eval()

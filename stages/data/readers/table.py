@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,10 @@ class Table:
         return tuple(path for path in paths if path.is_file())
 
 
-def open_table(path: Path, name: str | None, by: str | None) -> Table:
-    """Parse a table.
+def open_table(
+    path: Path, name: str | None = None, by: str | None = None, *, required: Sequence[str] = REQUIRED
+) -> Table:
+    """Parse a table that has at least the columns `required`.
 
     Raises:
         UsageError: the file has another ending.
@@ -72,12 +74,12 @@ def open_table(path: Path, name: str | None, by: str | None) -> Table:
     """
     kinds = [*_DELIMITERS, *_JSON_LINES]
     if path.is_dir() or path.suffix.lower() not in kinds:
-        raise UsageError(f"{path} is no table", hint=f"--root FILE that ends with {', '.join(kinds)}")
+        raise UsageError(f"{path} is no table", hint=f"give a file that ends with {', '.join(kinds)}")
     check_file_size(path)
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             read = _json_lines if path.suffix.lower() in _JSON_LINES else _delimited
-            lines = list(read(path, stream))
+            lines = list(read(path, stream, required))
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
     except UnicodeDecodeError as error:
@@ -87,12 +89,12 @@ def open_table(path: Path, name: str | None, by: str | None) -> Table:
     return Table(path, name or path.stem, by or "table", lines)
 
 
-def _delimited(path: Path, stream: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _delimited(path: Path, stream: Any, required: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
         reader = csv.reader(stream, delimiter=_DELIMITERS[path.suffix.lower()], strict=True)
         header = [cell.strip() for cell in next(reader, [])]
-        _check_columns(path, header)
+        _check_columns(path, header, required)
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -108,7 +110,7 @@ def _delimited(path: Path, stream: Any) -> Iterator[tuple[int, Mapping[str, Any]
         csv.field_size_limit(limit)
 
 
-def _json_lines(path: Path, stream: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _json_lines(path: Path, stream: Any, required: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for number, line in enumerate(stream, 1):
         if not line.strip():
             continue
@@ -121,18 +123,18 @@ def _json_lines(path: Path, stream: Any) -> Iterator[tuple[int, Mapping[str, Any
                 f"{path} line {number}: not an object", hint='{"image": "a.jpg", "phrase": …}'
             )
         if number == 1:
-            _check_columns(path, list(row))
+            _check_columns(path, list(row), required)
         yield number, row
 
 
-def _check_columns(path: Path, header: list[str]) -> None:
-    missing = [column for column in REQUIRED if column not in header]
+def _check_columns(path: Path, header: list[str], required: Sequence[str]) -> None:
+    missing = [column for column in required if column not in header]
     if missing:
         near = did_you_mean(missing[0], [c for c in header if c not in (*REQUIRED, *OPTIONAL)])
         raise ArtifactError(
             f"{path} has no column {', '.join(missing)}",
             facts=[f"its columns: {', '.join(header)[:200] or 'none'}"],
-            hint=f"rename {near!r} to {missing[0]!r}" if near else f"columns: {', '.join(REQUIRED)}",
+            hint=f"rename {near!r} to {missing[0]!r}" if near else f"columns: {', '.join(required)}",
         )
     if len(set(header)) != len(header):
         raise ArtifactError(f"{path} has two columns of one name", facts=[", ".join(header)[:200]])
