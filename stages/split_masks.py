@@ -42,7 +42,10 @@ class Config:
     count: int | None = option(
         None, "number of masks (or images, with --unit image) instead of a ratio", min=1
     )
-    import_list: str | None = option(None, "file of ref ids to show instead: one a line, or a JSON list")
+    import_list: str | None = option(
+        None,
+        "show these instead: file of ref ids (one a line, or a JSON list), or instances_sample_*.json of the release",
+    )
     split_name: str = option("train", "split whose masks are hidden")
     seed: int = option(0, "seed of the choice", min=0)
     unit: Literal["referent", "image"] = option(
@@ -96,7 +99,11 @@ def run(
     candidates = np.flatnonzero(in_split & data["referents/has_mask"].astype(bool))
     if not len(candidates):
         raise ArtifactError(f"no referent of split {config.split_name!r} in {dataset} has a mask")
-    rank, n_visible = _choose(config, ref_ids, data["images/id"][image], candidates)
+    listed: set[int] = set()
+    if config.import_list is not None:
+        wanted = _wanted(Path(config.import_list), config.split_name, data, np.flatnonzero(in_split))
+        listed = _listed(Path(config.import_list), wanted, ref_ids, candidates, config.split_name)
+    rank, n_visible = _choose(config, ref_ids, data["images/id"][image], candidates, listed)
     visible = (rank >= 0) & (rank < n_visible)
     summary = {
         "split": config.split_name,
@@ -137,14 +144,13 @@ def _split_index(data: Artifact, name: str) -> int:
 
 
 def _choose(
-    config: Config, ref_ids: np.ndarray, image_ids: np.ndarray, candidates: np.ndarray
+    config: Config, ref_ids: np.ndarray, image_ids: np.ndarray, candidates: np.ndarray, listed: set[int]
 ) -> tuple[np.ndarray, int]:
     """(rank (R,) int64, -1 = no candidate; how many of the first ranks are visible)."""
     import numpy as np
 
     rank = np.full(len(ref_ids), -1, np.int64)
     if config.import_list is not None:
-        listed = _listed(Path(config.import_list), ref_ids, candidates, config.split_name)
         rank[candidates] = _ranks(
             [(r not in listed, *_key(config.seed, r)) for r in ref_ids[candidates].tolist()]
         )
@@ -189,9 +195,39 @@ def _how_many(config: Config, available: int, what: str) -> int:
     return min(available, max(1, int(config.ratio * available + 0.5)))
 
 
-def _listed(path: Path, ref_ids: np.ndarray, candidates: np.ndarray, split_name: str) -> set[int]:
-    """The ref ids in the file, all of them candidates."""
-    listed = read_ref_ids(path)
+def _wanted(path: Path, split_name: str, data: Artifact, rows: np.ndarray) -> set[int]:
+    """The ref ids that the file names; of a list of the release, those of the referents (`rows`) that it means."""
+    content = _read_list(path)
+    entries = content.get(split_name) if isinstance(content, dict) else None
+    if isinstance(content, dict) and "ref_ids" not in content and any(map(_is_entries, content.values())):
+        if not _is_entries(entries):
+            raise ArtifactError(
+                f"{path} lists no entries under {split_name!r}",
+                facts=[f"it has: {', '.join(map(str, content))[:200]}"],
+            )
+        from stages.data.release_sample import match_sample
+
+        texts, offsets = data.strings("sentences/text"), data["referents/sentence_offsets"].tolist()
+        matched = match_sample(
+            entries or [],
+            where=split_name,
+            rows=rows,
+            image_ids=data["images/id"][data["referents/image_index"][rows]],
+            boxes_xyxy=data["referents/box_xyxy"][rows],
+            texts=[texts[offsets[r] : offsets[r + 1]] for r in rows.tolist()],
+        )
+        return set(data["referents/ref_id"][matched].tolist())
+    return _ref_ids(path, content)
+
+
+def _is_entries(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _listed(
+    path: Path, listed: set[int], ref_ids: np.ndarray, candidates: np.ndarray, split_name: str
+) -> set[int]:
+    """The wanted ref ids, all of them candidates."""
     if not listed:
         raise ArtifactError(f"{path} lists no ref id")
     able, known = set(ref_ids[candidates].tolist()), set(ref_ids.tolist())
@@ -216,23 +252,29 @@ def read_ref_ids(path: Path) -> set[int]:
     Raises:
         ArtifactError: the file cannot be read or holds anything but whole numbers.
     """
+    return _ref_ids(path, _read_list(path))
+
+
+def _read_list(path: Path) -> Any:
+    """The JSON content of the file, or the words of a text file."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"cannot read {path}: {error}") from error
-    values: Any
-    if text.lstrip()[:1] in ("[", "{"):
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise ArtifactError(f"{path} is no valid JSON", facts=[str(error)]) from error
-        values = values.get("ref_ids") if isinstance(values, dict) else values
-        if not isinstance(values, list):
-            raise ArtifactError(
-                f"{path} holds no list of ref ids", hint='write [12, 17] or {"ref_ids": [12, 17]}'
-            )
-    else:
-        values = " ".join(line.split("#")[0] for line in text.splitlines()).replace(",", " ").split()
+    if text.lstrip()[:1] not in ("[", "{"):
+        return " ".join(line.split("#")[0] for line in text.splitlines()).replace(",", " ").split()
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is no valid JSON", facts=[str(error)[:120]]) from error
+
+
+def _ref_ids(path: Path, content: Any) -> set[int]:
+    values = content.get("ref_ids") if isinstance(content, dict) else content
+    if not isinstance(values, list):
+        raise ArtifactError(
+            f"{path} holds no list of ref ids", hint='write [12, 17] or {"ref_ids": [12, 17]}'
+        )
     try:
         return {int(v) if isinstance(v, str) else _whole(v) for v in values}
     except (ValueError, TypeError) as error:

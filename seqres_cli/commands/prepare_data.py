@@ -1,4 +1,4 @@
-"""Read referring-expression data (REFER layout or generated RefShapes) into one dataset artifact.
+"""Read referring-expression data (public formats, your own table, RefShapes) into one dataset artifact.
 
 Counts images, referents, sentences and masks of every split, and lists images that are missing by
 name. The pictures stay where they are unless --embed-images puts them into the artifact.
@@ -14,6 +14,10 @@ COMMAND = StageCommand(
     examples=(
         "seqres prepare-data --source refshapes --out data.h5",
         "seqres prepare-data --source refer --root refcoco_data --name refcoco --by unc --out refcoco.h5",
+        "seqres prepare-data --source table --root photos/photos.csv --out photos.h5",
+        "seqres prepare-data --source seqtr --root data/annotations/refcoco-unc --out refcoco.h5",
+        "seqres prepare-data --source mdetr --root mdetr_annotations --name refcoco+ --images train2014 --out refcoco+.h5",
+        "seqres prepare-data --source grefcoco --root grefcoco --images train2014 --out grefcoco.h5",
         "seqres prepare-data --config run.toml --out data.h5 --json",
     ),
 )

@@ -16,5 +16,6 @@ COMMAND = StageCommand(
     examples=(
         "seqres split-masks --dataset data.h5 --ratio 0.05 --out split.h5",
         "seqres split-masks --dataset data.h5 --ratio 0.05 --seed 3 --out split-3.h5 --dry-run",
+        "seqres split-masks --dataset refcoco.h5 --import-list instances_sample_5.json --out split.h5",
     ),
 )

@@ -183,3 +183,66 @@ def test_bad_lists(mixed: Path, tmp_path: Path) -> None:
 def test_read_ref_ids_of_windows_text(tmp_path: Path) -> None:
     (tmp_path / "l").write_bytes(b"1\r\n2\r\n")
     assert read_ref_ids(tmp_path / "l") == {1, 2}
+
+
+# ---- the release's lists of labelled instances ----
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """instances_sample_*.json in which refs 1 and 2 of the training split are labelled."""
+    from tests.oracles.public_formats import seqtr_lists
+
+    lists: dict[str, Any] = seqtr_lists(ReferFolder(tmp_path / "other"))
+    lists["train"] = [lists["train"][1], lists["train"][0]]
+    path = tmp_path / "instances_sample_5.json"
+    path.write_text(json.dumps(lists))
+    return path, lists
+
+
+def test_the_releases_list_becomes_a_split(mixed: Path, tmp_path: Path, sample: tuple[Path, Any]) -> None:
+    visible = split(mixed, tmp_path / "s.h5", import_list=str(sample[0]))
+    assert visible.tolist() == [True, True, False, False, False, False, False]
+    with open_artifact(tmp_path / "s.h5") as a:
+        assert a["labelled_ref_id"].tolist() == [1, 2]
+
+
+def test_the_list_fits_however_the_dataset_was_read(tmp_path: Path, sample: tuple[Path, Any]) -> None:
+    """From the release's own list, whose referents have other ids."""
+    from tests.oracles.public_formats import write_seqtr
+
+    folder = ReferFolder(tmp_path / "data")
+    folder.write()
+    root = write_seqtr(folder).parent
+    prepare(DataConfig(source="seqtr", root=str(root), images=str(folder.pictures)), out=tmp_path / "d.h5")
+    visible = split(tmp_path / "d.h5", tmp_path / "s.h5", import_list=str(sample[0]))
+    assert visible.tolist() == [True, True, False, False, False, False, False]
+
+
+def test_equal_boxes_are_told_apart_by_their_expressions(
+    mixed: Path, tmp_path: Path, sample: tuple[Path, Any]
+) -> None:
+    path, lists = sample
+    lists["val"] = [{**lists["val"][1], "expressions": ["The same SQUARES!"]}]
+    path.write_text(json.dumps(lists))
+    visible = split(mixed, tmp_path / "s.h5", import_list=str(path), split_name="val")
+    assert visible.tolist() == [False] * 5 + [True, False]
+
+
+def test_entries_of_another_dataset_are_listed(mixed: Path, tmp_path: Path, sample: tuple[Path, Any]) -> None:
+    path, lists = sample
+    lists["train"] += [{**lists["train"][0], "bbox": [9, 9, 3, 3]}, {**lists["train"][0], "image_id": 5}, 7]
+    lists["train"] += [{"image_id": 11}, lists["train"][1]]
+    path.write_text(json.dumps(lists))
+    with pytest.raises(ArtifactError, match="5 of the 7 entries of train fit no referent") as caught:
+        run(Config(import_list=str(path)), dataset=mixed, out=tmp_path / "s.h5")
+    assert caught.value.facts[0] == "train[2]: image 11 with another box"
+    assert caught.value.facts[1] == "train[3]: image 5 not in the dataset"
+    assert "'7' is no object" in caught.value.facts[2]
+    assert "KeyError: 'bbox'" in caught.value.facts[3]
+    assert caught.value.facts[4] == "train[6]: image 11 listed twice"
+    del lists["train"]
+    path.write_text(json.dumps(lists))
+    with pytest.raises(ArtifactError, match="lists no entries under 'train'") as caught:
+        run(Config(import_list=str(path)), dataset=mixed, out=tmp_path / "s.h5")
+    assert caught.value.facts == ("it has: val, testA",)
