@@ -31,6 +31,7 @@ class ExtraOption:
     type: Any
     help: str
     positional: bool = False
+    metavar: str | None = None
 
 
 DATASET = InputPath("dataset", "Dataset artifact (prepare-data).")

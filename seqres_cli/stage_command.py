@@ -51,6 +51,7 @@ class StageCommand:
         render: result -> further lines for people, after "wrote out.h5".
         instead: called with the extra options before anything else; an Answer ends the command
             (`evaluate --compare`), None goes on with the stage.
+        out: the annotation of --out, where that is no HDF5 artifact.
         module: where `Config` and `run` are; `stages.<name_with_underscores>` unless given.
     """
 
@@ -63,6 +64,7 @@ class StageCommand:
     instead: Callable[[Mapping[str, Any]], Answer | None] | None = None
     module: str | None = None
     panel: str = "Stages"
+    out: Any = shared.Out
 
     def load(self) -> ModuleType:
         return importlib.import_module(self.module or f"stages.{self.name.replace('-', '_')}")
@@ -70,7 +72,8 @@ class StageCommand:
     def build(self) -> Any:
         stage = self.load()
         function = _stage_function(self, stage)
-        out, *common = _common_parameters()
+        _, *common = _common_parameters()
+        out = _parameter("out", self.out, None)
         own = [*_extra_parameters(self), *_config_parameters(stage.Config)]
         parameters = [*_input_parameters(self), out, *own, *common]
         _require_distinct_flags(self, stage.Config)
@@ -119,7 +122,7 @@ def _extra_parameters(command: StageCommand) -> list[inspect.Parameter]:
         how: Any = (
             typer.Argument(metavar="FILE...", help=extra.help)
             if extra.positional
-            else typer.Option(flag, help=extra.help)
+            else typer.Option(flag, metavar=extra.metavar, help=extra.help)
         )
         wanted: Any = extra.type | None
         made.append(_parameter(extra.name, Annotated[wanted, how], None))

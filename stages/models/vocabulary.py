@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from stages.models.config import ModelConfig
 
 BOX_SLOTS = 4
+MIN_POINTS = 3
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,17 @@ class SequenceLayout:
         return axes
 
     def end_allowed(self, *, release: bool = False) -> NDArray[np.bool_]:
-        """(T,) True where decoding may write END.
+        """(T,) True where decoding may write END: after three points of a contour, for fewer enclose nothing.
 
-        The release's multi-task decoder also forbids END in the first four contour slots (ODDITIES A15).
+        The release allows it from the first slot on, but for its multi-task decoder in the first four contour slots (ODDITIES A15).
         """
         allowed = np.zeros(self.length, np.bool_)
         allowed[list(self.contour)] = True
         if self.contour:
             allowed[self.length - 1] = True
-        if release and len(self.starts) == 2:
+        if not release:
+            allowed[list(self.contour[: 2 * MIN_POINTS])] = False
+        elif len(self.starts) == 2:
             allowed[list(self.contour[:BOX_SLOTS])] = False
         return allowed
 

@@ -24,7 +24,7 @@ def transfer_weights(model: ReferringModel, state: dict[str, Tensor]) -> Transfe
     """Copy every tensor of `state` that fits `model` in name and shape.
 
     The slot table is copied slot by slot where the RES sequence starts with the box (there its first slots are the
-    REC task) and left at its initial values otherwise. Tensors that only the RES model has (task token, PMCA) keep
+    REC task; the slot behind them only where it means END, too) and left at its initial values otherwise. Tensors that only the RES model has (task token, PMCA) keep
     their initial values. Raises ArtifactError when a tensor of the same name has another shape.
     """
     own = model.state_dict()
@@ -32,7 +32,7 @@ def transfer_weights(model: ReferringModel, state: dict[str, Tensor]) -> Transfe
     for name, value in state.items():
         if name == "slot_embedding.weight":
             if model.layout.box:
-                n = min(len(value), len(own[name]), len(model.layout.box) + 1)
+                n = len(model.layout.box) + (len(model.layout.box) in model.layout.ends)
                 own[name][:n] = value[:n]
                 copied.append(f"{name}[:{n}]")
             continue

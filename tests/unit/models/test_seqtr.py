@@ -153,13 +153,13 @@ def test_a_box_prompt_is_written_and_changes_what_follows() -> None:
 
 
 @torch.no_grad()
-def test_end_is_never_written_inside_a_box() -> None:
+def test_end_is_never_written_inside_a_box_nor_before_three_points() -> None:
     torch.manual_seed(0)
     model = build_model(VARIANTS["box-contour"], 12).eval()
     model.predictor[-1].bias[model.layout.end] = 50.0
     tokens = model.generate(memory_of(model, batch(SIZES))).tokens
-    assert (tokens[:, :4] < model.layout.end).all()
-    assert (tokens[:, 4:] == model.layout.end).all()
+    assert (tokens[:, :10] < model.layout.end).all()
+    assert (tokens[:, 10:] == model.layout.end).all()
 
 
 def test_every_parameter_of_the_paper_gets_a_gradient() -> None:
