@@ -16,10 +16,11 @@ seqres=${SEQRES:-seqres}
 python=${PYTHON:-python3}
 sets=${SETS:-refcoco/unc refcocog/umd}
 least_miou=${LEAST_MIOU:-0.80}
-image_size=${IMAGE_SIZE:-256}
-rec_flags=${REC_FLAGS:---epochs 1 --steps-per-epoch 150 --batch-images 8 --sentences-per-image 2 --ema-decay 0.98}
-res_flags=${RES_FLAGS:---zoom 128 --epochs 1 --steps-per-epoch 150 --batch-images 8 --box-only-images 0 --ema-decay 0.98 --validation-sentences 20}
-second_flags=${SECOND_FLAGS:-$res_flags --pseudo-weight 0.2}
+image_size=${IMAGE_SIZE:-160}
+steps="--epochs 1 --batch-images 8 --ema-decay 0.98 --label-smoothing 0 --colour 0 --validation-sentences 20"
+rec_flags=${REC_FLAGS:-$steps --steps-per-epoch 500 --sentences-per-image 2}
+res_flags=${RES_FLAGS:-$steps --steps-per-epoch 300 --zoom 112 --zoom-jitter 0.1 --box-only-images 0}
+second_flags=${SECOND_FLAGS:-$steps --steps-per-epoch 700 --zoom 112 --zoom-jitter 0.1 --box-only-images 0 --pseudo-weight 0.2}
 
 # ------------------------------------------------------------------ the eight stages
 run() {
@@ -46,7 +47,7 @@ for set in $sets; do
   # shellcheck disable=SC2086
   run train-res --dataset "$to/dataset.h5" --split "$to/split.h5" --rec "$to/rec.h5" $res_flags --out "$to/first.h5"
   run pseudo-label --dataset "$to/dataset.h5" --split "$to/split.h5" --model "$to/first.h5" --out "$to/pseudo.h5"
-  run resample-points --dataset "$to/dataset.h5" --pseudo "$to/pseudo.h5" --fit box --out "$to/points.h5"
+  run resample-points --dataset "$to/dataset.h5" --pseudo "$to/pseudo.h5" --out "$to/points.h5"
   # shellcheck disable=SC2086
   run train-res --dataset "$to/dataset.h5" --split "$to/split.h5" --rec "$to/rec.h5" --points "$to/points.h5" $second_flags --out "$to/final.h5"
   run evaluate --dataset "$to/dataset.h5" --split "$to/split.h5" --model "$to/final.h5" --splits train --out "$to/train.h5"
