@@ -1,0 +1,230 @@
+"""Photographs and phrases from anywhere, for a model to answer: what `predict` reads instead of a dataset artifact.
+
+A table (CSV, TSV or JSON lines) has the columns image and phrase, and may have x1, y1, x2, y2: a box that is known, in
+pixels, right and lower edge exclusive. It is found and read as the one of `prepare-data --source table`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.data.images import decode_rgb, decode_size, find_image_root, header_size, path_below, problem_with
+from stages.data.readers.records import LARGEST_SIDE, Findings, Invalid, checked_box, clean_text
+from stages.data.readers.table import open_table
+from stages.errors import ArtifactError, UsageError
+
+BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+LARGEST_PICTURE = 1 << 28  # pixels; more than any camera makes, and 0.8 GB when decoded
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One phrase about one picture; `where` it was asked for, `box_xyxy` as given, not yet compared to the picture."""
+
+    where: str
+    image: str
+    path: Path
+    phrase: str
+    box_xyxy: Box | None = None
+
+
+def requests_of_phrases(
+    image: Path, phrases: Sequence[str], boxes: Sequence[str | Sequence[float]] = ()
+) -> list[Request]:
+    """Each phrase about one picture, with the box of the same position where there are boxes.
+
+    Raises:
+        UsageError: an empty phrase, a box that is not four numbers, or not as many boxes as phrases.
+    """
+    if not phrases:
+        raise UsageError("no phrase for the picture", hint='--phrase "the red cup"')
+    if boxes and len(boxes) != len(phrases):
+        raise UsageError(
+            f"{len(boxes)} --box for {len(phrases)} --phrase", hint="give one box a phrase, or none"
+        )
+    requests = []
+    for i, phrase in enumerate(phrases):
+        text = clean_text(phrase)
+        if not text:
+            raise UsageError(f"--phrase is empty: {phrase!r}")
+        box = _box_of_text(boxes[i]) if boxes else None
+        requests.append(Request(f"--phrase {text!r}", str(image), Path(image), text, box))
+    return requests
+
+
+def requests_of_table(table: Path, images: Path | None = None) -> list[Request]:
+    """The lines of a table; `images`: the folder that its names are relative to, found beside the table unless given.
+
+    Raises:
+        UsageError: the file is no table.
+        ArtifactError: it cannot be read, a column is missing, or lines are invalid (listed by number).
+    """
+    lines = open_table(Path(table), required=("image", "phrase")).lines
+    names = [name.strip() for _, row in lines if isinstance(name := row.get("image"), str) and name.strip()]
+    root = find_image_root([Path(table).resolve().parent], names or ["?"], images)
+    requests, findings = [], Findings()
+    for number, row in lines:
+        try:
+            requests.append(_request_of_line(f"line {number}", row, root))
+        except Invalid as error:
+            findings.problem(f"line {number}: {error}")
+    _finish(findings, f"{table} has {_count(findings.n_invalid, 'invalid line')}", "correct these lines")
+    return requests
+
+
+def _request_of_line(where: str, row: Mapping[str, Any], root: Path) -> Request:
+    name, phrase = row.get("image"), clean_text(row.get("phrase"))
+    if not isinstance(name, str) or not name.strip():
+        raise Invalid("no image")
+    if not phrase:
+        raise Invalid("empty phrase")
+    corners = [row.get(column) for column in BOX_COLUMNS]
+    given = [value is not None and str(value).strip() != "" for value in corners]
+    if any(given) and not all(given):
+        raise Invalid(f"a box without {BOX_COLUMNS[given.index(False)]}")
+    try:
+        box = _four(corners) if all(given) else None
+    except ValueError:
+        raise Invalid(f"box {corners} is not four numbers") from None
+    return Request(where, name.strip(), path_below(root, name.strip()), phrase, box)
+
+
+def _box_of_text(box: str | Sequence[float]) -> Box:
+    try:
+        return _four(box.replace(",", " ").split() if isinstance(box, str) else box)
+    except (ValueError, TypeError):
+        raise UsageError(f"--box must be four numbers, got {box!r}", hint="--box 120,80,210,190") from None
+
+
+def _four(values: Sequence[Any]) -> Box:
+    """Four finite numbers; ValueError otherwise."""
+    x1, y1, x2, y2 = (math.nan if isinstance(v, bool) else float(v) for v in values)
+    if not all(math.isfinite(v) for v in (x1, y1, x2, y2)):
+        raise ValueError
+    return x1, y1, x2, y2
+
+
+@dataclass(frozen=True, eq=False)
+class Photographs:
+    """The requests as prediction reads them (a `ReferringSource`): request i is sentence i and referent i.
+
+    Pictures that are asked about more than once have one row of the image table.
+    """
+
+    requests: list[Request]
+    image_paths: list[Path]  # I
+    image_sizes_hw: NDArray[np.int64]  # (I, 2)
+    referent_image: NDArray[np.int64]  # (R,)
+    boxes_xyxy: NDArray[np.float64]  # (R, 4), NaN where none was given
+    notices: dict[str, int]  # what was repaired -> how often
+
+    @classmethod
+    def open(cls, requests: Sequence[Request]) -> Photographs:
+        """Read the sizes from the headers of the pictures, and check the boxes against them.
+
+        Raises:
+            ArtifactError: pictures that are missing, cannot be read or are too large, boxes outside; all are listed.
+        """
+        rows: dict[str, int] = {}
+        sizes: list[tuple[int, int]] = []
+        boxes = np.full((len(requests), 4), np.nan)
+        findings, broken = Findings(), set()
+        for i, request in enumerate(requests):
+            key = os.path.realpath(request.path)
+            try:
+                if key not in rows:
+                    rows[key] = len(sizes)
+                    sizes.append((1, 1))
+                    broken.add(key)  # until its size is known; told once, however many lines ask for it
+                    sizes[-1] = _size_of(request)
+                    broken.remove(key)
+                if request.box_xyxy is not None and key not in broken:
+                    boxes[i] = checked_box(request.box_xyxy, sizes[rows[key]], findings, "xyxy")
+            except Invalid as error:
+                findings.problem(f"{request.where}: {error}")
+        _finish(
+            findings,
+            f"{_count(findings.n_invalid, 'request')} cannot be answered",
+            "replace these pictures, or correct the boxes",
+        )
+        keys = [os.path.realpath(request.path) for request in requests]
+        return cls(
+            requests=list(requests),
+            image_paths=[Path(key) for key in rows],
+            image_sizes_hw=np.array(sizes, np.int64).reshape(-1, 2),
+            referent_image=np.array([rows[key] for key in keys], np.int64),
+            boxes_xyxy=boxes,
+            notices=findings.notices,
+        )
+
+    @property
+    def texts(self) -> list[str]:
+        return [request.phrase for request in self.requests]
+
+    @property
+    def sentence_referent(self) -> NDArray[np.int64]:
+        return np.arange(len(self.requests), dtype=np.int64)
+
+    @property
+    def has_box(self) -> NDArray[np.bool_]:
+        """(R,) whether a box was given."""
+        return np.asarray(np.isfinite(self.boxes_xyxy).all(1))
+
+    def size_hw(self, request: int) -> tuple[int, int]:
+        """(height, width) of the picture of a request."""
+        height, width = self.image_sizes_hw[self.referent_image[request]]
+        return int(height), int(width)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB as stored: the EXIF orientation is ignored. ArtifactError names the file."""
+        path = self.image_paths[index]
+        try:
+            return decode_rgb(np.fromfile(path, np.uint8), str(path), self.image_sizes_hw[index])
+        except OSError as error:
+            reason = f"cannot read image {path}: {(error.strerror or 'error').lower()}"
+        except ArtifactError:
+            reason = f"image {path} cannot be decoded at the size that its header tells"
+        raise ArtifactError(reason, hint="replace the file, or leave it out")
+
+
+def _size_of(request: Request) -> tuple[int, int]:
+    """(height, width), before anything is allocated for the pixels; Invalid when the file is no good."""
+    try:
+        with open(request.path, "rb") as stream:
+            size = header_size(stream)
+        size = decode_size(request.path) if size is None else size
+    except OSError as error:
+        raise Invalid(f"image {request.image}: {(error.strerror or 'error').lower()}") from None
+    if size is None:
+        raise Invalid(f"image {request.image}: cannot be decoded")
+    height, width = size
+    if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE and height * width <= LARGEST_PICTURE):
+        raise Invalid(
+            f"image {request.image} is {width}x{height}, more than the {LARGEST_PICTURE >> 20} megapixels that are read"
+        )
+    if problem := problem_with(request.path, request.image, size, decode=False):
+        raise Invalid(f"image {problem}")
+    return height, width
+
+
+def _finish(findings: Findings, message: str, hint: str) -> None:
+    if not findings.n_invalid:
+        return
+    left = findings.n_invalid - len(findings.problems)
+    raise ArtifactError(
+        message, facts=[*findings.problems, *([f"and {left} more"] if left else [])], hint=hint
+    )
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -1,0 +1,81 @@
+"""A model's answers to phrases about photographs that belong to no data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.data.photographs import Photographs
+from stages.data.text import WordCodec, clean
+from stages.geometry.rasterise import Rle
+from stages.models.artifact import LoadedModel
+from stages.reporter import Reporter, SilentReporter
+from stages.training.inference import predict_sentences
+
+
+@dataclass
+class Answers:
+    """Answers to N requests, in original pixels.
+
+    Attributes:
+        boxes_xyxy: (N, 4) float32, NaN = none. points_xy: N rings (k, 2) float32.
+        rles: N masks at the pictures' sizes; None for a model that answers with boxes only.
+        confidence: (N,) float32 in [0, 1]. prompted: (N,) bool, whose given box was used.
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    points_xy: list[NDArray[np.float32]]
+    rles: list[Rle] | None
+    confidence: NDArray[np.float32]
+    prompted: NDArray[np.bool_]
+
+
+def answer(
+    loaded: LoadedModel, photographs: Photographs, *, batch_size: int = 16, reporter: Reporter | None = None
+) -> Answers:
+    """Predict every request. A given box starts the sequence of a box-then-contour model; other models ignore it."""
+    reporter = reporter or SilentReporter()
+    n = len(photographs.requests)
+    layout = loaded.model.layout
+    takes_box = bool(layout.box and layout.contour)
+    if photographs.has_box.any() and not takes_box:
+        reporter.warn(
+            f"the boxes given are ignored: a model that writes {loaded.config.sequence!r} takes none as its start"
+        )
+    prompted = photographs.has_box & takes_box
+    out = Answers(
+        np.full((n, 4), np.nan, np.float32), [np.zeros((0, 2), np.float32)] * n, None, np.zeros(n, np.float32), prompted
+    )  # fmt: skip
+    masks: dict[int, Rle] = {}
+    for with_box in (False, True):
+        rows = np.flatnonzero(prompted == with_box)
+        if not len(rows):
+            continue
+        part = predict_sentences(
+            loaded, photographs, rows, batch_images=batch_size, box_prompt=with_box, reporter=reporter,
+            what="predict with boxes" if with_box else "predict",
+        )  # fmt: skip
+        out.boxes_xyxy[rows], out.confidence[rows] = part.boxes_xyxy, part.confidence()
+        for row, ring in zip(rows, part.points_xy, strict=True):
+            out.points_xy[row] = ring
+        if loaded.config.draws:
+            drawn = part.masks([photographs.size_hw(int(row)) for row in rows])
+            masks.update(zip(rows.tolist(), drawn, strict=True))
+    out.rles = [masks[i] for i in range(n)] if loaded.config.draws else None
+    return out
+
+
+def warn_of_words(loaded: LoadedModel, photographs: Photographs, reporter: Reporter) -> None:
+    """Words that a closed word list does not have are read as one unknown word: say so, it explains odd answers."""
+    if not isinstance(loaded.codec, WordCodec):
+        return
+    known, limit = set(loaded.codec.words), loaded.codec.max_words
+    sentences = [clean(text).split() for text in photographs.texts]
+    unknown = list(dict.fromkeys(word for words in sentences for word in words[:limit] if word not in known))
+    if unknown:
+        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        reporter.warn(f"words that the model never saw: {', '.join(map(repr, unknown[:10]))}{more}")
+    if cut := sum(len(words) > limit for words in sentences):
+        reporter.warn(f"phrases longer than the {limit} words that the model reads, cut: {cut}")
