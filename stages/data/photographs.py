@@ -71,7 +71,8 @@ def requests_of_table(table: Path, images: Path | None = None) -> list[Request]:
     """
     lines = open_table(Path(table), required=("image", "phrase")).lines
     names = [name.strip() for _, row in lines if isinstance(name := row.get("image"), str) and name.strip()]
-    root = find_image_root([Path(table).resolve().parent], names or ["?"], images)
+    base = Path(table).resolve().parent
+    root = find_image_root([base], names, images) if names else base
     requests, findings = [], Findings()
     for number, row in lines:
         try:
