@@ -1,0 +1,214 @@
+"""docs/SEMANTICS.md is true: its options and tests exist, and both numbers where no other test shows them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seqres_cli.main import main
+from stages.data.transforms import plain_frame
+from stages.geometry.projection import projection_score_release, projection_scores
+from stages.geometry.rasterise import box_to_rle, polygon_to_rle, resize_mask_nearest, rle_to_mask, union_rle
+from stages.metrics.comprehension import batch_averaged
+from stages.metrics.segmentation import overlaps
+from stages.models.cctf import memory_content
+from stages.models.detection_boxes import giou
+from stages.models.mdetr_criterion import pixel_cross_entropy
+from stages.models.memory import Memory
+from stages.models.presets import preset
+from stages.models.query_decoder import grid_code
+from stages.models.vocabulary import sequence_layout
+from stages.training.optimiser import MovingAverage
+from stages.training.targets import SlotWeights, sequence_targets
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = (ROOT / "docs" / "SEMANTICS.md").read_text("utf-8")
+
+
+def rows() -> list[list[str]]:
+    """The cells of every table row."""
+    lines = [
+        line for line in DOCUMENT.splitlines() if line.startswith("| ") and not line.startswith("| Where")
+    ]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_every_row_is_complete() -> None:
+    table = rows()
+    assert len(table) >= 35
+    for row in table:
+        assert len(row) == 5, row
+        assert all(row), row
+        assert row[3].startswith(("`", "none")), row
+    names = [(row[0], row[1]) for row in table]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("option", sorted({o for row in rows() for o in re.findall(r"`([^`]+)`", row[3])}))
+def test_every_option_exists(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if option.startswith("seqres "):
+        name, *flags = option.split()[1:]
+        assert main([name, *flags, "--print-config"]) == 0, capsys.readouterr().err
+        assert "flag" in capsys.readouterr().out
+        return
+    found = re.fullmatch(r"(stages[\w.]+)\.(\w+)\((\w+)=\)", option)
+    assert found is not None, option
+    function = getattr(importlib.import_module(found[1]), found[2])
+    assert found[3] in inspect.signature(function).parameters
+
+
+@pytest.mark.parametrize("test", sorted({t for row in rows() for t in re.findall(r"`([^`]+)`", row[4])}))
+def test_every_test_exists(test: str) -> None:
+    path, _, name = test.partition("::")
+    tree = ast.parse((ROOT / "tests" / path).read_text("utf-8"))
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_readme_links_to_it() -> None:
+    assert "(docs/SEMANTICS.md)" in (ROOT / "README.md").read_text("utf-8")
+
+
+# ---- both numbers ----
+
+
+def test_content_of_a_coordinate() -> None:
+    """A 4 x 4 memory whose cell (row, column) holds (row, column); the image itself is 2 rows high."""
+    grid = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij"), -1)
+    mask = torch.zeros(1, 16, dtype=torch.bool)
+    mask[:, :8] = True
+    memory = Memory(
+        tokens=grid.view(1, 16, 2),
+        mask=mask,
+        positions=torch.zeros(1, 16, 2),
+        grid_hw=(4, 4),
+        own_cells_hw=torch.tensor([[2, 4]]),
+        valid_cells_hw=torch.tensor([[2, 4]]),
+        all_valid=False,
+    )
+    tokens, axes = torch.tensor([[750, 750, 1000]]), torch.tensor([0, 1, 1])
+    ours, theirs = (
+        memory_content(memory, 1000, release=r).look_up(tokens, axes)[0].tolist() for r in (False, True)
+    )
+    assert ours == [[0.5, 3.0], [1.0, 1.5], [0.0, 0.0]]  # column 3, row 1 of 2, nothing for END
+    assert theirs == [[2.0, 1.5], [1.5, 2.0], [1.5, 3.0]]  # row 2 of 4, column 2, END = the last column
+
+
+def test_where_end_may_be_written() -> None:
+    plain = preset("partial-res-darknet53")
+    for config, expected in (
+        (plain.replace(sequence="contour"), (6, 0)),
+        (plain.replace(sequence="multitask", task_token="task-wise"), (11, 9)),
+    ):
+        layout = sequence_layout(config)
+        first = tuple(int(np.flatnonzero(layout.end_allowed(release=r))[0]) for r in (False, True))
+        assert first == expected, config.sequence
+
+
+def test_weight_of_the_first_box_token() -> None:
+    layout = sequence_layout(preset("seqtr-darknet53"))
+    box, none = np.array([[1.0, 2.0, 3.0, 4.0]]), np.full((1, 18, 2), np.nan)
+    size = np.array([[64, 64]])
+    for value in (1.0, 1.5):
+        weights = SlotWeights(first_box=value)
+        slots = sequence_targets(layout, box, none, np.ones(1), size, weights)[1][0]
+        assert slots.tolist()[:4] == [value, 1, 1, 1]
+
+
+def test_boxes_do_not_grow(tmp_path: Path) -> None:
+    """The release's loader on one list, three times; and a dataset, which hands out the same box each time."""
+    from stages.data.dataset import ReferringDataset
+    from tests.oracles.small_artifacts import write_dataset
+
+    box, seen = [10, 10, 30, 30], []
+    for _ in range(3):
+        box[2], box[3] = box[0] + box[2], box[1] + box[3]
+        seen.append(list(box))
+    assert seen == [[10, 10, 40, 40], [10, 10, 50, 50], [10, 10, 60, 60]]
+    data = ReferringDataset.open(write_dataset(tmp_path / "d.h5", ["train"]))
+    assert {tuple(data.boxes_xyxy[0].tolist()) for _ in range(3)} == {(5.0, 10.0, 25.0, 40.0)}
+
+
+def test_average_after_a_resume() -> None:
+    """A weight that jumps from 0 to 1 after 1000 steps: with the count kept it moves by a thousandth."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    average = MovingAverage(model, 0.999)
+    for _ in range(10_000):
+        average.updates += 1
+    torch.nn.init.ones_(model.weight)
+    kept, lost = MovingAverage(model, 0.999), MovingAverage(model, 0.999)
+    kept.load(average.state())
+    lost.load({**average.state(), "updates": 0})
+    kept.update(model)
+    lost.update(model)
+    assert kept.values["weight"].item() == pytest.approx(0.001)
+    assert lost.values["weight"].item() == pytest.approx(0.9)
+
+
+def test_frame_of_a_pseudo_mask() -> None:
+    """A 480 x 320 picture is shown at 640 px: its outline, read without the way back, is a third too large."""
+    frame = plain_frame(320, 480, 640)
+    ring = np.array([[60.0, 60], [240, 60], [240, 240], [60, 240]])
+    drawn = frame.to_model(ring)
+    true = polygon_to_rle(ring, (320, 480))
+    right, wrong = (polygon_to_rle(points, (320, 480)) for points in (frame.to_original(drawn), drawn))
+    assert overlaps([right, wrong], [true, true]).iou.tolist() == pytest.approx([1.0, 25_600 / 64_400])
+
+
+def test_projection_scores() -> None:
+    """A rectangle that is its box scores 0; cv2's polygon of it is a pixel too small. Two contours: no verdict."""
+    size = (100, 100)
+    rectangle = box_to_rle([20, 20, 80, 80], size)
+    score, polygons = projection_score_release(rectangle, [20, 20, 60, 60])
+    assert projection_scores([rectangle], [[20, 20, 80, 80]])[0] == pytest.approx(0, abs=1e-6)
+    assert (score, polygons) == (pytest.approx(0.0168, abs=1e-4), 1)
+    speck = union_rle([rectangle, box_to_rle([2, 2, 6, 6], size)], size)
+    assert projection_score_release(speck, [20, 20, 60, 60])[1] == 2
+    assert projection_scores([speck], [[20, 20, 80, 80]])[0] < 0.1
+
+
+def test_batches_of_different_size() -> None:
+    correct = [1, 1, 0, 0, 1]
+    assert (np.mean(correct), batch_averaged(correct, [4, 1])) == (0.6, 0.75)
+
+
+def test_padding_is_cropped_before_a_mask_is_resized() -> None:
+    """427 x 640 is padded to 448 x 640; resizing that straight to 427 squeezes the padding into the picture."""
+    true = rle_to_mask(box_to_rle([100, 200, 300, 420], (427, 640)))
+    padded = np.zeros((448, 640), bool)
+    padded[:427] = true
+    found = [resize_mask_nearest(m, (427, 640)) for m in (padded[:427], padded)]
+    iou = [(m & true).sum() / (m | true).sum() for m in found]
+    assert iou == pytest.approx([1.0, 201 / 229])
+
+
+def test_precision_by_giou() -> None:
+    a, b = torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[1.7, 1.7, 11.7, 11.7]])
+    shared = 8.3**2
+    iou = shared / (200 - shared)
+    assert iou == pytest.approx(0.525, abs=0.001)  # counts
+    assert giou(a, b).item() == pytest.approx(0.483, abs=0.001)  # does not
+
+
+def test_padding_in_a_mask_loss() -> None:
+    logits, truth = torch.tensor([[2.0, 2.0, -9.0, -9.0]]), torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    valid = torch.tensor([[True, True, False, False]])
+    ours, theirs = pixel_cross_entropy(logits, truth, valid), pixel_cross_entropy(logits, truth)
+    assert (ours.item(), theirs.item()) == pytest.approx((0.1269, 0.0635), abs=1e-4)
+
+
+def test_grid_of_the_second_decoder() -> None:
+    """Places of the four columns as shares of the side, read back from the code's first wave."""
+    spread = []
+    for release in (False, True):
+        code = grid_code(16, release=release)[:4, 8:]
+        places = torch.atan2(code[:, 0], code[:, 1]).div(2 * torch.pi) % 1
+        spread.append(float(places.max() - places.min()))
+    assert spread == pytest.approx([0.6, 0.1415], abs=1e-3)
