@@ -79,7 +79,10 @@ def test_a_zoom_window_is_square_round_its_box_and_black_outside_the_picture() -
 
 def test_random_zoom_keeps_most_of_the_box_in_sight() -> None:
     box = np.array([30.0, 20, 90, 50])
-    frames = [random_zoom(np.random.default_rng(s), box, 64, 0.15, Augmentation(zoom_jitter=0.2)) for s in range(100)]
+    frames = [
+        random_zoom(np.random.default_rng(s), box, 64, 0.15, Augmentation(zoom_jitter=0.2))
+        for s in range(100)
+    ]
     assert min(f.shows(box[None])[0] for f in frames) > 0.8
     assert len({f.window_xyxy for f in frames}) > 50
 
