@@ -29,10 +29,10 @@ REC_STEPS_tiny      := --epochs 1 --steps-per-epoch 3
 RES_STEPS_tiny      := --epochs 1 --steps-per-epoch 3
 FULL_STEPS_tiny     := --epochs 1 --steps-per-epoch 3
 NAIVE_STEPS_tiny    := --epochs 1 --steps-per-epoch 3
-REC_STEPS_smoke     := --epochs 3 --steps-per-epoch 80 --validation-sentences 100
-RES_STEPS_smoke     := --epochs 2 --steps-per-epoch 60 --validation-sentences 100
-FULL_STEPS_smoke    := --epochs 2 --steps-per-epoch 80 --validation-sentences 100
-NAIVE_STEPS_smoke   := --epochs 2 --steps-per-epoch 40 --validation-sentences 100
+REC_STEPS_smoke     := --epochs 4 --steps-per-epoch 105 --validate-every 4 --validation-sentences 100
+RES_STEPS_smoke     := --epochs 2 --steps-per-epoch 60 --validate-every 2 --validation-sentences 100
+FULL_STEPS_smoke    := --epochs 2 --steps-per-epoch 80 --validate-every 2 --validation-sentences 100
+NAIVE_STEPS_smoke   := --epochs 2 --steps-per-epoch 40 --validate-every 2 --validation-sentences 100
 REC_STEPS_standard  := --epochs 2
 RES_STEPS_standard  := --epochs 4 --steps-per-epoch 100
 FULL_STEPS_standard := --epochs 10 --steps-per-epoch 100 --validate-every 2
@@ -50,7 +50,7 @@ FULL_FLAGS      ?= $(METHOD_FLAGS) $(FULL_STEPS_$(SCALE)) --box-only-images 0
 PSEUDO_FLAGS    ?= --box-prompt --sentences-per-referent 1
 RESAMPLE_FLAGS  ?= --fit none
 FINAL_FLAGS     ?= $(FULL_FLAGS)
-EVALUATE_FLAGS  ?= --max-sentences 1000
+EVALUATE_FLAGS  ?= --max-sentences $(if $(filter smoke,$(SCALE)),200,1000)
 VISUALIZE_FLAGS ?= --samples 8 --pseudo-samples 8 --show-hidden
 
 # ------------------------------------------------------------------ machinery
