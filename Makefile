@@ -38,7 +38,7 @@ reproduce: $(STAMP) ## the same at the standard scale: the numbers of the README
 	$(MAKE) --no-print-directory -f scripts/pipeline.mk SEQRES="$(SEQRES_ABS)" SCALE=standard OUT=$(OUT)/standard report
 
 test: $(STAMP) ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(STAMP) ## formatting, static checks, types
 	$(BIN)/ruff format --check .
