@@ -14,7 +14,7 @@ OUT    ?= runs/pipeline
 SCALE  ?= smoke
 # Share of training referents whose mask may be seen
 RATIO_tiny     := 0.3
-RATIO_smoke    := 0.1
+RATIO_smoke    := 0.05
 RATIO_standard := 0.01
 RATIO  ?= $(or $(RATIO_$(SCALE)),0.05)
 SEED   ?= 0
