@@ -6,7 +6,7 @@ The pretext is detection, as for the YOLOv3 trunk of SeqTR, plus self-supervisio
 
 Scenes come from the seed sequence (PRETEXT_SEED, index), which `prepare-data` never uses.
 
-    python scripts/pretrain_backbone.py --scenes 12000 --epochs 12 --out stages/models/weights/refshapes_backbone.safetensors
+    python scripts/pretrain_backbone.py --scenes 12000 --epochs 10 --out stages/models/weights/refshapes_backbone.safetensors
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scenes", type=int, default=12000)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--out", type=Path, required=True)
