@@ -187,7 +187,7 @@ def box_tokens(
     return quantise(model_boxes, sizes, loaded.config.n_bins, release=loaded.config.semantics == "release")
 
 
-def _points_of(
+def answer_of(
     loaded: LoadedModel, tokens: NDArray[np.int64], frame: Frame
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Tokens (K,) of one sequence -> ring (k, 2) and box (4,) or None, original pixels."""
@@ -198,6 +198,8 @@ def _points_of(
     box = None
     if layout.box:
         corners = dequantise(tokens[:BOX_SLOTS].reshape(2, 2), wh, config.n_bins, centre=centre)
+        if config.semantics == "corrected":  # two corners span a box in whatever order they were written
+            corners = np.sort(corners, axis=0)
         box = frame.to_original(corners).reshape(4).astype(np.float32)
     ring = np.zeros((0, 2), np.float32)
     if layout.contour:
@@ -245,7 +247,7 @@ def predict_sentences(
             out.tokens[group.rows] = tokens
             out.token_probability[group.rows] = decoded.probability.float().cpu().numpy()
             for row, frame, sequence in zip(group.rows, group.frames, tokens, strict=True):
-                ring, box = _points_of(loaded, sequence, frame)
+                ring, box = answer_of(loaded, sequence, frame)
                 out.points_xy[row] = ring
                 if box is not None:
                     out.boxes_xyxy[row] = box
@@ -327,7 +329,7 @@ def attention_for_sentences(
         h, w = group.memory.grid_hw
         for i, row in enumerate(group.rows):
             tokens = decoded.tokens[i].cpu().numpy()
-            ring, box = _points_of(loaded, tokens, group.frames[i])
+            ring, box = answer_of(loaded, tokens, group.frames[i])
             vh, vw = (int(v) for v in group.memory.valid_cells_hw[i])
             maps = decoded.maps[i, :, : h * w].reshape(-1, h, w)[:, :vh, :vw].float().cpu().numpy()
             if loaded.config.zoom_margin is not None:

@@ -7,24 +7,30 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
 from seqres_cli.main import main
+from stages.data.text import WordCodec
 from stages.data.transforms import plain_frame
 from stages.geometry.projection import projection_score_release, projection_scores
 from stages.geometry.rasterise import box_to_rle, polygon_to_rle, resize_mask_nearest, rle_to_mask, union_rle
 from stages.metrics.comprehension import batch_averaged
 from stages.metrics.segmentation import overlaps
+from stages.models.artifact import LoadedModel
+from stages.models.build import build_model
 from stages.models.cctf import memory_content
+from stages.models.config import ImageConfig
 from stages.models.detection_boxes import giou
 from stages.models.mdetr_criterion import pixel_cross_entropy
 from stages.models.memory import Memory
 from stages.models.presets import preset
 from stages.models.query_decoder import grid_code
 from stages.models.vocabulary import sequence_layout
+from stages.training.inference import answer_of
 from stages.training.optimiser import MovingAverage
 from stages.training.targets import SlotWeights, sequence_targets
 
@@ -119,6 +125,25 @@ def test_weight_of_the_first_box_token() -> None:
         weights = SlotWeights(first_box=value)
         slots = sequence_targets(layout, box, none, np.ones(1), size, weights)[1][0]
         assert slots.tolist()[:4] == [value, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("semantics", "expected"), [("corrected", [20, 30, 60, 70]), ("release", [60, 70, 20, 30])]
+)
+def test_corners_in_any_order(semantics: Literal["corrected", "release"], expected: list[float]) -> None:
+    config = preset("refshapes-small").replace(
+        n_bins=1000, semantics=semantics, image=ImageConfig(size=1000, multiple=8)
+    )
+    loaded = LoadedModel(
+        build_model(config.replace(n_bins=100, d_model=32), 4),
+        config,
+        WordCodec(["a"], 4),
+        torch.device("cpu"),
+    )
+    tokens = np.array([60, 70, 20, 30, 1000])
+    _, box = answer_of(loaded, tokens, plain_frame(1000, 1000, 1000))
+    assert box is not None
+    np.testing.assert_allclose(box, expected, atol=0.6)
 
 
 def test_boxes_do_not_grow(tmp_path: Path) -> None:
