@@ -99,7 +99,7 @@ class AttentionSample:
 
 
 @dataclass
-class _Group:
+class EncodedGroup:
     """Sentences decoded together, and the frames of their images."""
 
     rows: NDArray[np.int64]
@@ -113,13 +113,13 @@ def own_size_wh(frame: Frame, multiple: int) -> NDArray[np.float64]:
     return np.array([-(-w // multiple) * multiple, -(-h // multiple) * multiple], np.float64)
 
 
-def _groups(
+def encoded_groups(
     loaded: LoadedModel,
     dataset: ReferringSource,
     sentences: NDArray[np.int64],
     batch_images: int,
     box_prompt: bool,
-) -> Iterator[_Group]:
+) -> Iterator[EncodedGroup]:
     """Memories of all sentences, view by view; sentences that share a view share its encoding."""
     referents = dataset.sentence_referent[sentences]
     images = dataset.referent_image[referents]
@@ -166,7 +166,7 @@ def _groups(
                 prompt = torch.from_numpy(
                     box_tokens(loaded, dataset.boxes_xyxy[referents[here]], frames_here)
                 ).to(device)
-            yield _Group(here, memory, frames_here, prompt)
+            yield EncodedGroup(here, memory, frames_here, prompt)
 
 
 def _located(
@@ -241,7 +241,7 @@ def predict_sentences(
     )  # fmt: skip
     model.eval()
     with (reporter or SilentReporter()).progress(what, s, unit="sentence") as task:
-        for group in _groups(loaded, dataset, sentences, batch_images, box_prompt):
+        for group in encoded_groups(loaded, dataset, sentences, batch_images, box_prompt):
             decoded = model.generate(group.memory, group.prompt)
             tokens = decoded.tokens.cpu().numpy()
             out.tokens[group.rows] = tokens
@@ -277,7 +277,7 @@ def _detect_sentences(
     )  # fmt: skip
     rles: dict[int, Rle] = {}
     with (reporter or SilentReporter()).progress(what, s, unit="sentence") as task:
-        for group in _groups(loaded, dataset, sentences, batch_images, box_prompt):
+        for group in encoded_groups(loaded, dataset, sentences, batch_images, box_prompt):
             found = find(model, group.memory, group.frames)
             out.tokens[group.rows, 0], out.token_probability[group.rows, 0] = found.query, found.score
             out.boxes_xyxy[group.rows] = found.boxes_xyxy
@@ -310,7 +310,7 @@ def attention_for_sentences(
     samples: dict[int, AttentionSample] = {}
     if isinstance(model, DetectorModel):
         refuse_prompt(box_prompt)
-        for group in _groups(loaded, dataset, sentences, 8, box_prompt):
+        for group in encoded_groups(loaded, dataset, sentences, 8, box_prompt):
             found = find(model, group.memory, group.frames, keep_maps=True)
             assert found.maps is not None
             for i, row in enumerate(group.rows):
@@ -323,7 +323,7 @@ def attention_for_sentences(
         return [samples[i] for i in range(len(sentences))]
     layout = model.layout
     slots = list(layout.decoded)
-    for group in _groups(loaded, dataset, sentences, 8, box_prompt):
+    for group in encoded_groups(loaded, dataset, sentences, 8, box_prompt):
         decoded = model.generate(group.memory, group.prompt, keep_maps=True)
         assert decoded.maps is not None
         h, w = group.memory.grid_hw
