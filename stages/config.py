@@ -30,6 +30,9 @@ class OptionInfo:
     max_open: bool = False
     choices: tuple[Any, ...] | None = None
     flag: str | None = None  # name on the command line without dashes, when it is not the field's own name
+    added: bool = (
+        False  # the field came after files had been made: its default leaves their fingerprint as it was
+    )
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,16 @@ def option(
     max_open: bool = False,
     choices: Sequence[Any] | None = None,
     flag: str | None = None,
+    added: bool = False,
 ) -> Any:
     """A dataclass field with its help text (state unit and range), limits and flag name.
 
-    `semantic=False` is for what cannot change the result: device, workers, log interval.
+    `semantic=False` is for what cannot change the result: device, workers, log interval. `added=True` is for a
+    field that a stage got later and whose default means what the stage did before: files made then stay up to date.
     `min_open` / `max_open` exclude the limit itself. Values are checked by `check_ranges`.
     """
     allowed = tuple(choices) if choices is not None else None
-    info = OptionInfo(help, semantic, min, max, min_open, max_open, allowed, flag)
+    info = OptionInfo(help, semantic, min, max, min_open, max_open, allowed, flag, added)
     return dataclasses.field(default=default, metadata={"option": info})
 
 
@@ -174,8 +179,11 @@ def config_dict(config: Any) -> dict[str, Any]:
 
 def semantic_dict(config: Any) -> dict[str, Any]:
     """The fields that may change the result: the part of the configuration the fingerprint sees."""
+    values = {f: getattr(config, f.name) for f in dataclasses.fields(config) if option_info(f).semantic}
     return {
-        f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if option_info(f).semantic
+        f.name: _plain(value)
+        for f, value in values.items()
+        if not (option_info(f).added and value == f.default)
     }
 
 

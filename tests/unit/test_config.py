@@ -160,3 +160,13 @@ def test_reporters_for_library_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert "note" in err
     assert "warning: careful" in err
     assert number_words({"loss": 0.12345, "lr": 5e-4}) == "loss 0.1235  lr 0.0005"
+
+
+def test_an_added_field_counts_only_when_it_is_set() -> None:
+    @dataclass(frozen=True)
+    class Later(Config):
+        strategy: str = option("random", "how to choose", added=True)
+
+    assert semantic_dict(Later()) == semantic_dict(Config())
+    assert semantic_dict(Later(strategy="diverse")) == {**semantic_dict(Config()), "strategy": "diverse"}
+    assert config_dict(Later())["strategy"] == "random"
