@@ -53,6 +53,9 @@ class Config(TrainingSettings):
         None, "add the image content at each written coordinate (co-content teacher forcing)"
     )
     pmca: bool | None = option(None, "let a predicted point modulate the decoder's cross-attention")
+    grounding: bool | None = option(
+        None, "also mark the memory cells inside the box, which makes boxes learned far sooner; default: the preset's"
+    )
     frozen: Literal["none", "all", "all-but-last-two"] | None = option(
         None, "backbone layers that are not trained; default: the preset's"
     )
@@ -88,6 +91,7 @@ def model_config(config: Config) -> ModelConfig:
         "cctf": config.cctf,
         "pmca": config.pmca,
         "n_bins": config.bins,
+        "grounding": config.grounding,
     }
     changes: dict[str, object] = {k: v for k, v in given.items() if v is not None}
     if config.image_size:
@@ -126,6 +130,7 @@ def _detector(m: ModelConfig, config: Config) -> DetectorConfig:
             "cctf": config.cctf,
             "pmca": config.pmca,
             "bins": config.bins,
+            "grounding": config.grounding,
             "text-in-memory": config.text_in_memory,
         }
     for name, value in foreign.items():

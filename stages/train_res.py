@@ -20,6 +20,7 @@ from stages.reporter import Reporter, SilentReporter
 from stages.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from stages.artifacts import Artifact
     from stages.data.dataset import ReferringDataset
     from stages.training.loader import ContourTable
 
@@ -53,6 +54,20 @@ class Config(TrainingSettings):
     zoom_margin: float = option(
         0.15, "margin of that window, as a share of the box's longer side", min=0.0, max=1.0
     )
+    rotate: float = option(
+        0.0,
+        "second look: objects of known outline are turned by up to so many degrees, either way",
+        min=0.0,
+        max=180.0,
+        added=True,
+    )
+    paste: float = option(
+        0.0,
+        "second look: chance that an object with a visible mask is cut out and shown on another image's ground",
+        min=0.0,
+        max=1.0,
+        added=True,
+    )
     point_content: bool = option(
         True, "show the decoder the finer image feature under each finished point (beyond the paper)"
     )
@@ -61,7 +76,13 @@ class Config(TrainingSettings):
         4, "images a step whose referents show only their box (sequences that start with the box)", min=0
     )
     from_weights: Literal["best", "ema", "raw"] = option(
-        "best", "which weights of the REC model to start from"
+        "best",
+        "which weights of the REC model, and of --init, to start from: best or last moving average, or raw",
+    )
+    init_keep: Literal["all", "encoder"] = option(
+        "all",
+        "what of --init is kept; encoder: images, text, fusion and encoder; the decoder and all embeddings of tokens start anew",
+        added=True,
     )
     from_scratch: bool = option(
         False, "take only the architecture of the REC model, not its weights (a baseline)"
@@ -80,6 +101,12 @@ class Config(TrainingSettings):
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        for name in ("rotate", "paste"):
+            if getattr(self, name) and not self.zoom:
+                raise UsageError(
+                    f"{name} {getattr(self, name):g} works on the windows of a second look, which is off",
+                    hint="add --zoom, the side of the window in pixels, e.g. --zoom 112",
+                )
 
 
 def run(
@@ -90,15 +117,20 @@ def run(
     rec: Path,
     out: Path,
     points: Path | None = None,
+    init: Path | None = None,
     resume: bool = False,
     reporter: Reporter | None = None,
     options: RunOptions | None = None,
 ) -> StageResult:
     """Train contours on the visible masks (and pseudo points) and write the model.
 
-    Raises ArtifactError when the inputs do not belong together or no mask is visible, TrainingError when the loss
-    is not finite.
+    With `init`, a res_model of the same architecture, the weights start from there; `rec` still finds the windows of a
+    second look.
+
+    Raises ArtifactError when the inputs do not belong together or no mask is visible, UsageError when options
+    contradict each other, TrainingError when the loss is not finite.
     """
+    check_start(config, init)
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind="res_model", out=out, options=options,
         inputs={
@@ -106,6 +138,7 @@ def run(
             "split": (split, "split"),
             "rec": (rec, ("rec_model", "res_model")),
             "points": (points, "resampled_points"),
+            "init": (init, "res_model"),
         },
     )  # fmt: skip
     job.require_same("dataset_digest", "split", "dataset")
@@ -115,10 +148,12 @@ def run(
     if settled:
         return settled
 
+    import numpy as np
     import torch
 
     from stages.artifacts import open_artifact
     from stages.data.dataset import ReferringDataset
+    from stages.data.second_look import SecondLook
     from stages.data.text import codec_from_dict
     from stages.models.artifact import LoadedModel, load_state, read_weights, write_locator, write_model
     from stages.models.artifact import architecture as read_architecture
@@ -128,6 +163,7 @@ def run(
     from stages.training.loader import StepDataset, StepPlan
     from stages.training.loop import Trainer
     from stages.training.objectives import MaskLossWeights, build_objective
+    from stages.training.start import start_from
     from stages.training.targets import SlotWeights
     from stages.training.transfer import transfer_weights
     from stages.training.validation import score, validation_sentences
@@ -141,14 +177,18 @@ def run(
         state, rec_digest = read_weights(a, config.from_weights), a.digest
     torch.manual_seed(config.seed)
     model = build_model(architecture, codec.size)
-    if not config.from_scratch:
+    if init is not None:
+        warn_of_other_split(job.artifact("init"), job.artifact("split"), reporter)
+        reporter.info(start_from(model, codec, job.artifact("init"), config.init_keep, config.from_weights))
+    elif not config.from_scratch:
         transfer = transfer_weights(model, state)
         reporter.info(
             f"{len(transfer.copied)} tensors from the REC model, {len(transfer.started_anew)} started anew"
         )
     contours, counts = contour_table(data, config, points)
     reporter.info(f"contours: {counts['masks']} from masks, {counts['pseudo']} pseudo")
-    train = data.sentences_of(data.referents_in(config.train_split))
+    referents = data.referents_in(config.train_split)
+    train = data.sentences_of(referents)
     known = contours.weight[data.sentence_referent[train]] > 0
     trains_boxes = architecture.answers_boxes and not architecture.detector.frozen
     plan = StepPlan(
@@ -156,7 +196,8 @@ def run(
         steps=config.steps_per_epoch, extra=train[~known], extra_images=config.box_only_images if trains_boxes else 0,
     )  # fmt: skip
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
-    steps = StepDataset(data, codec, architecture, contours, config, weights, config.seed)
+    second_look = SecondLook(config.rotate, config.paste, np.unique(data.referent_image[referents]))
+    steps = StepDataset(data, codec, architecture, contours, config, weights, config.seed, second_look)
     locator = None
     if architecture.zoom_margin is not None:
         found = build_model(rec_architecture, codec.size)
@@ -196,6 +237,26 @@ def run(
     return job.result(summary)
 
 
+def check_start(config: Config, init: Path | None) -> None:
+    """UsageError when the options name two places, or none, to take the weights from."""
+    if init is not None and config.from_scratch:
+        raise UsageError("from-scratch and init contradict each other", hint="leave one of them out")
+    if init is None and config.init_keep != "all":
+        raise UsageError(
+            f"init-keep {config.init_keep} says what of another model is kept, but none is given",
+            hint="add --init, the model of the round before",
+        )
+
+
+def warn_of_other_split(init: Artifact, split: Artifact, reporter: Reporter) -> None:
+    """A model of the same dataset and another split may have learned from masks that this split hides."""
+    same_data = init.attrs["dataset_digest"] == split.attrs["dataset_digest"]
+    if same_data and init.attrs.get("split_digest") != split.digest:
+        reporter.warn(
+            f"{init.path} was trained with another split: it may know masks that {split.path} hides"
+        )
+
+
 def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
     """The REC model's architecture with the sequence of this run; a detector gets a mask head instead."""
     if rec.family == "mdetr":
@@ -215,6 +276,8 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
         cctf=config.cctf,
         pmca=config.pmca,
         point_content=config.point_content,
+        # a plain contour model has plain losses, and in a window around the box the cells would tell nothing
+        grounding=rec.grounding and config.sequence != "contour" and not config.zoom,
         zoom_margin=config.zoom_margin if config.zoom else None,
         image=dataclasses.replace(rec.image, size=config.zoom) if config.zoom else rec.image,
     )

@@ -108,6 +108,7 @@ class ModelConfig:
     point_content: bool = (
         False  # a finished point is shown the finer backbone map under it (beyond the paper)
     )
+    grounding: bool = False  # a head that marks the memory cells of the referent, for a loss beside the tokens' (beyond the paper)
     semantics: Literal["corrected", "release"] = "corrected"
     d_model: int = 256
     n_heads: int = 8
@@ -200,6 +201,7 @@ PRESETS: dict[str, ModelConfig] = {
         n_points=20,
         n_bins=100,
         text_in_memory="words",
+        grounding=True,
         d_model=128,
         n_heads=4,
         encoder_layers=2,
@@ -212,7 +214,7 @@ PRESETS: dict[str, ModelConfig] = {
         text=TextConfig(word_dim=64, hidden=64, max_words=20, frozen_words=False),
     ),
 }
-PRESETS["refshapes-small-mdetr"] = PRESETS["refshapes-small"].replace(family="mdetr")
+PRESETS["refshapes-small-mdetr"] = PRESETS["refshapes-small"].replace(family="mdetr", grounding=False)
 
 
 def preset(name: str) -> ModelConfig:

@@ -46,6 +46,35 @@ def token_loss(
     return (loss * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
+def grounding_loss(cell_logits: Tensor, valid: Tensor, boxes_xyxy: Tensor, stride: int) -> Tensor:
+    """Binary cross-entropy of "this cell shows the referent" against the share of the cell that its box covers.
+
+    A dense answer to every sentence, where the box's four tokens give four: the encoder finds out much sooner which
+    cells a sentence means, and the tokens only have to read it off (docs/EXPERIMENTS.md).
+
+    Args:
+        cell_logits: (S, H, W) float; valid: (S, H, W) bool; boxes_xyxy: (S, 4) model pixels; stride: pixels a cell.
+
+    Returns:
+        scalar, mean over the valid cells of a sentence, then over sentences.
+    """
+    target = cell_coverage(boxes_xyxy, cell_logits.shape[1:], stride)
+    loss = F.binary_cross_entropy_with_logits(cell_logits.float(), target, reduction="none") * valid
+    return (loss.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)).mean()
+
+
+def cell_coverage(boxes_xyxy: Tensor, grid_hw: tuple[int, ...], stride: int) -> Tensor:
+    """(S, 4) boxes in pixels -> (S, H, W) float32, share of each cell of `stride` pixels inside the box."""
+    h, w = grid_hw
+    shares = []
+    for axis, n in ((1, h), (0, w)):
+        edge = torch.arange(n, device=boxes_xyxy.device) * stride
+        low, high = boxes_xyxy[:, axis, None], boxes_xyxy[:, axis + 2, None]
+        inside = torch.minimum(high, edge + stride) - torch.maximum(low, edge)
+        shares.append(inside.clamp(min=0) / stride)
+    return shares[0][:, :, None] * shares[1][:, None, :]
+
+
 def neighbour_targets(vocabulary_size: int, spread: float, device: torch.device) -> Tensor:
     """(V, V) rows sum to 1: row t is a Gaussian of `spread` bins around coordinate t; END's row is one-hot."""
     coordinate = torch.arange(vocabulary_size, device=device, dtype=torch.float32)

@@ -147,5 +147,6 @@ def preset(name: str) -> ModelConfig:
 
 
 def released(config: ModelConfig) -> ModelConfig:
-    """The same architecture with the semantics of the public release: also its GRU over the padding."""
-    return config.replace(semantics="release", text=dataclasses.replace(config.text, packed=False))
+    """The same architecture as the public release computes it: its GRU also reads the padding, no cell is marked."""
+    text = dataclasses.replace(config.text, packed=False)
+    return config.replace(semantics="release", text=text, grounding=False)

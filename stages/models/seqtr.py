@@ -43,6 +43,21 @@ class VisionMaps:
 
 
 @dataclass
+class Taught:
+    """A teacher-forced pass.
+
+    Attributes:
+        logits: (S, T, V) float.
+        cells: (S, H, W) float, logits of "this cell shows the referent", when the model has the head.
+        valid: (S, H, W) bool, cells that contain image pixels.
+    """
+
+    logits: Tensor
+    cells: Tensor | None
+    valid: Tensor
+
+
+@dataclass
 class Decoded:
     """Greedy decoding: tokens (S, K) int64, probability (S, K) float of each, over the K decoded slots."""
 
@@ -93,6 +108,7 @@ class PointSequenceModel(nn.Module):
         self.token_embedding = nn.Embedding(config.n_bins + 1, d)
         self.slot_embedding = nn.Embedding(self.layout.length, d)
         self.point_content = PointContent(levels[-2], d) if config.point_content else None
+        self.grounding_head = nn.Linear(d, 1) if config.grounding else None
         n_tasks = len(self.layout.starts)
         self.task_embedding = None if config.task_token == "zero" else nn.Embedding(n_tasks, d)
         self.predictor = nn.Sequential(
@@ -238,10 +254,14 @@ class PointSequenceModel(nn.Module):
         words: Tensor,
         word_mask: Tensor,
         targets: Tensor,
-    ) -> Tensor:
-        """Whole teacher-forced pass -> logits (S, T, V). Arguments as in the methods above."""
+    ) -> Taught:
+        """Whole teacher-forced pass. Arguments as in the methods above."""
         vision = self.encode_images(images, sizes_hw)
-        return self.decode(self.join(vision, image_of_sentence, self.encode_text(words, word_mask)), targets)
+        memory = self.join(vision, image_of_sentence, self.encode_text(words, word_mask))
+        shape = (len(targets), *memory.grid_hw)
+        image_cells = memory.tokens[:, : shape[1] * shape[2]]
+        cells = None if self.grounding_head is None else self.grounding_head(image_cells).view(shape)
+        return Taught(self.decode(memory, targets), cells, vision.valid[image_of_sentence])
 
     @torch.inference_mode()
     def generate(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stages.models.build import ReferringModel
 from stages.models.detection_boxes import corners_to_centre
-from stages.models.losses import token_loss
+from stages.models.losses import grounding_loss, token_loss
 from stages.models.matcher import MatchCosts, match
 from stages.models.mdetr import Detections, DetectorModel
 from stages.models.mdetr_criterion import (
@@ -28,7 +28,7 @@ from stages.models.mdetr_criterion import (
     single_class_map,
     weighted_sum,
 )
-from stages.models.seqtr import PointSequenceModel
+from stages.models.seqtr import PointSequenceModel, Taught
 from stages.training.loader import Batch
 from stages.training.settings import TrainingSettings
 
@@ -43,33 +43,44 @@ class Objective(Protocol):
 
 @dataclass
 class SequenceObjective:
-    """Weighted cross-entropy over the slots of the sequence."""
+    """Weighted cross-entropy over the slots of the sequence, and the cells of the referent where the model marks them."""
 
     model: PointSequenceModel
     settings: TrainingSettings
 
-    def predict(self, images: Tensor, batch: Batch) -> Tensor:
-        """Teacher-forced logits (S, T, V)."""
-        out: Tensor = self.model(
+    def predict(self, images: Tensor, batch: Batch) -> Taught:
+        """Teacher-forced pass."""
+        out: Taught = self.model(
             images, batch.sizes_hw, batch.image_of_sentence, batch.words, batch.word_mask, batch.targets
         )
         return out
 
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def loss(self, outputs: Taught, batch: Batch) -> Tensor:
         s = self.settings
-        return token_loss(
-            outputs, batch.targets, batch.slot_weights, smoothing=s.label_smoothing, spread=s.coordinate_spread,
+        loss = token_loss(
+            outputs.logits, batch.targets, batch.slot_weights, smoothing=s.label_smoothing, spread=s.coordinate_spread,
             release=self.model.release,
         )  # fmt: skip
+        marks = self.cells_loss(outputs, batch)
+        return loss if marks is None else loss + s.grounding_weight * marks
 
-    def blame(self, outputs: Tensor, batch: Batch) -> list[str]:
-        """Loss of each part of the sequence."""
+    def cells_loss(self, outputs: Taught, batch: Batch) -> Tensor | None:
+        """Loss of the marked cells; in a window around the box they would tell nothing."""
+        if outputs.cells is None or self.model.config.zoom_margin is not None:
+            return None
+        return grounding_loss(outputs.cells, outputs.valid, batch.boxes, self.model.stride)
+
+    def blame(self, outputs: Taught, batch: Batch) -> list[str]:
+        """Loss of each part of the sequence, and of the cells."""
         facts, layout = [], self.model.layout
         for name, slots in (("box", layout.box), ("contour", layout.contour), ("end", layout.ends)):
             if slots:
                 index = list(slots)
-                part = token_loss(outputs[:, index], batch.targets[:, index], batch.slot_weights[:, index])
+                part = token_loss(outputs.logits[:, index], batch.targets[:, index], batch.slot_weights[:, index])
                 facts.append(f"loss of the {name} tokens: {part.item()}")
+        marks = self.cells_loss(outputs, batch)
+        if marks is not None:
+            facts.append(f"loss of the marked cells: {marks.item()}")
         return facts
 
 

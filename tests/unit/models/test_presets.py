@@ -172,7 +172,7 @@ def test_frozen_parts_stay_frozen_with_their_statistics(name: str, fixed: bool) 
     b = inputs((64, 64))
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     targets = torch.arange(5).expand(3, 5)
-    logits = model(b["images"], b["sizes"], torch.arange(3), b["words"], b["mask"], targets)
+    logits = model(b["images"], b["sizes"], torch.arange(3), b["words"], b["mask"], targets).logits
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
     optimiser.step()
     after = model.vision.state_dict()

@@ -91,7 +91,7 @@ def teacher_forced(
     slots = list(model.layout.decoded)
     targets = torch.full((len(tokens), model.layout.length), model.layout.end)
     targets[:, slots] = tokens
-    return model(**b, targets=targets)[:, slots]
+    return model(**b, targets=targets).logits[:, slots]
 
 
 SIZES = [(64, 64), (48, 64), (64, 20)]
@@ -166,7 +166,7 @@ def test_every_parameter_of_the_paper_gets_a_gradient() -> None:
     torch.manual_seed(0)
     model = build_model(VARIANTS["contour"], 12).train()
     targets = torch.randint(0, 20, (6, model.layout.length))
-    model(**batch(SIZES), targets=targets).logsumexp(-1).sum().backward()
+    model(**batch(SIZES), targets=targets).logits.logsumexp(-1).sum().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert without == []
 
