@@ -39,7 +39,10 @@ class Config:
     sentences_per_referent: int = option(
         0, "at most so many sentences of each referent, the first ones; 0 = all", min=0
     )
-    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
+    weights: Literal["best", "ema", "raw"] = option(
+        "best",
+        "which weights of the model draw: the moving average (the teacher), best = of the best validation or ema = the last one; or raw",
+    )
     audit_split: str = option("val", "split on whose masks the drawings are measured; empty = no measurement")
     audit_sentences: int = option(500, "sentences of it that are drawn; 0 = all", min=0)
     seed: int = option(0, "choice of the audited sentences", min=0)

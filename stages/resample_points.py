@@ -27,6 +27,8 @@ KEPT = "kept"
 NO_CONTOUR = "no contour"
 LOW_CONFIDENCE = "low confidence"
 ABOVE_THRESHOLD = "score above threshold"
+# An outline just below the threshold was kept, so it shall count for something.
+SMALLEST_PROJECTION_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,9 @@ class Config:
     )
     weighting: str = option(
         "none",
-        "training weight of a kept outline: 1, or the confidence of its tokens",
-        choices=("none", "confidence"),
+        "training weight of a kept outline: 1, the confidence of its tokens, 1 - score / --score-threshold"
+        " (projection, at least 0.05), or the product (both)",
+        choices=("none", "confidence", "projection", "both"),
     )
 
     def __post_init__(self) -> None:
@@ -98,7 +101,7 @@ def run(
     kept, points = rows[wanted[found]], points[found]
     summary = summarise(candidates, rows, reasons, n, config)
 
-    confidence = candidates.confidence[kept]
+    score, confidence = candidates.score[kept], candidates.confidence[kept]
     with job.writer() as w:
         w.attr("dataset_digest", job.artifact("dataset").digest)
         w.attr("pseudo_digest", job.artifact("pseudo").digest)
@@ -106,9 +109,9 @@ def run(
         w.column("referent_index", candidates.referent[kept])
         w.column("sentence_index", candidates.sentence[kept])
         w.column("points_xy", points)
-        w.column("score", candidates.score[kept].astype(np.float32))
+        w.column("score", score.astype(np.float32))
         w.column("confidence", confidence)
-        w.column("weight", np.ones_like(confidence) if config.weighting == "none" else confidence)
+        w.column("weight", training_weight(score, confidence, config))
         w.column("decisions/referent_index", candidates.referent[rows])
         w.strings("decisions/reason", reasons.tolist())
         w.column("decisions/score", candidates.score[rows].astype(np.float32))
@@ -126,6 +129,21 @@ def decide(candidates: Candidates, rows: Any, config: Config) -> Any:
     reasons[candidates.confidence[rows] < config.min_confidence] = LOW_CONFIDENCE
     reasons[~candidates.drawn[rows]] = NO_CONTOUR
     return reasons
+
+
+def training_weight(score: Any, confidence: Any, config: Config) -> Any:
+    """(K,) projection scores and (K,) confidences of kept outlines -> (K,) float32 weights in the loss.
+
+    none: 1. confidence: c. projection: max(0.05, 1 - score / threshold). both: their product.
+    """
+    import numpy as np
+
+    weight = np.ones(len(score))
+    if config.weighting in ("projection", "both") and config.score_threshold:  # nothing is kept below 0
+        weight = np.clip(1 - score / config.score_threshold, SMALLEST_PROJECTION_WEIGHT, 1.0)
+    if config.weighting in ("confidence", "both"):
+        weight = weight * confidence
+    return weight.astype(np.float32)
 
 
 def summarise(candidates: Candidates, rows: Any, reasons: Any, n: int, config: Config) -> dict[str, Any]:

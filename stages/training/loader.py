@@ -17,8 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stages.data.dataset import ReferringDataset
+from stages.data.second_look import SecondLook, View
 from stages.data.text import TextCodec, mirror_sentence
-from stages.data.transforms import Augmentation, Frame, colour_noise, random_frame, random_zoom, render
+from stages.data.transforms import Augmentation, Frame, colour_noise, random_frame, render
+from stages.geometry.boxes import polygon_extent
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
 from stages.geometry.resampling import resample_uniform, sample_release
@@ -176,8 +178,10 @@ class StepDataset(Dataset[Batch]):
         augmentation: Augmentation,
         weights: SlotWeights,
         seed: int,
+        second_look: SecondLook | None = None,
     ) -> None:
         self.dataset, self.codec, self.config, self.contours = dataset, codec, config, contours
+        self.second_look = second_look or SecondLook()
         self.augmentation, self.weights, self.seed = augmentation, weights, seed
         self.layout = sequence_layout(config)
         self.draws_masks = config.sequence == "mask"
@@ -187,16 +191,21 @@ class StepDataset(Dataset[Batch]):
         pictures, frames, texts, owners, boxes, points, weights, drawn = [], [], [], [], [], [], [], []
         for position, (image_index, sentences) in enumerate(step):
             rng = np.random.default_rng([self.seed, epoch, number, position])
-            for frame, picture, seen in self._views(rng, image_index, sentences):
-                pictures.append(picture)
+            for view in self._views(rng, image_index, sentences):
+                frame = view.frame
+                pictures.append(view.picture)
                 frames.append(frame)
-                for sentence in seen:
+                for sentence in view.sentences:
                     referent = int(self.dataset.sentence_referent[sentence])
                     text = self.dataset.texts[sentence]
                     texts.append(mirror_sentence(text) if frame.mirrored else text)
                     owners.append(len(frames) - 1)
-                    boxes.append(frame.boxes_to_model(self.dataset.boxes_xyxy[referent][None])[0])
-                    ring = self._ring(referent, frame)
+                    outline, box = self.contours.ring(referent), self.dataset.boxes_xyxy[referent]
+                    if view.turn:
+                        outline = start_at_top(view.turn.points(outline))
+                        box = polygon_extent(outline)
+                    boxes.append(frame.boxes_to_model(box[None])[0])
+                    ring = self._ring(outline, frame)
                     if self.augmentation.shuffle_points and rng.random() < self.augmentation.shuffle_points:
                         known = ~np.isnan(ring[:, 0])
                         ring[known] = rng.permutation(ring[known])
@@ -226,24 +235,23 @@ class StepDataset(Dataset[Batch]):
 
     def _views(
         self, rng: np.random.Generator, image_index: int, sentences: NDArray[np.int64]
-    ) -> Iterator[tuple[Frame, NDArray[np.uint8], NDArray[np.int64]]]:
+    ) -> Iterator[View]:
         """Pictures of an image and the sentences each is used for: one for all, or a window around each one's box."""
         image = self.dataset.image(image_index)
-        boxes = self.dataset.boxes_xyxy[self.dataset.sentence_referent[sentences]]
-        size, margin, noise = self.config.image.size, self.config.zoom_margin, self.augmentation.colour
+        referents = self.dataset.sentence_referent[sentences]
+        size, margin = self.config.image.size, self.config.zoom_margin
         if margin is not None:
-            for box, sentence in zip(boxes, sentences, strict=True):
-                frame = random_zoom(rng, box, size, margin, self.augmentation)
-                yield frame, colour_noise(rng, render(image, frame), noise), sentence[None]
+            for sentence, referent in zip(sentences, referents, strict=True):
+                yield self.second_look.view(
+                    rng, self.dataset, image, int(sentence), self.contours.ring(referent), size, margin, self.augmentation
+                )  # fmt: skip
             return
+        boxes = self.dataset.boxes_xyxy[referents]
         keep = boxes[rng.integers(len(boxes))]
         frame = random_frame(rng, image.shape[:2], size, self.augmentation, keep)
         shown = frame.shows(boxes) > 0.3
-        yield (
-            frame,
-            colour_noise(rng, render(image, frame), noise),
-            sentences[shown] if shown.any() else sentences,
-        )
+        picture = colour_noise(rng, render(image, frame), self.augmentation.colour)
+        yield View(frame, picture, sentences[shown] if shown.any() else sentences)
 
     def _masks(
         self, drawn: list[tuple[int, int]], frames: list[Frame], canvas_hw: tuple[int, ...]
@@ -264,10 +272,9 @@ class StepDataset(Dataset[Batch]):
             weight[row] = self.contours.weight[referent]
         return masks, weight
 
-    def _ring(self, referent: int, frame: Frame) -> NDArray[np.float64]:
-        """(N, 2) model pixels, NaN where there is no outline; cut at the window's border."""
+    def _ring(self, ring: NDArray[np.float32], frame: Frame) -> NDArray[np.float64]:
+        """Outline (M, 2) -> target points (N, 2) in model pixels, cut at the window's border; NaN where M = 0."""
         n = max(self.config.n_points, 1)
-        ring = self.contours.ring(referent)
         if not len(ring) or not self.layout.contour:
             return np.full((n, 2), np.nan)
         x0, y0, x1, y1 = frame.window_xyxy

@@ -1,0 +1,92 @@
+"""Starting a round from the model of the round before, whole or without its decoder (METHOD.md section 6)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+
+from stages.artifacts import Artifact
+from stages.data.text import TextCodec
+from stages.errors import ArtifactError
+from stages.models.artifact import Weights, architecture, load_state, read_weights, require_fit
+from stages.models.build import ReferringModel
+
+# What `encoder` keeps: everything that reads pictures and sentences. What writes the answer starts anew, as SiRi does
+# between its rounds (where backbone and text start over, too; here few masks could not teach them again).
+READERS = {
+    "seqtr": (
+        "vision.",
+        "fusion.",
+        "text.",
+        "text_projection.",
+        "input_proj.",
+        "input_norm.",
+        "encoder.",
+        "grounding_head.",
+    ),
+    "mdetr": (
+        "vision.",
+        "fusion.",
+        "text.",
+        "detector.input_proj.",
+        "detector.text_proj.",
+        "detector.encoder.",
+    ),
+}
+# Where pretrained weights came from once: no part of what a model computes.
+NOT_COMPARED = ("vision.source", "text.source")
+
+
+@torch.no_grad()
+def start_from(
+    model: ReferringModel,
+    codec: TextCodec,
+    artifact: Artifact,
+    keep: Literal["all", "encoder"],
+    weights: Weights,
+) -> str:
+    """Copy the weights of `artifact` (a res_model) into `model`; one line about it.
+
+    Raises ArtifactError when architecture or vocabulary differ (naming the keys), or a tensor is missing or mis-shaped.
+    """
+    where = str(artifact.path)
+    facts = differences(architecture(artifact).to_dict(), model.config.to_dict())
+    if facts:
+        raise ArtifactError(
+            f"{where} has another architecture than this run: {facts[0]}",
+            facts=facts[1:],
+            hint="give the options that it was trained with, or leave --init out",
+        )
+    if artifact.json("vocabulary") != codec.to_dict():
+        raise ArtifactError(
+            f"{where} reads other words than the REC model",
+            hint="start both from the same REC model, or leave --init out",
+        )
+    state = read_weights(artifact, weights)
+    if keep == "all":
+        load_state(model, state, where=where)
+        return f"all {len(state)} tensors from {where}"
+    require_fit(model, state, where=where)
+    own = model.state_dict()
+    kept = [name for name in own if name.startswith(READERS[model.config.family])]
+    for name in kept:
+        own[name].copy_(state[name])
+    return f"{len(kept)} tensors from {where}, {len(own) - len(kept)} started anew"
+
+
+def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """ "image.size: 112 -> 64" for every key of two nested configurations whose values differ."""
+    a, b = _flat(theirs), _flat(ours)
+    keys = [k for k in (*a, *(k for k in b if k not in a)) if k not in NOT_COMPARED]
+    return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in keys if a.get(k) != b.get(k)]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return out
