@@ -2,6 +2,7 @@
 #
 #   make -f scripts/pipeline.mk SCALE=smoke OUT=runs/smoke            build everything, show the table
 #   make -f scripts/pipeline.mk DATA=refcoco.h5 RATIO=0.01 OUT=runs/refcoco
+#   make -f scripts/pipeline.mk SCALE=smoke ROUNDS=2 OUT=runs/smoke   label once more, with what was learned from labels
 #
 # A second call does nothing. Another RATIO (or other flags of one stage) runs only what depends on it, and a
 # deleted file is made again: what comes after it is only asked, and stays when its inputs turn out the same.
@@ -18,6 +19,10 @@ RATIO_smoke    := 0.05
 RATIO_standard := 0.01
 RATIO  ?= $(or $(RATIO_$(SCALE)),0.05)
 SEED   ?= 0
+# How often the box-only objects are labelled and learned from. Files of round 2 are pseudo2-, points2-, final2-RATIO ...
+ROUNDS ?= 1
+# What a round takes over from the model of the round before: nothing (every round starts from the box model), all, encoder
+ROUND_KEEP ?=
 # An existing dataset artifact instead of RefShapes
 DATA   ?=
 # Architecture preset of train-rec
@@ -50,10 +55,21 @@ FULL_FLAGS      ?= $(METHOD_FLAGS) $(FULL_STEPS_$(SCALE)) --box-only-images 0
 PSEUDO_FLAGS    ?= --box-prompt --sentences-per-referent 1
 RESAMPLE_FLAGS  ?= --fit none
 FINAL_FLAGS     ?= $(FULL_FLAGS)
+# Training flags of the rounds after the first
+ROUND_FLAGS     ?= $(FINAL_FLAGS)
 EVALUATE_FLAGS  ?= --max-sentences $(if $(filter smoke,$(SCALE)),200,1000)
 VISUALIZE_FLAGS ?= --samples 8 --pseudo-samples 8 --show-hidden
 
 # ------------------------------------------------------------------ machinery
+
+rounds := $(filter-out 0,$(shell seq 1 1 $(ROUNDS) 2>/dev/null))
+ifneq ($(lastword none $(rounds)),$(ROUNDS))
+  $(error ROUNDS must be a whole number of at least 1, got '$(ROUNDS)')
+endif
+# $(call tag,N): what the file names of round N carry, nothing in round 1. $(call teacher,N): the model that labels for it
+tag     = $(filter-out 1,$(1))
+teacher = $(if $(call tag,$(1)),final$(call tag,$(word $(1),0 $(rounds))),first)
+LAST   := $(call tag,$(ROUNDS))
 
 .DEFAULT_GOAL := report
 .PHONY: all report table clean
@@ -61,7 +77,7 @@ VISUALIZE_FLAGS ?= --samples 8 --pseudo-samples 8 --show-hidden
 .NOTPARALLEL:
 # make shall delete none of these, neither as an intermediate nor on Ctrl-C: seqres leaves only whole files.
 .PRECIOUS: $(OUT)/dataset.h5 $(OUT)/rec.h5 $(OUT)/full.h5 $(OUT)/eval/%.h5 $(foreach kind,\
-  split naive first pseudo points final attention,$(OUT)/$(kind)-%.h5)
+  split naive first $(foreach n,$(rounds),$(addsuffix $(call tag,$(n)),pseudo points final)) attention$(LAST),$(OUT)/$(kind)-%.h5)
 
 D := $(if $(DATA),$(DATA),$(OUT)/dataset.h5)
 S := $(OUT)/split-$(RATIO).h5
@@ -89,6 +105,7 @@ $(call flags,full,$(FULL_FLAGS) --seed $(SEED))
 $(call flags,pseudo,$(PSEUDO_FLAGS))
 $(call flags,resample,$(RESAMPLE_FLAGS))
 $(call flags,final,$(FINAL_FLAGS) --seed $(SEED))
+$(call flags,round,$(ROUND_FLAGS) $(ROUND_KEEP) --seed $(SEED))
 $(call flags,evaluate,$(EVALUATE_FLAGS))
 $(call flags,visualize,$(VISUALIZE_FLAGS))
 endif
@@ -116,15 +133,20 @@ $(OUT)/first-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/rec.h5 $(OUT)/.flags/first
 	$(call run,train-res --dataset $(D) --split $(OUT)/split-$*.h5 --rec $(OUT)/rec.h5,$(RES_FLAGS) --seed $(SEED))
 
 # 4. Contours for everything known by its box only; keep and resample what agrees with the box
-$(OUT)/pseudo-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/first-%.h5 $(OUT)/.flags/pseudo
-	$(call run,pseudo-label --dataset $(D) --split $(OUT)/split-$*.h5 --model $(OUT)/first-$*.h5,$(PSEUDO_FLAGS))
-
-$(OUT)/points-%.h5: $(D) $(OUT)/pseudo-%.h5 $(OUT)/.flags/resample
-	$(call run,resample-points --dataset $(D) --pseudo $(OUT)/pseudo-$*.h5,$(RESAMPLE_FLAGS))
-
 # 5. Second pass, again from the box model: masks and pseudo points
-$(OUT)/final-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/rec.h5 $(OUT)/points-%.h5 $(OUT)/.flags/final
-	$(call run,train-res --dataset $(D) --split $(OUT)/split-$*.h5 --rec $(OUT)/rec.h5 --points $(OUT)/points-$*.h5,$(FINAL_FLAGS) --seed $(SEED))
+# Both once a round; $(1) = number of the round
+init = $(if $(and $(call tag,$(1)),$(ROUND_KEEP)), --init $(OUT)/$(call teacher,$(1))-$$*.h5 --init-keep $(ROUND_KEEP))
+define round
+$(OUT)/pseudo$(call tag,$(1))-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/$(call teacher,$(1))-%.h5 $(OUT)/.flags/pseudo
+	$$(call run,pseudo-label --dataset $(D) --split $(OUT)/split-$$*.h5 --model $(OUT)/$(call teacher,$(1))-$$*.h5,$$(PSEUDO_FLAGS))
+
+$(OUT)/points$(call tag,$(1))-%.h5: $(D) $(OUT)/pseudo$(call tag,$(1))-%.h5 $(OUT)/.flags/resample
+	$$(call run,resample-points --dataset $(D) --pseudo $(OUT)/pseudo$(call tag,$(1))-$$*.h5,$$(RESAMPLE_FLAGS))
+
+$(OUT)/final$(call tag,$(1))-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/rec.h5 $(OUT)/points$(call tag,$(1))-%.h5 $(OUT)/.flags/$(if $(call tag,$(1)),round,final)
+	$$(call run,train-res --dataset $(D) --split $(OUT)/split-$$*.h5 --rec $(OUT)/rec.h5 --points $(OUT)/points$(call tag,$(1))-$$*.h5$(call init,$(1)),$$($(if $(call tag,$(1)),ROUND,FINAL)_FLAGS) --seed $$(SEED))
+endef
+$(foreach n,$(rounds),$(eval $(call round,$(n))))
 
 # What all masks would give
 $(OUT)/full.h5: $(D) $(S_ALL) $(OUT)/rec.h5 $(OUT)/.flags/full
@@ -137,23 +159,25 @@ $(OUT)/eval/box-%.h5: $(D) $(OUT)/%.h5 $(OUT)/.flags/evaluate
 $(OUT)/eval/%.h5: $(D) $(OUT)/%.h5 $(OUT)/.flags/evaluate
 	$(call run,evaluate --dataset $(D) --model $(OUT)/$*.h5,$(EVALUATE_FLAGS))
 
-EVALUATIONS := $(addprefix $(OUT)/eval/,rec.h5 naive-$(RATIO).h5 first-$(RATIO).h5 final-$(RATIO).h5 full.h5)
+EVALUATIONS := $(addprefix $(OUT)/eval/,rec.h5 naive-$(RATIO).h5 first-$(RATIO).h5 \
+  $(foreach n,$(rounds),final$(call tag,$(n))-$(RATIO).h5) full.h5)
 GIVEN_BOX   := $(OUT)/eval/box-full.h5
 
-# 7. Pictures
-$(OUT)/attention-%.h5: $(D) $(OUT)/final-%.h5 $(OUT)/naive-%.h5 $(OUT)/pseudo-%.h5 $(OUT)/points-%.h5 $(OUT)/split-%.h5 $(OUT)/.flags/visualize
-	$(call run,visualize-attention --dataset $(D) --model $(OUT)/final-$*.h5 --compare-model $(OUT)/naive-$*.h5 \
-	  --pseudo $(OUT)/pseudo-$*.h5 --points $(OUT)/points-$*.h5 --split $(OUT)/split-$*.h5,$(VISUALIZE_FLAGS))
+# 7. Pictures of the last round
+$(OUT)/attention$(LAST)-%.h5: $(D) $(OUT)/final$(LAST)-%.h5 $(OUT)/naive-%.h5 $(OUT)/pseudo$(LAST)-%.h5 $(OUT)/points$(LAST)-%.h5 $(OUT)/split-%.h5 $(OUT)/.flags/visualize
+	$(call run,visualize-attention --dataset $(D) --model $(OUT)/final$(LAST)-$*.h5 --compare-model $(OUT)/naive-$*.h5 \
+	  --pseudo $(OUT)/pseudo$(LAST)-$*.h5 --points $(OUT)/points$(LAST)-$*.h5 --split $(OUT)/split-$*.h5,$(VISUALIZE_FLAGS))
 
 # Every file by its name: one that make knows from patterns only would not be made again when it is deleted
-all: $(foreach kind,split first pseudo points final attention,$(OUT)/$(kind)-$(RATIO).h5)
+all: $(foreach kind,split first attention$(LAST),$(OUT)/$(kind)-$(RATIO).h5)
+all: $(foreach n,$(rounds),$(foreach kind,pseudo points final,$(OUT)/$(kind)$(call tag,$(n))-$(RATIO).h5))
 all: $(EVALUATIONS) $(GIVEN_BOX)
 
 table: $(EVALUATIONS) $(GIVEN_BOX)
 	@echo; $(SEQRES) evaluate --compare $(EVALUATIONS) $(GIVEN_BOX)
 
 report: all table
-	@echo; echo "pictures: $(abspath $(OUT))/attention-$(RATIO)_figures/index.html"
+	@echo; echo "pictures: $(abspath $(OUT))/attention$(LAST)-$(RATIO)_figures/index.html"
 
 clean:
 	rm -rf $(OUT)

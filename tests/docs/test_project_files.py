@@ -93,8 +93,18 @@ def check_calls(calls: list[list[str]], expected: int) -> None:
         assert main([*call, "--print-config"]) == 0, " ".join(call)
 
 
-@pytest.mark.parametrize("scale", ["tiny", "smoke", "standard"])
-def test_the_pipeline_gives_flags_that_the_stages_take(scale: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scale", "more", "expected"),
+    [
+        ("tiny", [], 17),
+        ("smoke", [], 17),
+        ("standard", [], 17),
+        ("tiny", ["ROUNDS=2", "ROUND_KEEP=encoder"], 21),
+    ],
+)
+def test_the_pipeline_gives_flags_that_the_stages_take(
+    scale: str, more: list[str], expected: int, tmp_path: Path
+) -> None:
     seqres = tmp_path / "seqres"
     command = [
         "make",
@@ -103,8 +113,9 @@ def test_the_pipeline_gives_flags_that_the_stages_take(scale: str, tmp_path: Pat
         f"SEQRES={seqres}",
         f"OUT={tmp_path / 'out'}",
         f"SCALE={scale}",
+        *more,
     ]
-    check_calls(logged_calls(command, seqres), 17)
+    check_calls(logged_calls(command, seqres), expected)
 
 
 def test_the_photograph_script_gives_flags_that_the_stages_take(tmp_path: Path) -> None:

@@ -124,6 +124,48 @@ def test_another_ratio_makes_only_what_depends_on_it(build: Build) -> None:
     assert build("RATIO=0.05") == []
 
 
+def test_a_second_round_labels_with_the_model_of_the_first(build: Build, tmp_path: Path) -> None:
+    build("SCALE=tiny")
+    second = {"pseudo2-0.3.h5", "points2-0.3.h5", "final2-0.3.h5", "eval/final2-0.3.h5", "attention2-0.3.h5"}
+    assert set(build("SCALE=tiny", "ROUNDS=2")) == second
+    assert build("SCALE=tiny", "ROUNDS=2") == []
+    assert build("SCALE=tiny") == []
+
+    def inputs(name: str) -> str:
+        return (tmp_path / "out" / name).read_text().replace(str(tmp_path / "out") + "/", "")
+
+    assert "--model final-0.3.h5" in inputs("pseudo2-0.3.h5")
+    assert "--pseudo pseudo2-0.3.h5" in inputs("points2-0.3.h5")
+    assert "--rec rec.h5 --points points2-0.3.h5 --sequence" in inputs("final2-0.3.h5")
+    shown = inputs("attention2-0.3.h5")
+    assert "--model final2-0.3.h5" in shown
+    assert "--pseudo pseudo2-0.3.h5 --points points2-0.3.h5" in shown
+
+
+def test_all_rounds_at_once_and_what_a_round_takes_over(build: Build, tmp_path: Path) -> None:
+    made = build("SCALE=tiny", "ROUNDS=3", "ROUND_KEEP=encoder")
+    assert len(made) == len(set(made))
+    assert {
+        "final-0.3.h5",
+        "final2-0.3.h5",
+        "final3-0.3.h5",
+        "eval/final2-0.3.h5",
+        "eval/final3-0.3.h5",
+    } <= set(made)
+    assert [name for name in made if name.startswith("attention")] == ["attention3-0.3.h5"]
+    out = tmp_path / "out"
+    assert "--init" not in (out / "final-0.3.h5").read_text()
+    assert f"--init {out}/final2-0.3.h5 --init-keep encoder" in (out / "final3-0.3.h5").read_text()
+    assert build("SCALE=tiny", "ROUNDS=3", "ROUND_KEEP=encoder") == []
+    assert build("SCALE=tiny", "ROUNDS=3", "ROUND_KEEP=all")[0] == "final2-0.3.h5"
+
+
+@pytest.mark.parametrize("rounds", ["0", "two", "1.5", "1 2"])
+def test_a_number_of_rounds_that_is_none_is_refused(build: Build, rounds: str) -> None:
+    with pytest.raises(AssertionError, match=f"at least 1, got '{rounds}'"):
+        build(f"ROUNDS={rounds}")
+
+
 @pytest.mark.parametrize("name", ["dataset.h5", "rec.h5", "split-0.05.h5", "pseudo-0.05.h5", "eval/full.h5"])
 def test_a_deleted_file_is_made_again_and_what_follows_is_only_asked(
     build: Build, tmp_path: Path, name: str

@@ -87,6 +87,45 @@ def test_options_change_what_is_kept(tmp_path: Path, dataset: Path, pseudo: Path
         assert polygon_extent(ring) == pytest.approx(BOXES[referent], abs=1.0)
 
 
+def test_weights_follow_confidence_and_agreement_with_the_box(tmp_path: Path, dataset: Path) -> None:
+    """projection: max(0.05, 1 - score / threshold); both: times the confidence."""
+    rows = [(r, 2 * r, 0.5 + 0.1 * r, shifted(BOXES[r], 0.7 * r)) for r in range(4)]
+    pseudo = write_pseudo(tmp_path / "p.h5", dataset, rows, n_points=12)
+    got = {}
+    for how in ("none", "confidence", "projection", "both"):
+        config = Config(weighting=how, score_threshold=0.2)
+        run(config, dataset=dataset, pseudo=pseudo, out=tmp_path / f"{how}.h5")
+        got[how] = result(tmp_path / f"{how}.h5")
+    r = got["projection"]
+    assert len(r["weight"]) == 4
+    assert np.all(np.diff(r["score"]) >= 0)
+    assert r["score"][-1] > 0.02
+    assert r["weight"] == pytest.approx(1 - r["score"] / 0.2, abs=1e-6)
+    assert r["weight"].dtype == np.float32
+    assert got["none"]["weight"].tolist() == [1, 1, 1, 1]
+    assert got["confidence"]["weight"] == pytest.approx([0.5, 0.6, 0.7, 0.8])
+    assert got["both"]["weight"] == pytest.approx(r["weight"] * got["confidence"]["weight"])
+
+
+def test_an_outline_that_was_just_kept_still_counts(tmp_path: Path, dataset: Path) -> None:
+    rows = [(0, 0, 0.5, shifted(BOXES[0], 2))]
+    pseudo = write_pseudo(tmp_path / "p.h5", dataset, rows, n_points=12)
+    run(Config(score_threshold=2.0), dataset=dataset, pseudo=pseudo, out=tmp_path / "all.h5")
+    score = float(result(tmp_path / "all.h5")["score"][0])
+    assert score > 0.02
+    for how, weight in (("projection", 0.05), ("both", 0.025)):
+        config = Config(weighting=how, score_threshold=score * 1.0001)
+        run(config, dataset=dataset, pseudo=pseudo, out=tmp_path / f"{how}.h5")
+        assert result(tmp_path / f"{how}.h5")["weight"] == pytest.approx([weight])
+    run(
+        Config(weighting="projection", score_threshold=0.0),
+        dataset=dataset,
+        pseudo=pseudo,
+        out=tmp_path / "no.h5",
+    )
+    assert len(result(tmp_path / "no.h5")["weight"]) == 0
+
+
 def test_masks_of_the_dataset_are_never_read(
     tmp_path: Path, dataset: Path, pseudo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +224,7 @@ def test_damaged_pseudo_labels_are_named(tmp_path: Path, dataset: Path) -> None:
         ({"score_threshold": 2.5}, r"score-threshold must be in \[0, 2\], got 2.5"),
         ({"points": 2}, "points must be at least 3, got 2"),
         ({"fit": "circle"}, "'circle'"),
+        ({"weighting": "scores"}, "'scores'"),
         ({"min_confidence": -1.0}, r"min-confidence must be in \[0, 1\], got -1"),
     ],
 )
