@@ -1,18 +1,20 @@
 """split-masks: choose which training referents may show their mask; all others are known by their box only.
 
-In: a dataset artifact. Out: a split artifact with one bit a referent. Why: "1 % masks" must be the same 1 % in every
-stage, and a mask outside it must be impossible to read by accident.
+In: a dataset artifact, for some strategies a comprehension model. Out: a split artifact with one bit a referent, and
+if wanted the list of the chosen ones for an annotation tool. Why: "1 % masks" must be the same 1 % in every stage, and
+a mask outside it must be impossible to read by accident. No mask is read here either: whose mask to show is decided as
+if it were still to be drawn.
 
-Each candidate has a rank that follows from (seed, its id) alone, and a split shows the first ranks: so a smaller share
-is contained in a larger one of the same seed, and no library version can change the choice.
+Each candidate has a rank, and a split shows the first ranks: so a smaller share is contained in a larger one of the
+same seed. With the strategy `random` the rank follows from (seed, id) alone, and no library version can change it;
+`diverse` and `uncertain` ask the model, and leave only ties and first draws to the seed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 STAGE = "split-masks"
 STAGE_VERSION = 1
 
-_SHOWN = 10
-
 
 @dataclass(frozen=True)
 class Config:
@@ -44,13 +44,31 @@ class Config:
     )
     import_list: str | None = option(
         None,
-        "show these instead: file of ref ids (one a line, or a JSON list), or instances_sample_*.json of the release",
+        "show these instead: file of ref ids (one a line, a JSON list, or a CSV as --export-list writes), or "
+        "instances_sample_*.json of the release",
     )
     split_name: str = option("train", "split whose masks are hidden")
     seed: int = option(0, "seed of the choice", min=0)
     unit: Literal["referent", "image"] = option(
         "referent", "what is drawn: single referents, or all of an image"
     )
+    strategy: Literal["random", "diverse", "uncertain"] = option(
+        "random",
+        "random; diverse: spread over what the --rec model sees in the boxes; uncertain: where its boxes are least sure",
+        added=True,
+    )
+    uncertainty: Literal["entropy", "disagreement"] = option(
+        "entropy",
+        "of the tokens of the box, or disagreement of the boxes of a referent's sentences (with --strategy uncertain)",
+        added=True,
+    )
+    candidates: Literal["masked", "all"] = option(
+        "masked",
+        "who can be chosen: referents that have a mask, or all, to list whose masks are to be drawn",
+        added=True,
+    )
+    batch_images: int = option(32, "images a batch of the --rec model", semantic=False, min=1)
+    device: str = option("auto", "of the --rec model: auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -61,50 +79,69 @@ def run(
     *,
     dataset: Path,
     out: Path,
+    rec: Path | None = None,
+    export_list: Path | None = None,
     reporter: Reporter = SilentReporter(),
     options: RunOptions = RunOptions(),
 ) -> StageResult:
     """Rank the candidates (referents of the split that have a mask) and show the first of them.
 
+    Args:
+        rec: the comprehension model that the strategies `diverse` and `uncertain` ask.
+        export_list: also write the chosen referents there, as CSV (data/annotation_list.py).
+
     Raises:
-        UsageError: not exactly one of ratio, count and import_list; a count above the candidates; unknown split.
-        ArtifactError: no referent of the split has a mask; the list has ids that are no candidates.
+        UsageError: not exactly one of ratio, count and import_list; a count above the candidates; unknown split; a
+            strategy without its model, or a model that the strategy does not ask.
+        ArtifactError: no referent of the split has a mask; the list has ids that are no candidates; `rec` was not
+            made from `dataset`.
+        StaleOutputError: `out` or `export_list` exists with other content.
     """
-    chosen = [key for key in ("ratio", "count", "import_list") if getattr(config, key) is not None]
-    if len(chosen) != 1:
-        flags = [f"--{key.replace('_', '-')}" for key in chosen]
-        raise UsageError(
-            f"{' and '.join(flags)} exclude each other" if chosen else "how many masks may be seen?",
-            hint="give one of --ratio, --count and --import-list",
-        )
+    _check_how(config, rec)
     job = StageJob(
         stage=STAGE,
         version=STAGE_VERSION,
         config=config,
         kind="split",
         out=out,
-        inputs={"dataset": (dataset, "dataset")},
+        inputs={"dataset": (dataset, "dataset"), "rec": (rec, "rec_model")},
         external={"list": config.import_list},
         options=options,
     )
+    job.device = None if rec is None else config.device
+    if rec is not None:
+        job.require_same("dataset_digest", "rec", "dataset")
     settled = job.settled()
     if settled is not None:
-        return settled
+        return settled if export_list is None else _export_of_existing(job, settled, Path(export_list))
+    if export_list is not None:
+        from stages.data.annotation_list import check_list
+
+        check_list(Path(export_list), None, force=options.force)
 
     import numpy as np
 
     data = job.artifact("dataset")
     ref_ids, image = data["referents/ref_id"], data["referents/image_index"]
     in_split = data["referents/split"] == _split_index(data, config.split_name)
-    candidates = np.flatnonzero(in_split & data["referents/has_mask"].astype(bool))
+    has_mask = data["referents/has_mask"].astype(bool)
+    candidates = np.flatnonzero(in_split & (has_mask | (config.candidates == "all")))
     if not len(candidates):
-        raise ArtifactError(f"no referent of split {config.split_name!r} in {dataset} has a mask")
+        raise ArtifactError(
+            f"no referent of split {config.split_name!r} in {dataset} has a mask",
+            hint="--candidates all chooses among all of them, to list whose masks are to be drawn"
+            if in_split.any()
+            else None,
+        )
     listed: set[int] = set()
     if config.import_list is not None:
-        wanted = _wanted(Path(config.import_list), config.split_name, data, np.flatnonzero(in_split))
-        listed = _listed(Path(config.import_list), wanted, ref_ids, candidates, config.split_name)
-    rank, n_visible = _choose(config, ref_ids, data["images/id"][image], candidates, listed)
-    visible = (rank >= 0) & (rank < n_visible)
+        from stages.data.ref_id_list import listed_ref_ids
+
+        rows = np.flatnonzero(in_split)
+        listed = listed_ref_ids(Path(config.import_list), config.split_name, data, rows, candidates)
+    choice = _choose(config, data, candidates, listed, rec, reporter)
+    chosen = (choice.rank >= 0) & (choice.rank < choice.count)
+    visible = chosen & has_mask
     summary = {
         "split": config.split_name,
         "referents": int(in_split.sum()),
@@ -113,22 +150,93 @@ def run(
         "images_with_visible_mask": len(np.unique(image[visible])),
         "share": round(float(visible.sum() / len(candidates)), 6),
         "box_only": int((in_split & ~visible).sum()),
+        **choice.summary,
     }
+    if config.candidates == "all":
+        summary["chosen"], summary["masks_to_draw"] = int(chosen.sum()), int((chosen & ~has_mask).sum())
     with job.writer() as w:
         w.attr("dataset_digest", data.digest)
         w.attr("split_name", config.split_name)
-        w.attr("strategy", "list" if config.import_list else "nested")
+        w.attr("strategy", _strategy_name(config))
         w.attr("seed", config.seed)
         w.attr("unit", config.unit)
         if config.ratio is not None:
             w.attr("ratio", config.ratio)
         if config.count is not None:
             w.attr("count", config.count)
+        if rec is not None:
+            w.attr("rec_digest", job.artifact("rec").digest)
+        if config.candidates == "all":
+            w.attr("n_chosen", int(chosen.sum()))
         w.column("visible", visible)
-        w.column("rank", rank)
+        w.column("rank", choice.rank)
         w.column("labelled_ref_id", ref_ids[visible])
+        if choice.uncertainty is not None:
+            w.column("uncertainty", choice.uncertainty)
         w.json("summary", summary)
+    if export_list is not None:
+        _export(data, choice.rank, int(chosen.sum()), Path(export_list), force=options.force)
     return job.result(summary)
+
+
+def _check_how(config: Config, rec: Path | None) -> None:
+    """UsageError unless the options say one way to choose."""
+    given = [key for key in ("ratio", "count", "import_list") if getattr(config, key) is not None]
+    if len(given) != 1:
+        flags = [f"--{key.replace('_', '-')}" for key in given]
+        raise UsageError(
+            f"{' and '.join(flags)} exclude each other" if given else "how many masks may be seen?",
+            hint="give one of --ratio, --count and --import-list",
+        )
+    if config.strategy == "random":
+        if rec is not None:
+            raise UsageError(
+                "--rec is not asked by the strategy 'random'", hint="add --strategy diverse or uncertain"
+            )
+        return
+    if config.import_list is not None:
+        raise UsageError(f"--import-list and --strategy {config.strategy} exclude each other")
+    if rec is None:
+        raise UsageError(
+            f"the strategy {config.strategy!r} needs a comprehension model",
+            hint="train one on the boxes, which needs no split: seqres train-rec --dataset data.h5 --out rec.h5",
+        )
+
+
+def _strategy_name(config: Config) -> str:
+    """As it stands in the artifact; "nested" has meant the random choice since before there were others."""
+    if config.import_list is not None:
+        return "list"
+    return {"random": "nested", "diverse": "diverse", "uncertain": f"uncertain ({config.uncertainty})"}[
+        config.strategy
+    ]
+
+
+def _export(data: Artifact, rank: np.ndarray, count: int, path: Path, *, force: bool) -> None:
+    """Write the referents of the first ranks, best first; nothing is done where the file holds just them."""
+    import numpy as np
+
+    from stages.data.annotation_list import check_list, list_text, write_list
+
+    order = np.argsort(np.where(rank < 0, len(rank), rank), kind="stable")
+    text = list_text(data, order[:count])
+    if check_list(path, text, force=force):
+        write_list(path, text)
+
+
+def _export_of_existing(job: StageJob, settled: StageResult, path: Path) -> StageResult:
+    """The list of a split that is up to date (or, in a dry run, whether it would be written)."""
+    if settled.status == "up-to-date":
+        from stages.artifacts import open_artifact
+
+        with open_artifact(job.out, kind="split") as split:
+            count = int(split.attrs.get("n_chosen", split["visible"].sum()))
+            rank = split["rank"]
+        if not job.options.dry_run:
+            _export(job.artifact("dataset"), rank, count, path, force=False)
+        elif not path.exists():
+            return replace(settled, status="would-run", reasons=(f"{path} does not exist",))
+    return settled
 
 
 def _split_index(data: Artifact, name: str) -> int:
@@ -143,30 +251,103 @@ def _split_index(data: Artifact, name: str) -> int:
     return names.index(name)
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """rank (R,) int64, -1 = no candidate; the first `count` ranks are chosen."""
+
+    rank: np.ndarray
+    count: int
+    uncertainty: np.ndarray | None  # (R,) float32, NaN = no candidate
+    summary: dict[str, Any]
+
+
 def _choose(
-    config: Config, ref_ids: np.ndarray, image_ids: np.ndarray, candidates: np.ndarray, listed: set[int]
-) -> tuple[np.ndarray, int]:
-    """(rank (R,) int64, -1 = no candidate; how many of the first ranks are visible)."""
+    config: Config,
+    data: Artifact,
+    candidates: np.ndarray,
+    listed: set[int],
+    rec: Path | None,
+    reporter: Reporter,
+) -> _Choice:
     import numpy as np
 
+    ref_ids = data["referents/ref_id"]
     rank = np.full(len(ref_ids), -1, np.int64)
+    by_seed = [_key(config.seed, r) for r in ref_ids[candidates].tolist()]
     if config.import_list is not None:
-        rank[candidates] = _ranks(
-            [(r not in listed, *_key(config.seed, r)) for r in ref_ids[candidates].tolist()]
-        )
-        return rank, len(listed)
+        here = [r not in listed for r in ref_ids[candidates].tolist()]
+        rank[candidates] = _ranks(list(zip(here, by_seed, strict=True)))
+        return _Choice(rank, len(listed), None, {})
     if config.unit == "referent":
-        rank[candidates] = _ranks([_key(config.seed, r) for r in ref_ids[candidates].tolist()])
-        return rank, _how_many(config, len(candidates), "masks")
-    keys = [
-        (*_key(config.seed, i), *_key(config.seed, r))
-        for i, r in zip(image_ids[candidates].tolist(), ref_ids[candidates].tolist(), strict=True)
-    ]
-    rank[candidates] = _ranks(keys)
-    in_order = image_ids[candidates][np.argsort(rank[candidates])]
-    first = np.concatenate([[True], in_order[1:] != in_order[:-1]])
-    starts = np.append(np.flatnonzero(first), len(candidates))
-    return rank, int(starts[_how_many(config, len(starts) - 1, "images with a mask")])
+        ids, unit, what = ref_ids[candidates], np.arange(len(candidates)), "masks"
+    else:
+        image_ids = data["images/id"][data["referents/image_index"][candidates]]
+        ids, unit = np.unique(image_ids, return_inverse=True)
+        what = "images with a mask"
+    count = _how_many(config, len(ids), what)
+    place = _ranks([_key(config.seed, i) for i in ids.tolist()])
+    values: np.ndarray | None = None
+    summary: dict[str, Any] = {}
+    if rec is not None:
+        place, values, summary = _ask_model(config, data.path, rec, candidates, unit, place, count, reporter)
+    rank[candidates] = _ranks(list(zip(place[unit].tolist(), by_seed, strict=True)))
+    uncertainty = None
+    if values is not None:
+        uncertainty = np.full(len(rank), np.nan, np.float32)
+        uncertainty[candidates] = values
+    return _Choice(rank, int((place[unit] < count).sum()), uncertainty, summary)
+
+
+def _ask_model(
+    config: Config,
+    dataset: Path,
+    rec: Path,
+    candidates: np.ndarray,
+    unit: np.ndarray,
+    by_seed: np.ndarray,
+    count: int,
+    reporter: Reporter,
+) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
+    """Places (U,) of the units with the first `count` chosen by the model, uncertainty (K,) of the candidates if asked
+    for, further lines of the summary. `unit` (K,): the unit of each candidate; `by_seed` (U,): their places by chance.
+    """
+    import numpy as np
+
+    from stages.data.dataset import ReferringDataset
+    from stages.metrics.coverage import spread_order, unit_features
+    from stages.models.artifact import load_model
+    from stages.training.annotation import box_disagreement, box_entropy, box_features
+    from stages.training.devices import choose_device
+
+    loaded, view = load_model(rec, choose_device(config.device)), ReferringDataset.open(dataset, masks="none")
+    size = np.bincount(unit)
+    if config.strategy == "uncertain":
+        ask = box_entropy if config.uncertainty == "entropy" else box_disagreement
+        values = ask(loaded, view, candidates, batch_images=config.batch_images, reporter=reporter)
+        order = np.lexsort((by_seed, -np.bincount(unit, values) / size))
+        means = {
+            "mean": float(values.mean()),
+            "mean_chosen": float(values[np.isin(unit, order[:count])].mean()),
+        }
+        return _places(order), values, {"uncertainty": {"of": config.uncertainty, **means}}
+    features = box_features(loaded, view, candidates, batch_images=config.batch_images, reporter=reporter)
+    pooled = np.zeros((len(size), features.shape[1]))
+    np.add.at(pooled, unit, features)
+    first, distance = spread_order(
+        unit_features(pooled / size[:, None]), count, seed=config.seed, reporter=reporter
+    )
+    rest = np.argsort(by_seed)  # whom the model does not order, and doubles of those it does: by chance
+    order = np.concatenate([first, rest[~np.isin(rest, first)]])
+    return _places(order), None, {"mean_distance_to_chosen": float(distance.mean())}
+
+
+def _places(order: np.ndarray) -> np.ndarray:
+    """The place of each unit in an order of all of them: the inverse permutation."""
+    import numpy as np
+
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return place
 
 
 def _key(seed: int, identity: int) -> tuple[bytes, int]:
@@ -193,95 +374,3 @@ def _how_many(config: Config, available: int, what: str) -> int:
         return config.count
     assert config.ratio is not None
     return min(available, max(1, int(config.ratio * available + 0.5)))
-
-
-def _wanted(path: Path, split_name: str, data: Artifact, rows: np.ndarray) -> set[int]:
-    """The ref ids that the file names; of a list of the release, those of the referents (`rows`) that it means."""
-    content = _read_list(path)
-    entries = content.get(split_name) if isinstance(content, dict) else None
-    if isinstance(content, dict) and "ref_ids" not in content and any(map(_is_entries, content.values())):
-        if not _is_entries(entries):
-            raise ArtifactError(
-                f"{path} lists no entries under {split_name!r}",
-                facts=[f"it has: {', '.join(map(str, content))[:200]}"],
-            )
-        from stages.data.release_sample import match_sample
-
-        texts, offsets = data.strings("sentences/text"), data["referents/sentence_offsets"].tolist()
-        matched = match_sample(
-            entries or [],
-            where=split_name,
-            rows=rows,
-            image_ids=data["images/id"][data["referents/image_index"][rows]],
-            boxes_xyxy=data["referents/box_xyxy"][rows],
-            texts=[texts[offsets[r] : offsets[r + 1]] for r in rows.tolist()],
-        )
-        return set(data["referents/ref_id"][matched].tolist())
-    return _ref_ids(path, content)
-
-
-def _is_entries(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
-
-
-def _listed(
-    path: Path, listed: set[int], ref_ids: np.ndarray, candidates: np.ndarray, split_name: str
-) -> set[int]:
-    """The wanted ref ids, all of them candidates."""
-    if not listed:
-        raise ArtifactError(f"{path} lists no ref id")
-    able, known = set(ref_ids[candidates].tolist()), set(ref_ids.tolist())
-    facts = []
-    for wrong, why in (
-        (sorted(listed - known), "not in the dataset"),
-        (sorted((listed & known) - able), f"without a mask, or not in split {split_name!r}"),
-    ):
-        if wrong:
-            shown = ", ".join(map(str, wrong[:_SHOWN]))
-            facts.append(
-                f"{why}: {shown}" + (f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
-            )
-    if facts:
-        raise ArtifactError(f"{path} lists {len(listed - able)} ref ids that cannot be shown", facts=facts)
-    return listed
-
-
-def read_ref_ids(path: Path) -> set[int]:
-    """Ref ids from a text file (separated by space, comma or line; # starts a comment) or a JSON list.
-
-    Raises:
-        ArtifactError: the file cannot be read or holds anything but whole numbers.
-    """
-    return _ref_ids(path, _read_list(path))
-
-
-def _read_list(path: Path) -> Any:
-    """The JSON content of the file, or the words of a text file."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"cannot read {path}: {error}") from error
-    if text.lstrip()[:1] not in ("[", "{"):
-        return " ".join(line.split("#")[0] for line in text.splitlines()).replace(",", " ").split()
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} is no valid JSON", facts=[str(error)[:120]]) from error
-
-
-def _ref_ids(path: Path, content: Any) -> set[int]:
-    values = content.get("ref_ids") if isinstance(content, dict) else content
-    if not isinstance(values, list):
-        raise ArtifactError(
-            f"{path} holds no list of ref ids", hint='write [12, 17] or {"ref_ids": [12, 17]}'
-        )
-    try:
-        return {int(v) if isinstance(v, str) else _whole(v) for v in values}
-    except (ValueError, TypeError) as error:
-        raise ArtifactError(f"{path} holds something that is no ref id", facts=[str(error)]) from error
-
-
-def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is no whole number")
-    return value

@@ -1,21 +1,40 @@
 """Choose which training referents may show their mask; all others are known by their box only.
 
 Smaller shares are contained in larger ones of the same seed (1 % in 5 % in 10 %). Later stages cannot
-read a mask that the split hides.
+read a mask that the split hides. With a comprehension model (train-rec needs boxes only) the choice can go to
+referents that differ (--strategy diverse), or whose boxes the model is least sure of (--strategy uncertain); no
+mask is read for it. Where no masks exist yet, --candidates all --export-list lists whose masks to draw.
 """
 
 from __future__ import annotations
 
-from seqres_cli.options import DATASET
+from seqres_cli.options import DATASET, InputPath
 from seqres_cli.stage_command import StageCommand
 
 COMMAND = StageCommand(
     name="split-masks",
     help=__doc__,
-    inputs=(DATASET,),
+    inputs=(
+        DATASET,
+        InputPath(
+            "rec",
+            "Comprehension model that --strategy diverse and uncertain ask (train-rec).",
+            required=False,
+        ),
+        InputPath(
+            "export_list",
+            "Also write the chosen referents (ids, picture, box in pixels, sentences), e.g. for an annotation tool.",
+            required=False,
+            metavar="FILE.csv",
+        ),
+    ),
     examples=(
         "seqres split-masks --dataset data.h5 --ratio 0.05 --out split.h5",
         "seqres split-masks --dataset data.h5 --ratio 0.05 --seed 3 --out split-3.h5 --dry-run",
         "seqres split-masks --dataset refcoco.h5 --import-list instances_sample_5.json --out split.h5",
+        "seqres split-masks --dataset data.h5 --rec rec.h5 --strategy diverse --ratio 0.01 --out split.h5",
+        "seqres split-masks --dataset photos.h5 --rec rec.h5 --strategy uncertain --candidates all --count 200 "
+        "--export-list todo.csv --out plan.h5",
+        "seqres split-masks --dataset photos-with-masks.h5 --import-list todo.csv --out split.h5",
     ),
 )

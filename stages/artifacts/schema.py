@@ -141,6 +141,7 @@ SCHEMAS: dict[str, KindSchema] = {
             "visible": Column("bool", "R"),
             "rank": Column("int", "R", index="R", absent=True),
             "labelled_ref_id": Column("int", "L"),
+            "uncertainty": Column("float", "R", required=False),
             "summary": _SUMMARY,
         },
         attributes=("dataset_digest", "split_name", "strategy", "seed", "unit"),
