@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from stages import pseudo_label, train_rec, train_res
+from stages import pseudo_label, resample_points, train_rec, train_res
 from stages.artifacts import RunOptions, open_artifact
 from stages.errors import ArtifactError, HiddenMaskError, TrainingError, UsageError
 from stages.training import loop, objectives
 from stages.training.checkpoint import resume_path
+from tests.oracles.small_artifacts import diamond, write_pseudo
 from tests.unit.training.conftest import FAST
 
 
@@ -212,25 +212,27 @@ def test_a_second_look_draws_in_the_window_of_the_box(
     assert sample.maps.max() > 0 and not outside.any()
 
 
-def test_hidden_masks_cannot_matter(
-    tiny_dataset: Path, tiny_split: Path, res: Path, rec: Path, tmp_path: Path
-) -> None:
-    """Scramble the bytes of every hidden mask: models and pseudo labels stay the same to the byte."""
-    scrambled = tmp_path / "dataset.h5"
-    shutil.copy(tiny_dataset, scrambled)
-    with h5py.File(scrambled, "r+") as f, h5py.File(tiny_split) as s:
-        names = (
-            json.loads(f.attrs["split_names"])
-            if isinstance(f.attrs["split_names"], str)
-            else list(f.attrs["split_names"])
-        )
-        train = [n.decode() if isinstance(n, bytes) else n for n in names].index("train")
-        hidden = (f["referents/split"][:] == train) & ~s["visible"][:].astype(bool)
+@pytest.fixture(scope="module")
+def scrambled(tiny_dataset: Path, tiny_split: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset with the bytes of every hidden mask set to 0; its digest is still written on it."""
+    path = tmp_path_factory.mktemp("scrambled") / "dataset.h5"
+    shutil.copy(tiny_dataset, path)
+    with open_artifact(tiny_dataset) as d, open_artifact(tiny_split) as s:
+        train = list(d.attrs["split_names"]).index("train")
+        hidden = (d["referents/split"] == train) & ~s["visible"].astype(bool)
+    with h5py.File(path, "r+") as f:
         offsets, values = f["masks/rle/offsets"][:], f["masks/rle/values"][:]
         for r in np.flatnonzero(hidden):
             values[offsets[r] : offsets[r + 1]] = 0
         assert hidden.any()
         f["masks/rle/values"][:] = values
+    return path
+
+
+def test_hidden_masks_cannot_matter(
+    tiny_dataset: Path, tiny_split: Path, scrambled: Path, res: Path, rec: Path, tmp_path: Path
+) -> None:
+    """Scramble the bytes of every hidden mask: models and pseudo labels stay the same to the byte."""
     train_res.run(res_config(), dataset=scrambled, split=tiny_split, rec=rec, out=tmp_path / "res.h5")
     assert same_weights(tmp_path / "res.h5", res)
     for data, out in ((tiny_dataset, "a.h5"), (scrambled, "b.h5")):
@@ -239,6 +241,25 @@ def test_hidden_masks_cannot_matter(
         )
     with open_artifact(tmp_path / "a.h5") as a, open_artifact(tmp_path / "b.h5") as b:
         assert a.digest == b.digest
+
+
+def test_hidden_masks_cannot_matter_to_pasted_objects_either(
+    tiny_dataset: Path, tiny_split: Path, scrambled: Path, rec: Path, tmp_path: Path
+) -> None:
+    """With pseudo outlines of hidden objects among the targets, which are turned, but never cut out."""
+    points = tmp_path / "points.h5"
+    with open_artifact(tiny_dataset) as d, open_artifact(tiny_split) as s:
+        hidden = np.flatnonzero((d["referents/split"] == 0) & ~s["visible"].astype(bool))
+        offsets, boxes = d["referents/sentence_offsets"], d["referents/box_xyxy"]
+        rows = [(int(r), int(offsets[r]), 0.9, diamond(boxes[r])) for r in hidden]
+    pseudo = write_pseudo(tmp_path / "pseudo.h5", tiny_dataset, rows)
+    choice = resample_points.Config(score_threshold=2.0, points=20)
+    summary = resample_points.run(choice, dataset=tiny_dataset, pseudo=pseudo, out=points).summary
+    assert summary["kept"] == len(hidden) > 20
+    config = res_config(zoom=64, epochs=1, paste=0.7, rotate=30.0, mirror=0.5)
+    for data, out in ((tiny_dataset, "a.h5"), (scrambled, "b.h5")):
+        train_res.run(config, dataset=data, split=tiny_split, rec=rec, points=points, out=tmp_path / out)
+    assert same_weights(tmp_path / "a.h5", tmp_path / "b.h5")
 
 
 def test_the_dataset_view_refuses_hidden_masks(tiny_dataset: Path, tiny_split: Path) -> None:

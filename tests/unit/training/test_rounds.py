@@ -1,0 +1,169 @@
+"""train-res --init: a round starts from the model of the round before, whole or without its decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import pseudo_label, train_rec, train_res
+from stages.artifacts import open_artifact
+from stages.errors import ArtifactError, UsageError
+from stages.models.presets import preset
+from stages.training.start import differences
+from tests.unit.training.conftest import FAST
+
+SHORT: dict[str, Any] = {**FAST, "epochs": 1, "steps_per_epoch": 1, "validation_sentences": 2}
+STILL = 1e-12  # a learning rate that leaves the weights where they start
+
+
+def res_config(**changes: Any) -> train_res.Config:
+    return train_res.Config(**{**SHORT, "box_only_images": 1, "zoom": 64, **changes})
+
+
+@pytest.fixture(scope="module")
+def rec(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("rec") / "rec.h5"
+    train_rec.run(train_rec.Config(**SHORT), dataset=tiny_dataset, out=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def first(tiny_dataset: Path, tiny_split: Path, rec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("first") / "first.h5"
+    train_res.run(
+        res_config(seed=1, lr=0.01, warmup_epochs=0.0),
+        dataset=tiny_dataset,
+        split=tiny_split,
+        rec=rec,
+        out=out,
+    )
+    return out
+
+
+@pytest.fixture
+def second(tiny_dataset: Path, tiny_split: Path, rec: Path, first: Path, tmp_path: Path) -> Any:
+    """Train with --init first.h5 and any other options; the path of the model."""
+
+    def run(
+        init: Path | None = first, split: Path = tiny_split, reporter: Any = None, **changes: Any
+    ) -> Path:
+        config = res_config(**{"lr": STILL, "weight_decay": 0.0, **changes})
+        out = tmp_path / "second.h5"
+        train_res.run(
+            config, dataset=tiny_dataset, split=split, rec=rec, init=init, out=out, reporter=reporter
+        )
+        return out
+
+    return run
+
+
+def moved(a: Path, group: str, b: Path, group_b: str) -> set[str]:
+    """Top-level parts of the model whose parameters differ; statistics of batch norm follow the pictures."""
+    out = set()
+    with open_artifact(a) as x, open_artifact(b) as y:
+        for name in x.names(f"{group}/"):
+            name = name.removeprefix(f"{group}/")
+            if "running_" in name or "num_batches" in name:
+                continue
+            if not np.allclose(x[f"{group}/{name}"], y[f"{group_b}/{name}"], atol=1e-6):
+                out.add(name.split(".")[0])
+    return out
+
+
+def test_a_round_starts_from_the_moving_average_of_the_one_before(
+    second: Any, first: Path, rec: Path
+) -> None:
+    out = second()
+    assert moved(out, "weights", first, "best") == set()
+    assert moved(out, "locator", rec, "best") == set(), "the box model still finds the windows"
+    assert moved(first, "weights", first, "best"), "or this test would not tell them apart"
+
+
+def test_other_weights_of_it(second: Any, first: Path) -> None:
+    assert moved(second(from_weights="raw"), "weights", first, "weights") == set()
+
+
+def test_keeping_the_encoder_starts_the_decoder_anew(second: Any, first: Path) -> None:
+    parts = moved(second(init_keep="encoder"), "weights", first, "best")
+    assert parts == {
+        "decoder", "token_embedding", "slot_embedding", "task_embedding", "predictor", "point_content",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("keep", ["all", "encoder"])
+def test_another_architecture_is_refused_by_its_key(second: Any, first: Path, keep: str) -> None:
+    with pytest.raises(
+        ArtifactError, match=r"first\.h5 has another architecture than this run: cctf: True -> False"
+    ) as caught:
+        second(cctf=False, zoom=48, init_keep=keep)
+    assert caught.value.facts == ("image.size: 64 -> 48",)
+
+
+def test_where_pretrained_weights_came_from_is_no_difference() -> None:
+    a = preset("refshapes-small").to_dict()
+    b = {**a, "vision": {**a["vision"], "source": "elsewhere"}, "n_bins": 7}
+    assert differences(a, b) == ["n_bins: 100 -> 7"]
+    assert differences(a, {**a, "image": {**a["image"], "mean": list(a["image"]["mean"])}}) == []
+
+
+def test_other_words_are_refused(
+    second: Any, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stages.data.text import WordCodec
+
+    monkeypatch.setattr(
+        WordCodec, "to_dict", lambda self: {"kind": "words", "words": ["PAD"], "max_words": 3}
+    )
+    with pytest.raises(ArtifactError, match=r"first\.h5 reads other words than the REC model"):
+        second()
+
+
+def test_options_that_contradict_each_other(second: Any, rec: Path) -> None:
+    with pytest.raises(UsageError, match="from-scratch and init contradict"):
+        second(from_scratch=True)
+    with pytest.raises(UsageError, match="init-keep encoder says what of another model is kept"):
+        second(init=None, init_keep="encoder")
+    with pytest.raises(ArtifactError, match=r"rec\.h5"):
+        second(init=rec)
+
+
+def test_a_model_that_saw_other_masks_is_told(
+    second: Any, tiny_dataset: Path, first: Path, tmp_path: Path
+) -> None:
+    from stages import split_masks
+    from stages.reporter import SilentReporter
+
+    warnings: list[str] = []
+
+    class Listening(SilentReporter):
+        def warn(self, message: str) -> None:
+            warnings.append(message)
+
+    fewer = tmp_path / "fewer.h5"
+    split_masks.run(split_masks.Config(ratio=0.2), dataset=tiny_dataset, out=fewer)
+    out = second(reporter=Listening())
+    assert warnings == []
+    out.unlink()
+    second(split=fewer, reporter=Listening())
+    assert len(warnings) == 1
+    assert "may know masks that" in warnings[0]
+
+
+def test_the_teacher_is_the_moving_average(
+    tiny_dataset: Path, tiny_split: Path, first: Path, tmp_path: Path
+) -> None:
+    """What pseudo-label draws with unless told otherwise: after one epoch the best average is the last one."""
+    digests = {}
+    for name in ("default", "ema", "raw"):
+        given = {} if name == "default" else {"weights": name}
+        config = pseudo_label.Config(
+            device="cpu", train_split="val", audit_split="", sentences_per_referent=1, **given
+        )
+        out = tmp_path / f"{name}.h5"
+        pseudo_label.run(config, dataset=tiny_dataset, split=tiny_split, model=first, out=out)
+        with open_artifact(out) as a:
+            digests[name] = a["token_probability"].tobytes()
+    assert digests["default"] == digests["ema"] != digests["raw"]
