@@ -53,8 +53,11 @@ class Config(TrainingSettings):
         None, "add the image content at each written coordinate (co-content teacher forcing)"
     )
     pmca: bool | None = option(None, "let a predicted point modulate the decoder's cross-attention")
-    grounding: bool | None = option(
-        None, "also mark the memory cells inside the box, which makes boxes learned far sooner; default: the preset's"
+    grounding: int | None = option(
+        None,
+        "also mark the inside of the box, which makes boxes learned far sooner, on a grid so many times finer than the "
+        "memory; 0 = off, default: the preset's",
+        min=0,
     )
     frozen: Literal["none", "all", "all-but-last-two"] | None = option(
         None, "backbone layers that are not trained; default: the preset's"

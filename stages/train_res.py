@@ -68,6 +68,11 @@ class Config(TrainingSettings):
         max=1.0,
         added=True,
     )
+    grounding: int = option(
+        4,
+        "second look: also mark the inside of the outline, on a grid so many times finer than the memory; 0 = off",
+        min=0,
+    )
     point_content: bool = option(
         True, "show the decoder the finer image feature under each finished point (beyond the paper)"
     )
@@ -276,8 +281,7 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
         cctf=config.cctf,
         pmca=config.pmca,
         point_content=config.point_content,
-        # a plain contour model has plain losses, and in a window around the box the cells would tell nothing
-        grounding=rec.grounding and config.sequence != "contour" and not config.zoom,
+        grounding=config.grounding if config.zoom else rec.grounding if config.sequence != "contour" else 0,
         zoom_margin=config.zoom_margin if config.zoom else None,
         image=dataclasses.replace(rec.image, size=config.zoom) if config.zoom else rec.image,
     )

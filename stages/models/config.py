@@ -108,7 +108,9 @@ class ModelConfig:
     point_content: bool = (
         False  # a finished point is shown the finer backbone map under it (beyond the paper)
     )
-    grounding: bool = False  # a head that marks the memory cells of the referent, for a loss beside the tokens' (beyond the paper)
+    # a head that marks where the referent is, for a loss beside the tokens' (beyond the paper): so many sub-cells a side
+    # of each memory cell; 0 = no such head
+    grounding: int = 0
     semantics: Literal["corrected", "release"] = "corrected"
     d_model: int = 256
     n_heads: int = 8
@@ -201,7 +203,7 @@ PRESETS: dict[str, ModelConfig] = {
         n_points=20,
         n_bins=100,
         text_in_memory="words",
-        grounding=True,
+        grounding=1,
         d_model=128,
         n_heads=4,
         encoder_layers=2,
@@ -214,7 +216,7 @@ PRESETS: dict[str, ModelConfig] = {
         text=TextConfig(word_dim=64, hidden=64, max_words=20, frozen_words=False),
     ),
 }
-PRESETS["refshapes-small-mdetr"] = PRESETS["refshapes-small"].replace(family="mdetr", grounding=False)
+PRESETS["refshapes-small-mdetr"] = PRESETS["refshapes-small"].replace(family="mdetr", grounding=0)
 
 
 def preset(name: str) -> ModelConfig:

@@ -46,21 +46,21 @@ def token_loss(
     return (loss * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
-def grounding_loss(cell_logits: Tensor, valid: Tensor, boxes_xyxy: Tensor, stride: int) -> Tensor:
-    """Binary cross-entropy of "this cell shows the referent" against the share of the cell that its box covers.
+def grounding_loss(logits: Tensor, share: Tensor, valid: Tensor, weight: Tensor) -> Tensor:
+    """Binary cross-entropy of "this part of the picture shows the referent" against the share of it that does.
 
-    A dense answer to every sentence, where the box's four tokens give four: the encoder finds out much sooner which
-    cells a sentence means, and the tokens only have to read it off (docs/EXPERIMENTS.md).
+    A dense answer to every sentence, where the tokens of a box are four: the encoder finds out much sooner which part
+    a sentence means, and the tokens only have to read it off (docs/EXPERIMENTS.md).
 
     Args:
-        cell_logits: (S, H, W) float; valid: (S, H, W) bool; boxes_xyxy: (S, 4) model pixels; stride: pixels a cell.
+        logits, share: (S, H, W) float, share in [0, 1]; valid: (S, H, W) bool; weight: (S,) float, 0 = not known.
 
     Returns:
-        scalar, mean over the valid cells of a sentence, then over sentences.
+        scalar, mean over the valid parts of a sentence, then weighted mean over sentences.
     """
-    target = cell_coverage(boxes_xyxy, cell_logits.shape[1:], stride)
-    loss = F.binary_cross_entropy_with_logits(cell_logits.float(), target, reduction="none") * valid
-    return (loss.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)).mean()
+    loss = F.binary_cross_entropy_with_logits(logits.float(), share, reduction="none") * valid
+    each = loss.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
+    return (each * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
 def cell_coverage(boxes_xyxy: Tensor, grid_hw: tuple[int, ...], stride: int) -> Tensor:

@@ -149,4 +149,4 @@ def preset(name: str) -> ModelConfig:
 def released(config: ModelConfig) -> ModelConfig:
     """The same architecture as the public release computes it: its GRU also reads the padding, no cell is marked."""
     text = dataclasses.replace(config.text, packed=False)
-    return config.replace(semantics="release", text=text, grounding=False)
+    return config.replace(semantics="release", text=text, grounding=0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stages.errors import UsageError
 from stages.models.cctf import Content, memory_content
 from stages.models.config import ModelConfig
 from stages.models.fusion import build_fusion
@@ -48,8 +49,8 @@ class Taught:
 
     Attributes:
         logits: (S, T, V) float.
-        cells: (S, H, W) float, logits of "this cell shows the referent", when the model has the head.
-        valid: (S, H, W) bool, cells that contain image pixels.
+        cells: (S, kH, kW) float, logits of "this part of the picture shows the referent", when the model has the head.
+        valid: (S, kH, kW) bool, parts that contain image pixels.
     """
 
     logits: Tensor
@@ -108,7 +109,9 @@ class PointSequenceModel(nn.Module):
         self.token_embedding = nn.Embedding(config.n_bins + 1, d)
         self.slot_embedding = nn.Embedding(self.layout.length, d)
         self.point_content = PointContent(levels[-2], d) if config.point_content else None
-        self.grounding_head = nn.Linear(d, 1) if config.grounding else None
+        if config.grounding and self.stride % config.grounding:
+            raise UsageError(f"grounding must divide the stride {self.stride}, got {config.grounding}")
+        self.grounding_head = nn.Linear(d, config.grounding**2) if config.grounding else None
         n_tasks = len(self.layout.starts)
         self.task_embedding = None if config.task_token == "zero" else nn.Embedding(n_tasks, d)
         self.predictor = nn.Sequential(
@@ -258,10 +261,20 @@ class PointSequenceModel(nn.Module):
         """Whole teacher-forced pass. Arguments as in the methods above."""
         vision = self.encode_images(images, sizes_hw)
         memory = self.join(vision, image_of_sentence, self.encode_text(words, word_mask))
-        shape = (len(targets), *memory.grid_hw)
-        image_cells = memory.tokens[:, : shape[1] * shape[2]]
-        cells = None if self.grounding_head is None else self.grounding_head(image_cells).view(shape)
-        return Taught(self.decode(memory, targets), cells, vision.valid[image_of_sentence])
+        cells, valid = self.mark(memory), vision.valid[image_of_sentence]
+        k = max(self.config.grounding, 1)
+        valid = valid.repeat_interleave(k, 1).repeat_interleave(k, 2)
+        return Taught(self.decode(memory, targets), cells, valid)
+
+    def mark(self, memory: Memory) -> Tensor | None:
+        """Logits (S, kH, kW) of "this part of the picture shows the referent", k x k parts of each memory cell."""
+        if self.grounding_head is None:
+            return None
+        h, w = memory.grid_hw
+        parts: Tensor = self.grounding_head(memory.tokens[:, : h * w])
+        return nn.functional.pixel_shuffle(
+            parts.transpose(1, 2).unflatten(2, (h, w)), self.config.grounding
+        ).squeeze(1)
 
     @torch.inference_mode()
     def generate(

@@ -42,7 +42,7 @@ class Batch:
         targets: (S, T) int64; slot_weights: (S, T) float32.
         boxes: (S, 4) float32 xyxy, model pixels.
         masks: (S, H, W) bool on the canvas, False where none is known; mask_weight: (S,) float32, 0 = unknown.
-            Only for models that answer with masks; (S, 0, 0) and zeros otherwise.
+            Only for models that answer with masks or mark the outline's inside; (S, 0, 0) and zeros otherwise.
     """
 
     images: Tensor
@@ -185,6 +185,7 @@ class StepDataset(Dataset[Batch]):
         self.augmentation, self.weights, self.seed = augmentation, weights, seed
         self.layout = sequence_layout(config)
         self.draws_masks = config.sequence == "mask"
+        self.fills_outlines = config.grounding > 0 and config.zoom_margin is not None
 
     def __getitem__(self, entry: Entry) -> Batch:
         epoch, number, step = entry
@@ -224,9 +225,11 @@ class StepDataset(Dataset[Batch]):
             release=self.config.semantics == "release",
         )  # fmt: skip
         words, mask = self.codec.encode(texts)
-        masks, mask_weight = (
-            self._masks(drawn, frames, canvas.shape[1:3]) if drawn else _no_masks(len(owners))
-        )
+        masks, mask_weight = _no_masks(len(owners))
+        if drawn:
+            masks, mask_weight = self._masks(drawn, frames, canvas.shape[1:3])
+        elif self.fills_outlines:
+            masks, mask_weight = filled(points, canvas.shape[1:3]), np.array(weights, np.float32)
         arrays = (
             canvas.transpose(0, 3, 1, 2), sizes, np.array(owners), words, mask, tokens, slots,
             np.array(boxes, np.float32), masks, mask_weight,
@@ -304,6 +307,16 @@ def release_points(ring_xy: NDArray[np.float32], size_hw: tuple[int, int], n: in
         return np.full((n, 2), np.nan)
     points = sample_release(mask, n).astype(np.float64)
     return np.where(points < 0, np.nan, points)
+
+
+def filled(points_xy: list[NDArray[np.float64]], size_hw: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Polygons (N, 2), NaN = no such point, in pixels -> (S, H, W); empty where there is no polygon."""
+    out = np.zeros((len(points_xy), *size_hw), np.bool_)
+    for mask, points in zip(out, points_xy, strict=True):
+        known = points[~np.isnan(points[:, 0])]
+        if len(known) >= 3:
+            mask[:] = rle_to_mask(polygon_to_rle(known, (int(size_hw[0]), int(size_hw[1]))))
+    return out
 
 
 def _no_masks(n: int) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:

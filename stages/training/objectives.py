@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stages.models.build import ReferringModel
 from stages.models.detection_boxes import corners_to_centre
-from stages.models.losses import grounding_loss, token_loss
+from stages.models.losses import cell_coverage, grounding_loss, token_loss
 from stages.models.matcher import MatchCosts, match
 from stages.models.mdetr import Detections, DetectorModel
 from stages.models.mdetr_criterion import (
@@ -65,10 +65,15 @@ class SequenceObjective:
         return loss if marks is None else loss + s.grounding_weight * marks
 
     def cells_loss(self, outputs: Taught, batch: Batch) -> Tensor | None:
-        """Loss of the marked cells; in a window around the box they would tell nothing."""
-        if outputs.cells is None or self.model.config.zoom_margin is not None:
+        """Loss of the marked parts: those inside the box, or in a window around it those inside the outline."""
+        if outputs.cells is None:
             return None
-        return grounding_loss(outputs.cells, outputs.valid, batch.boxes, self.model.stride)
+        part = self.model.stride // self.model.config.grounding
+        if self.model.config.zoom_margin is None:
+            share = cell_coverage(batch.boxes, outputs.cells.shape[1:], part)
+            return grounding_loss(outputs.cells, share, outputs.valid, share.new_ones(len(share)))
+        share = torch.nn.functional.avg_pool2d(batch.masks.float(), part)
+        return grounding_loss(outputs.cells, share, outputs.valid, batch.mask_weight)
 
     def blame(self, outputs: Taught, batch: Batch) -> list[str]:
         """Loss of each part of the sequence, and of the cells."""
@@ -76,7 +81,9 @@ class SequenceObjective:
         for name, slots in (("box", layout.box), ("contour", layout.contour), ("end", layout.ends)):
             if slots:
                 index = list(slots)
-                part = token_loss(outputs.logits[:, index], batch.targets[:, index], batch.slot_weights[:, index])
+                part = token_loss(
+                    outputs.logits[:, index], batch.targets[:, index], batch.slot_weights[:, index]
+                )
                 facts.append(f"loss of the {name} tokens: {part.item()}")
         marks = self.cells_loss(outputs, batch)
         if marks is not None:

@@ -50,7 +50,9 @@ class TrainingSettings(Augmentation):
         1.0, "weight of the box's first token in the loss (release: 1.5)", min=0.0
     )
     grounding_weight: float = option(
-        4.0, "weight of the loss that marks the cells of the referent; models without that head have none", min=0.0
+        4.0,
+        "weight of the loss that marks the cells of the referent; models without that head have none",
+        min=0.0,
     )
     validation_split: str = option("val", "split scored after each epoch; it chooses the best weights")
     validation_sentences: int = option(400, "sentences of it that are scored; 0 = all", min=0)

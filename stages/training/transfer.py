@@ -36,7 +36,8 @@ def transfer_weights(model: ReferringModel, state: dict[str, Tensor]) -> Transfe
                 own[name][:n] = value[:n]
                 copied.append(f"{name}[:{n}]")
             continue
-        if name not in own:
+        other_grid = name.startswith("grounding_head.") and own.get(name, value).shape != value.shape
+        if name not in own or other_grid:  # boxes and outlines are marked on grids of their own
             continue
         if own[name].shape != value.shape:
             raise ArtifactError(
@@ -46,5 +47,5 @@ def transfer_weights(model: ReferringModel, state: dict[str, Tensor]) -> Transfe
         own[name].copy_(value)
         copied.append(name)
     model.load_state_dict(own)
-    started = [n for n in own if n not in state or (n == "slot_embedding.weight" and not model.layout.box)]
-    return Transfer(copied, started)
+    arrived = {name.partition("[")[0] for name in copied}
+    return Transfer(copied, [n for n in own if n not in arrived])
