@@ -68,6 +68,9 @@ class Config(TrainingSettings):
         max=1.0,
         added=True,
     )
+    frozen: Literal["none", "all", "all-but-last-two"] | None = option(
+        None, "backbone layers that are not trained; default: as in the REC model"
+    )
     grounding: int = option(
         4,
         "second look: also mark the inside of the outline, on a grid so many times finer than the memory; 0 = off",
@@ -264,6 +267,7 @@ def warn_of_other_split(init: Artifact, split: Artifact, reporter: Reporter) -> 
 
 def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
     """The REC model's architecture with the sequence of this run; a detector gets a mask head instead."""
+    vision = rec.vision if config.frozen is None else dataclasses.replace(rec.vision, frozen=config.frozen)
     if rec.family == "mdetr":
         if config.zoom:
             raise UsageError("a detector draws no second look", hint="leave --zoom out")
@@ -272,8 +276,11 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
         detector = dataclasses.replace(
             rec.detector, mask_head=config.mask_head, frozen=config.freeze_detector
         )
-        return rec.replace(sequence="mask", n_points=config.points or rec.n_points, detector=detector)
+        return rec.replace(
+            sequence="mask", n_points=config.points or rec.n_points, detector=detector, vision=vision
+        )
     return rec.replace(
+        vision=vision,
         sequence=config.sequence,
         task_token=config.task_token,
         n_points=config.points or rec.n_points,

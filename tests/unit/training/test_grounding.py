@@ -56,6 +56,8 @@ def test_who_marks_what() -> None:
     assert plain.grounding == 0
     assert train_res.res_architecture(small, train_res.Config()).grounding == 1
     assert train_res.res_architecture(small, train_res.Config(zoom=112)).grounding == 4
+    frozen = train_res.res_architecture(small, train_res.Config(frozen="all"))
+    assert (small.vision.frozen, frozen.vision.frozen) == ("none", "all")
     assert train_rec.model_config(train_rec.Config(grounding=0)).grounding == 0
     with pytest.raises(UsageError, match="grounding must divide the stride 16, got 3"):
         build_model(small.replace(grounding=3), 9)
