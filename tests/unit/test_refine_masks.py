@@ -17,6 +17,7 @@ from stages.artifacts import RunOptions, open_artifact, verify_artifact
 from stages.data.dataset import ReferringDataset
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.geometry.boxes import polygon_extent
+from stages.geometry.projection import projection_scores
 from stages.geometry.rasterise import box_to_rle, ellipse_to_rle, polygon_to_rle, rle_to_mask
 from stages.metrics.refinement import interior_points, judge, outline_of
 from stages.metrics.segmentation import overlaps
@@ -199,7 +200,10 @@ def test_refined_outlines_take_the_place_of_the_old(
             "confidence",
         ):
             assert np.array_equal(a[name], old[name]), name
-        assert (a["projection_score"][:4] < 0.1).all()
+        filled = [polygon_to_rle(rings[s], size) for s in range(4)]
+        new = projection_scores(filled, data.boxes_xyxy[a["referent_index"][:4]])
+        assert a["projection_score"][:4] == pytest.approx(new)
+        assert (new > 0).all(), "the old file says 0"
         assert (a.attrs["n_points"], a.attrs["pseudo_digest"]) == (12, old.digest)
         assert a.attrs["model_digest"] == old.attrs["model_digest"]
 
