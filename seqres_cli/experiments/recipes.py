@@ -1,0 +1,111 @@
+"""All numbers of the experiments: how long each training lasts, at which shares of the masks, with which flags.
+
+Nothing here computes. A length is (epochs, steps an epoch), or one for each share of masks from which on it holds.
+"""
+
+from __future__ import annotations
+
+Length = tuple[int, int]
+Lengths = dict[str, Length | dict[float, Length]]
+
+# ------------------------------------------------------------------ lengths, by scale
+
+LENGTHS: dict[str, Lengths] = {
+    "tiny": {
+        "rec": (1, 2),
+        "masks": (
+            1,
+            2,
+        ),  # contour on the whole image, from masks alone: naive, task token, CCTF, PMCA, table 1
+        "first": (1, 2),  # box-then-contour and second look, from the few masks
+        "second": (1, 2),  # from masks and pseudo points
+        "full": (1, 2),  # the full method with all masks
+        "multitask": (
+            1,
+            2,
+        ),  # table 1, boxes and masks from the start: as many steps as rec and masks together
+        "mdetr-rec": (1, 2),  # also each SiRi round
+        "mdetr-masks": (1, 2),
+    },
+    "smoke": {
+        "rec": (1, 300),
+        "masks": (2, 40),
+        "first": (2, 40),
+        "second": (2, 60),
+        "full": (2, 60),
+        "multitask": (2, 190),
+        "mdetr-rec": (1, 300),
+        "mdetr-masks": (2, 40),
+    },
+    "standard": {
+        "rec": (1, 800),
+        "masks": {0.0: (3, 100), 0.05: (4, 100), 0.25: (8, 100)},
+        "first": {0.0: (4, 100), 0.05: (5, 100)},
+        "second": (6, 100),
+        "full": (8, 100),
+        "multitask": (16, 100),
+        "mdetr-rec": (2, 600),
+        "mdetr-masks": {0.0: (3, 100), 0.05: (4, 100), 0.25: (8, 100)},
+    },
+}
+SIRI_ROUNDS = {"tiny": 1, "smoke": 1, "standard": 2}  # trainings after the first one
+LABEL_ROUNDS = {"tiny": 2, "smoke": 2, "standard": 2}  # of the full method
+
+# ------------------------------------------------------------------ shares of masks, by scale
+
+FEW = {"tiny": 0.3, "smoke": 0.05, "standard": 0.01}  # of the ablation
+CURVE = {"tiny": (0.3, 1.0), "smoke": (0.02, 0.05, 0.2, 1.0), "standard": (0.005, 0.01, 0.05, 0.1, 1.0)}
+FIGURE1 = {"tiny": (0.3, 1.0), "smoke": (0.05, 0.25, 1.0), "standard": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)}
+
+# ------------------------------------------------------------------ flags of the stages
+
+# of every training, by scale
+VALIDATION = {
+    "tiny": "--validation-sentences 20",
+    "smoke": "--validate-every 9 --validation-sentences 100",
+    "standard": "--validate-every 2",
+}
+EVALUATE = {"tiny": "--max-sentences 20", "smoke": "--max-sentences 200", "standard": "--max-sentences 1000"}
+REC = "--lr 0.003"
+MDETR_REC = ""
+
+# Trainings of train-res by name. Each is the one above it and one thing more, except where words say otherwise.
+VARIANTS = {
+    "naive": "--sequence contour --task-token zero --no-cctf --no-pmca --no-point-content",
+    "task-token": "--sequence contour --task-token learnable --no-cctf --no-pmca --no-point-content",
+    "cctf": "--sequence contour --task-token learnable --cctf --no-pmca --no-point-content",
+    "pmca": "--sequence contour --task-token learnable --cctf --pmca --no-point-content",
+    "box-contour": "--sequence box-contour --task-token learnable --cctf --pmca --no-point-content",
+    "point-content": "--sequence box-contour --task-token learnable --cctf --pmca",
+    "zoom": "--sequence box-contour --task-token learnable --cctf --pmca --zoom {zoom} --sentences-per-image 3",
+    # table 1, instead of refining the box model
+    "multitask": "--sequence multitask --task-token task-wise --no-cctf --no-pmca --no-point-content --from-scratch",
+    "multitask-from-rec": "--sequence multitask --task-token task-wise --no-cctf --no-pmca --no-point-content",
+    "mdetr": "",
+}
+# Added where a box-then-contour model learns from the few masks alone: box-only objects train the box beside them
+FEW_MASKS = "--box-only-images 4 --mirror 0.5 --colour 0.2"
+FEW_MASKS_ZOOM = f"{FEW_MASKS} --zoom-jitter 0.2"
+# Added by "few-mask augmentation": turned by up to so many degrees, pasted on other ground with this chance
+AUGMENTED = "--rotate 30 --paste 0.5"
+# Added where everybody has an outline
+ALL_OUTLINED = "--box-only-images 0"
+
+PSEUDO = {
+    "free": "--no-box-prompt --sentences-per-referent 1",  # the paper's: all sentences are drawn without help
+    "box": "--box-prompt --sentences-per-referent 1",
+}
+SELECT = {
+    "plain": "--fit none",
+    "fit": "--fit box",
+    "weighted": "--fit none --weighting both",
+}
+FULL_METHOD_SELECT = "plain"  # of augmentation, rounds and the curve of the full method
+
+# ------------------------------------------------------------------ guesses of time, for the order of the work
+
+STEP_SECONDS = {"rec": 0.9, "zoom": 0.7, "whole": 0.8, "mdetr": 0.8}
+START_SECONDS = 6.0  # of a training, and of anything that loads torch
+PREPARE_SECONDS = {"tiny": 3.0, "smoke": 15.0, "standard": 120.0}
+PSEUDO_SECONDS = {"tiny": 6.0, "smoke": 30.0, "standard": 240.0}
+EVALUATE_SECONDS = {"tiny": 6.0, "smoke": 15.0, "standard": 45.0}

@@ -1,0 +1,202 @@
+"""One run of `seqres reproduce`: its folder, its nodes, its report."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from seqres_cli.experiments.build import Plan, Settings
+from seqres_cli.experiments.calls import Processes
+from seqres_cli.experiments.runner import Outcome, counts_of, execute, preview
+from seqres_cli.output import Answer, RichReporter, seconds_text, table_lines
+from stages.errors import SeqresError, UsageError
+
+_SETTINGS = "settings.json"
+
+
+class Interrupted(SeqresError):
+    """Ctrl-C, or a request to end."""
+
+    exit_code = 130
+
+
+def default_folder(settings: Settings) -> Path:
+    """One folder for all experiments on the same data at the same scale, as they share files."""
+    data = f"{settings.dataset.stem}-" if settings.dataset else ""
+    return Path("runs") / "reproduce" / f"{data}{settings.scale}"
+
+
+def list_work(plan: Plan, settings: Settings, folder: Path) -> Answer:
+    """What would run, with its command lines; nothing is written."""
+    check_settings(settings, folder)
+    processes = Processes(folder, 1)
+    outcomes = preview(plan.graph, processes.look, processes.there)
+    counts = counts_of(outcomes)
+    nodes = [
+        {"out": node.out, "status": outcomes[node.out].status, "command": ["seqres", *node.arguments(folder)]}
+        for node in plan.graph
+    ]
+    lines = [f"{node['status']:9}  {shlex.join(node['command'])}" for node in nodes]
+    seconds = sum(node.seconds for node in plan.graph if outcomes[node.out].status != "cached")
+    lines.append(f"{len(nodes)} steps: {_counts_text(counts)}; a guess: {seconds_text(seconds)} of one core")
+    payload = {
+        "experiment": plan.report.name, "out": str(folder), "counts": counts, "seconds": seconds, "steps": nodes,
+    }  # fmt: skip
+    return Answer(payload, lines)
+
+
+def run_and_report(plan: Plan, settings: Settings, folder: Path, jobs: int, reporter: RichReporter) -> Answer:
+    """Run the nodes, then tell what is there; exit code 1 when a node failed."""
+    check_settings(settings, folder)
+    jobs = (
+        jobs or len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else jobs or os.cpu_count() or 1
+    )
+    with _alone(folder), _ended_like_ctrl_c():
+        (folder / _SETTINGS).write_text(json.dumps(_identity(settings), indent=1) + "\n", "utf-8")
+        try:
+            outcomes = execute(plan.graph, Processes(folder, jobs).worker(), jobs=jobs, tell=reporter.info)
+            numbers = write_reports(plan, settings, folder, reporter)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted", facts=["what was finished is kept"], hint="the same command goes on from here"
+            ) from None
+    return _answer(plan, folder, outcomes, numbers, reporter)
+
+
+def write_reports(plan: Plan, settings: Settings, folder: Path, reporter: RichReporter) -> dict[str, Any]:
+    """The report of the first split in FOLDER/NAME, of further ones in FOLDER/NAME-SPLIT; numbers of the first."""
+    from dataclasses import replace
+
+    from stages.experiment_report import write_report
+
+    dataset = settings.dataset or folder / "dataset.h5"
+    facts = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(settings).items()}
+    experiment = replace(plan.report, facts=facts)
+    first: dict[str, Any] = {}
+    for split in settings.splits:
+        name = experiment.name if not first else f"{experiment.name}-{split}"
+        numbers = write_report(
+            experiment, dataset=dataset, split=split, folder=folder / name, audits=folder / "audits",
+            reporter=reporter,
+        )  # fmt: skip
+        first = first or numbers
+    return first
+
+
+def check_settings(settings: Settings, folder: Path) -> None:
+    """ArtifactError for a dataset that cannot be used, UsageError when the folder belongs to other data or lengths."""
+    if settings.dataset is not None:
+        from stages.artifacts import open_artifact
+
+        open_artifact(settings.dataset, "dataset").close()
+    kept = folder / _SETTINGS
+    if not kept.is_file():
+        return
+    before, now = json.loads(kept.read_text("utf-8")), _identity(settings)
+    changed = [f"{key}: {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
+    if changed:
+        raise UsageError(f"{folder} holds another experiment", facts=changed, hint="choose another --out")
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    """What makes files of a folder worthless when it changes; other settings make single files anew."""
+    data = settings.dataset
+    return {"scale": settings.scale, "dataset": None if data is None else str(data.resolve())}
+
+
+def _answer(
+    plan: Plan,
+    folder: Path,
+    outcomes: Mapping[str, Outcome],
+    numbers: Mapping[str, Any],
+    reporter: RichReporter,
+) -> Answer:
+    counts = counts_of(outcomes)
+    failed = [{"step": n, "log": str(o.log)} for n, o in outcomes.items() if o.status == "failed"]
+    page = folder / plan.report.name / "index.html"
+    for one in failed:
+        reporter.warn(f"{one['step']} failed, see {one['log']}")
+    payload = {
+        "experiment": plan.report.name, "out": str(folder), "counts": counts, "failed": failed,
+        "report": str(page), **{key: numbers[key] for key in ("split", "rows")},
+    }  # fmt: skip
+    lines = [f"{len(outcomes)} steps: {_counts_text(counts)}", ""]
+    lines += [*table_lines(_short_table(numbers["rows"])), "", f"report: {page}"]
+    return Answer(payload, lines, 1 if failed else 0)
+
+
+def _short_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The few numbers that are looked at first."""
+    table = []
+    for row in rows:
+        spreads = row["spread"]
+
+        def text(key: str, digits: int, spreads: Mapping[str, Any] = spreads) -> str | None:
+            if key not in spreads:
+                return None
+            deviation = spreads[key]["deviation"]
+            mean = f"{spreads[key]['mean']:.{digits}f}"
+            return mean if deviation is None else f"{mean} ± {deviation:.{digits}f}"
+
+        table.append(
+            {
+                "": row["label"],
+                "masks %": f"{100 * row['ratio']:g}",
+                "seeds": len(row["seeds"]),
+                "mIoU": text("miou", 3),
+                "above trivial": text("above_trivial", 3),
+                "% of full": text("percent_of_full", 1),
+                "Acc@0.5": text("acc@0.5", 3),
+            }
+        )
+    return table
+
+
+def _counts_text(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {status}" for status, n in counts.items()) or "nothing"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two runs in one folder would write each other's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"another seqres reproduce is at work in {folder}",
+                hint="wait for it, or choose another --out",
+            ) from None
+        yield
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """A request to end (kill, a closed terminal) also ends the running steps."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,187 @@
+"""The files of an experiment's report: table in three forms, curve, a Markdown and an HTML page that link them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.artifacts.provenance import plain_json
+from stages.figures.overlays import png_bytes
+from stages.figures.plot import Line, curve_picture
+from stages.figures.report import Figure, Section, page
+from stages.metrics.experiment import spread_of
+from stages.metrics.experiment_rows import Curve, Experiment, Table
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+# column -> (heading, decimals); "kept" and percents are given in %, everything else in the unit interval
+COLUMNS: dict[str, tuple[str, int]] = {
+    "acc@0.5": ("Acc@0.5", 3),
+    "mean_box_iou": ("box IoU", 3),
+    "miou": ("mIoU", 3),
+    "oiou": ("oIoU", 3),
+    "pr@0.5": ("Pr@0.5", 3),
+    "pr@0.6": ("Pr@0.6", 3),
+    "pr@0.7": ("Pr@0.7", 3),
+    "pr@0.8": ("Pr@0.8", 3),
+    "pr@0.9": ("Pr@0.9", 3),
+    "filled_box": ("its box filled", 3),
+    "ellipse": ("ellipse in its box", 3),
+    "above_trivial": ("above the better of both", 3),
+    "gain": ("gain", 3),
+    "percent_of_full": ("% of full supervision", 1),
+    "miou_given_box": ("mIoU, true box given", 3),
+    "true_filled_box": ("true box filled", 3),
+    "true_ellipse": ("ellipse in true box", 3),
+    "upper_bound": ("true mask → points → mask", 3),
+    "pseudo_kept_share": ("kept", 3),
+    "pseudo_all": ("pseudo IoU, all", 3),
+    "pseudo_all_kept": ("of the kept", 3),
+    "pseudo_kept_outlines": ("kept, resampled", 3),
+    "pseudo_ellipse": ("ellipse in true box, all", 3),
+    "pseudo_filled_box": ("true box filled, all", 3),
+    "pseudo_kept_ellipse": ("ellipse, of the kept", 3),
+    "pseudo_kept_filled_box": ("filled box, of the kept", 3),
+    "pseudo_referents": ("objects labelled", 0),
+}
+
+
+def report_files(
+    experiment: Experiment, measured: Rows, split: str
+) -> tuple[dict[str, Any], str, dict[str, bytes]]:
+    """(numbers of table.json, HTML, file name -> content)."""
+    numbers = _numbers(experiment, measured, split)
+    tables = [(table, table_rows(table, measured)) for table in experiment.tables]
+    lines = [curve_line(curve, measured) for curve in experiment.curves]
+    files = {
+        "table.json": _json_bytes(numbers),
+        "table.csv": _csv(numbers["rows"]).encode("utf-8"),
+        "table.md": "\n".join(line for t, rows in tables for line in _table_text(t, rows)).encode("utf-8"),
+    }
+    figures = []
+    if lines:
+        picture = curve_picture(experiment.curve_title, lines, x_label="masks seen, %", y_label="mIoU")
+        files["curve.png"] = png_bytes(picture)
+        files["curve.json"] = _json_bytes(_curve_numbers(lines))
+        caption = "Means; bars are the standard deviation over seeds, dashed lines full supervision."
+        figures = [Figure("curve.png", caption, experiment.curve_title)]
+    files["report.md"] = _markdown(experiment, tables, lines).encode("utf-8")
+    sections = [Section(t.heading, t.note, table=rows) for t, rows in tables if rows]
+    if figures:
+        sections.append(Section(experiment.curve_title, figures=figures))
+    links = "Numbers: table.json (every seed), table.csv, table.md" + (", curve.json." if lines else ".")
+    return numbers, page(experiment.title, f"{experiment.intro} {links}", sections), files
+
+
+def table_rows(table: Table, measured: Rows) -> list[dict[str, object]]:
+    """Cells as text, "0.441 ± 0.012"; columns that no row has are left out, a row without a run has dashes."""
+    rows = [measured[name] for name in table.rows if name in measured]
+    columns = [c for c in table.columns if any(c in r["spread"] or c in r["printed"] for r in rows)]
+    printed = any(r["printed"] for r in rows)
+    result: list[dict[str, object]] = []
+    for row in rows:
+        cells: dict[str, object] = {"": row["label"], "masks": _share(row["ratio"])}
+        cells["seeds"] = str(len(row["seeds"])) + (
+            f" of {len(row['seeds']) + len(row['missing'])}" if row["missing"] else ""
+        )
+        for column in columns:
+            heading, digits = COLUMNS[column]
+            found = spread_of(row, column)
+            cells[heading] = "–" if found is None else found.text(digits)
+        result.append(cells)
+        if printed and row["printed"]:
+            paper: dict[str, object] = {
+                "": f"{row['label']} — printed in the paper",
+                "masks": "",
+                "seeds": "",
+            }
+            for column in columns:
+                value = row["printed"].get(column)
+                paper[COLUMNS[column][0]] = "–" if value is None else f"{value:.4f}"
+            result.append(paper)
+    return result
+
+
+def curve_line(curve: Curve, measured: Rows) -> Line:
+    """Shares in percent; rows that were not measured are left out."""
+    points = []
+    for name in curve.rows:
+        if name in measured and (found := spread_of(measured[name], "miou")) is not None:
+            points.append((100 * float(measured[name]["ratio"]), found.mean, found.deviation))
+    full = [y for x, y, _ in points if x >= 100]
+    return Line(curve.label, tuple(sorted(points)), full[0] if curve.level and full else None)
+
+
+def _numbers(experiment: Experiment, measured: Rows, split: str) -> dict[str, Any]:
+    rows = []
+    for spec in experiment.rows:
+        row = measured[spec.name]
+        spreads = {k: {"mean": s.mean, "deviation": s.deviation, "n": s.n} for k, s in row["spread"].items()}
+        seeds = {str(seed): found for seed, found in row["seeds"].items()}
+        rounds = {str(seed): found for seed, found in row["rounds"].items()}
+        related = {"basis": spec.basis, "reference": spec.reference}
+        rows.append({**row, **related, "seeds": seeds, "rounds": rounds, "spread": spreads})
+    return {
+        "experiment": experiment.name, "split": split, "frame": "original pixels",
+        **experiment.facts, "rows": rows,
+    }  # fmt: skip
+
+
+def _curve_numbers(lines: Sequence[Line]) -> dict[str, Any]:
+    series = [
+        {
+            "label": line.label,
+            "points": [{"percent": x, "miou": y, "deviation": d} for x, y, d in line.points],
+            "full_supervision": line.level,
+        }
+        for line in lines
+    ]
+    return {"x": "share of masks seen, percent", "y": "mIoU", "series": series}
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line a row; mean, standard deviation and n of every number."""
+    keys = dict.fromkeys(key for row in rows for key in row["spread"])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    parts = ("mean", "deviation", "n")
+    writer.writerow(["name", "label", "ratio", *(f"{key} {part}" for key in keys for part in parts)])
+    for row in rows:
+        cells = [row["spread"].get(key, {}).get(part) for key in keys for part in parts]
+        writer.writerow([row["name"], row["label"], row["ratio"], *("" if c is None else c for c in cells)])
+    return text.getvalue()
+
+
+def _markdown(
+    experiment: Experiment, tables: Sequence[tuple[Table, list[dict[str, object]]]], lines: Sequence[Line]
+) -> str:
+    text = [f"# {experiment.title}", "", experiment.intro, ""]
+    for table, rows in tables:
+        text += _table_text(table, rows)
+    if lines:
+        text += [f"## {experiment.curve_title}", "", f"![{experiment.curve_title}](curve.png)", ""]
+    links = ["[every number](table.json)", "[for a spreadsheet](table.csv)", "[tables alone](table.md)"]
+    links += ["[numbers of the curve](curve.json)"] if lines else []
+    return "\n".join([*text, " · ".join([*links, "[this page as HTML](index.html)"]), ""])
+
+
+def _table_text(table: Table, rows: Sequence[Mapping[str, object]]) -> list[str]:
+    if not rows:
+        return []
+    text = [f"## {table.heading}", ""] + ([table.note, ""] if table.note else [])
+    text += ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    text += ["| " + " | ".join(str(v).replace("|", "\\|") for v in row.values()) + " |" for row in rows]
+    return [*text, ""]
+
+
+def _share(ratio: float) -> str:
+    return "boxes only" if ratio == 0 else f"{100 * ratio:g} %"
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(plain_json(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(
+        "utf-8"
+    )

@@ -1,0 +1,129 @@
+"""The numbers of an experiment: what each run scored, mean and spread over seeds, gains and shares of full
+supervision.
+
+Comparisons are made seed by seed and averaged then, so that what only depends on the seed drops out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.artifacts import open_artifact
+from stages.errors import ArtifactError
+from stages.metrics.experiment_rows import Row, RunFiles
+from stages.metrics.hidden_truth import cached_audit
+from stages.metrics.spread import Spread, spread
+from stages.metrics.tables import BOX_METRICS, MASK_METRICS, MODEL_ROW
+
+Numbers = dict[str, float | None]
+
+# rows of an evaluation whose mIoU stands beside the model's
+TRIVIAL = ("filled_box", "ellipse", "true_filled_box", "true_ellipse", "upper_bound")
+
+
+def measure_row(row: Row, split: str, dataset: Path, audits: Path) -> dict[str, Any]:
+    """{"name", "label", "ratio", "printed", "seeds": {seed: numbers}, "missing": [seeds], "rounds": {seed: [...]},
+    "spread": {}}; `missing` are seeds whose evaluation is not there."""
+    seeds: dict[int, Numbers] = {}
+    rounds: dict[int, list[dict[str, Any]]] = {}
+    missing = []
+    for run in row.runs:
+        if not run.evaluation.is_file():
+            missing.append(run.seed)
+            continue
+        seeds[run.seed], rounds[run.seed] = _measure_run(run, split, dataset, audits)
+    return {
+        "name": row.name,
+        "label": row.label,
+        "ratio": row.ratio,
+        "printed": dict(row.printed),
+        "seeds": seeds,
+        "missing": missing,
+        "rounds": {seed: found for seed, found in rounds.items() if found},
+        "spread": {},
+    }
+
+
+def with_comparisons(
+    measured: Mapping[str, dict[str, Any]], relations: Mapping[str, tuple[str | None, str | None]]
+) -> None:
+    """Add `gain` and `percent_of_full` to each run, then `spread` to each row, in place.
+
+    Args:
+        relations: row -> (the row it adds one thing to, the row that is 100 %); a row that was not measured counts
+            as None.
+    """
+    for name, row in measured.items():
+        basis, reference = (_seeds_of(measured, other) for other in relations[name])
+        for seed, numbers in row["seeds"].items():
+            score = numbers.get("miou")
+            before, full = basis.get(seed, {}).get("miou"), reference.get(seed, {}).get("miou")
+            numbers["gain"] = None if score is None or before is None else score - before
+            numbers["percent_of_full"] = None if score is None or not full else 100 * score / full
+    for row in measured.values():
+        keys = dict.fromkeys(key for numbers in row["seeds"].values() for key in numbers)
+        spreads = {key: spread([n.get(key) for n in row["seeds"].values()]) for key in keys}
+        row["spread"] = {key: found for key, found in spreads.items() if found is not None}
+
+
+def spread_of(row: Mapping[str, Any], key: str) -> Spread | None:
+    """A number of a measured row over its seeds."""
+    found: Spread | None = row["spread"].get(key)
+    return found
+
+
+def _seeds_of(measured: Mapping[str, dict[str, Any]], name: str | None) -> dict[int, Numbers]:
+    return {} if name is None or name not in measured else measured[name]["seeds"]
+
+
+def _measure_run(
+    run: RunFiles, split: str, dataset: Path, audits: Path
+) -> tuple[Numbers, list[dict[str, Any]]]:
+    """Numbers of one seed, and its rounds of pseudo labels or of SiRi."""
+    numbers = _scores(run.evaluation, split)
+    if run.given_box is not None and run.given_box.is_file():
+        numbers["miou_given_box"] = _scores(run.given_box, split)["miou"]
+    rounds: list[dict[str, Any]] = []
+    if run.model is not None and run.model.is_file():
+        with open_artifact(run.model, ("rec_model", "res_model")) as model:
+            summary = model.json("summary") if "summary" in model else {}
+        numbers["masks"] = summary.get("contours_from_masks")
+        numbers["pseudo"] = summary.get("contours_from_pseudo_points")
+        rounds += [_siri_round(one) for one in summary.get("rounds", [])]
+    for pseudo, points in run.labels:
+        if pseudo.is_file() and points.is_file():
+            audit = cached_audit(dataset, pseudo, points, audits)
+            rounds.append({"round": len(rounds) + 1, **audit})
+            numbers |= {f"pseudo_{key}": value for key, value in audit.items()}
+    return numbers, rounds
+
+
+def _siri_round(one: Mapping[str, Any]) -> dict[str, Any]:
+    best = one.get("best") or one["final"]
+    return {
+        "round": one["round"],
+        **{key: best.get(key) for key in ("val_box_acc50", "val_box_iou") if key in best},
+    }
+
+
+def _scores(path: Path, split: str) -> Numbers:
+    """Box and mask numbers of the model, and mIoU of its trivial rows; None where not measured."""
+    with open_artifact(path, "evaluation") as artifact:
+        splits = artifact.json("summary")["splits"]
+    if split not in splits:
+        raise ArtifactError(
+            f"{path} has no scores of split {split!r}", facts=[f"it has: {', '.join(splits)}"]
+        )
+    part = splits[split]
+    boxes, masks = part["rec"] or {}, part.get("res") or {}
+    model = masks.get(MODEL_ROW, {})
+    numbers: Numbers = {key: boxes.get(key) for key in BOX_METRICS}
+    numbers |= {key: model.get(key) for key in MASK_METRICS}
+    numbers |= {key: masks.get(key, {}).get("miou") for key in TRIVIAL}
+    trivial = [v for v in (numbers["filled_box"], numbers["ellipse"]) if v is not None]
+    score = numbers["miou"]
+    numbers["above_trivial"] = None if score is None or not trivial else score - max(trivial)
+    numbers["n_sentences"], numbers["n_referents"] = part["n_sentences"], part["n_referents"]
+    return numbers

@@ -1,0 +1,145 @@
+"""How good pseudo masks really are: a comparison with masks that the method never saw.
+
+Outside the pipeline: no stage calls this, nothing is trained or selected with its result. It opens the masks of the
+dataset artifact itself, whatever a split hides.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.artifacts import open_artifact
+from stages.artifacts.reader import Artifact
+from stages.errors import ArtifactError
+from stages.geometry.rasterise import Rle, box_to_rle, ellipse_to_rle, empty_rle, polygon_to_rle
+from stages.metrics.segmentation import overlaps
+
+_PIECE = 2048
+
+
+def audit_pseudo_labels(dataset: Path, pseudo: Path, points: Path) -> dict[str, Any]:
+    """Mean IoU with the true masks of the referents that were labelled.
+
+    One row of the pseudo labels counts for each referent: the one that the selection decided about. Referents without
+    a mask in the dataset are left out.
+
+    Returns:
+        referents, kept, kept_share (of those with a true mask); mean IoU `all` (what the model drew, of every
+        referent), `all_kept` (the same, of the kept), `kept` (the resampled outlines that are learned from), and
+        `ellipse`, `filled_box` (in the true box, of every referent), `kept_ellipse`, `kept_filled_box`. None where
+        there is nothing to average.
+
+    Raises:
+        ArtifactError: the three files do not belong together.
+    """
+    with (
+        open_artifact(dataset, "dataset") as d,
+        open_artifact(pseudo, "pseudo_points") as p,
+        open_artifact(points, "resampled_points") as r,
+    ):
+        _require_together(d, p, r)
+        return _audit(d, p, r)
+
+
+def cached_audit(dataset: Path, pseudo: Path, points: Path, folder: Path) -> dict[str, Any]:
+    """`audit_pseudo_labels`, kept in `folder` under the name of the points' digest."""
+    with open_artifact(points, "resampled_points") as artifact:
+        kept = folder / f"{artifact.digest[:32]}.json"
+    if kept.is_file():
+        found: dict[str, Any] = json.loads(kept.read_text("utf-8"))
+        return found
+    result = audit_pseudo_labels(dataset, pseudo, points)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = kept.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(result, indent=1), "utf-8")
+    os.replace(temporary, kept)
+    return result
+
+
+def _audit(dataset: Artifact, pseudo: Artifact, points: Artifact) -> dict[str, Any]:
+    has_mask = dataset["referents/has_mask"].astype(bool)
+    referent, sentence = points["decisions/referent_index"], points["decisions/sentence_index"]
+    rows = _row_of(pseudo, referent, sentence)
+    known = has_mask[referent]
+    referent, rows = referent[known], rows[known]
+    outline_of = {int(r): i for i, r in enumerate(points["referent_index"])}
+    outlines = points["points_xy"]
+    kept = np.array([int(r) in outline_of for r in referent], bool)
+    columns: dict[str, list[NDArray[np.float64]]] = {k: [] for k in ("drawn", "ellipse", "box", "outline")}
+    boxes, sizes = dataset["referents/box_xyxy"], _sizes(dataset)
+    true_masks = dataset.ragged("masks/rle")
+    rings = pseudo.ragged("points_xy")
+    masks = pseudo.ragged("masks/rle") if "masks/rle" in pseudo else None
+    for begin in range(0, len(referent), _PIECE):
+        part = referent[begin : begin + _PIECE]
+        size = [(int(h), int(w)) for h, w in sizes[part]]
+        truth: list[Rle] = [
+            {"size": list(s), "counts": true_masks[int(r)].tobytes()} for r, s in zip(part, size, strict=True)
+        ]
+
+        def drawn(row: int, s: tuple[int, int]) -> Rle:
+            if masks is not None and len(masks[row]):
+                return {"size": list(s), "counts": masks[row].tobytes()}
+            return polygon_to_rle(rings[row], s)
+
+        def outline(r: int, s: tuple[int, int]) -> Rle:
+            return polygon_to_rle(outlines[outline_of[r]], s) if r in outline_of else empty_rle(s)
+
+        for key, predicted in (
+            ("drawn", [drawn(int(i), s) for i, s in zip(rows[begin : begin + _PIECE], size, strict=True)]),
+            ("outline", [outline(int(r), s) for r, s in zip(part, size, strict=True)]),
+            ("ellipse", [ellipse_to_rle(boxes[r], s) for r, s in zip(part, size, strict=True)]),
+            ("box", [box_to_rle(boxes[r], s) for r, s in zip(part, size, strict=True)]),
+        ):
+            columns[key].append(overlaps(predicted, truth).iou)
+    iou = {key: np.concatenate(parts) if parts else np.zeros(0) for key, parts in columns.items()}
+    return {
+        "referents": len(referent),
+        "kept": int(kept.sum()),
+        "kept_share": _mean(kept.astype(np.float64)),
+        "all": _mean(iou["drawn"]),
+        "all_kept": _mean(iou["drawn"][kept]),
+        "kept_outlines": _mean(iou["outline"][kept]),
+        "ellipse": _mean(iou["ellipse"]),
+        "filled_box": _mean(iou["box"]),
+        "kept_ellipse": _mean(iou["ellipse"][kept]),
+        "kept_filled_box": _mean(iou["box"][kept]),
+    }
+
+
+def _row_of(pseudo: Artifact, referent: NDArray[np.int64], sentence: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The row of the pseudo labels that holds each (referent, sentence)."""
+    place: Mapping[tuple[int, int], int] = {
+        (int(r), int(s)): i
+        for i, (r, s) in enumerate(zip(pseudo["referent_index"], pseudo["sentence_index"], strict=True))
+    }
+    pairs = [(int(r), int(s)) for r, s in zip(referent, sentence, strict=True)]
+    for pair in pairs:
+        if pair not in place:
+            raise ArtifactError(f"{pseudo.path} has no row of referent {pair[0]}, sentence {pair[1]}")
+    return np.array([place[pair] for pair in pairs], np.int64)
+
+
+def _require_together(dataset: Artifact, pseudo: Artifact, points: Artifact) -> None:
+    for artifact in (pseudo, points):
+        if artifact.attrs["dataset_digest"] != dataset.digest:
+            raise ArtifactError(f"{artifact.path} was not made from {dataset.path}")
+    if points.attrs["pseudo_digest"] != pseudo.digest:
+        raise ArtifactError(f"{points.path} was not made from {pseudo.path}")
+
+
+def _sizes(dataset: Artifact) -> NDArray[np.int64]:
+    image = dataset["referents/image_index"]
+    sizes = np.stack([dataset["images/height"][image], dataset["images/width"][image]], axis=1)
+    return np.asarray(sizes, np.int64)
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if len(values) else None
