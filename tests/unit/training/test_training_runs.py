@@ -13,6 +13,7 @@ import torch
 
 from stages import pseudo_label, resample_points, train_rec, train_res
 from stages.artifacts import RunOptions, open_artifact
+from stages.data import second_look
 from stages.errors import ArtifactError, HiddenMaskError, TrainingError, UsageError
 from stages.training import loop, objectives
 from stages.training.checkpoint import resume_path
@@ -244,7 +245,12 @@ def test_hidden_masks_cannot_matter(
 
 
 def test_hidden_masks_cannot_matter_to_pasted_objects_either(
-    tiny_dataset: Path, tiny_split: Path, scrambled: Path, rec: Path, tmp_path: Path
+    tiny_dataset: Path,
+    tiny_split: Path,
+    scrambled: Path,
+    rec: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With pseudo outlines of hidden objects among the targets, which are turned, but never cut out."""
     points = tmp_path / "points.h5"
@@ -256,10 +262,16 @@ def test_hidden_masks_cannot_matter_to_pasted_objects_either(
     choice = resample_points.Config(score_threshold=2.0, points=20)
     summary = resample_points.run(choice, dataset=tiny_dataset, pseudo=pseudo, out=points).summary
     assert summary["kept"] == len(hidden) > 20
+    pasted, angles = [], set()
+    paste, random_turn = second_look.paste, second_look.random_turn
+    monkeypatch.setattr(second_look, "paste", lambda *a: pasted.append(1) or paste(*a))
+    monkeypatch.setattr(second_look, "random_turn", lambda *a: angles.add(a[3]) or random_turn(*a))
     config = res_config(zoom=64, epochs=1, paste=0.7, rotate=30.0, mirror=0.5)
     for data, out in ((tiny_dataset, "a.h5"), (scrambled, "b.h5")):
         train_res.run(config, dataset=data, split=tiny_split, rec=rec, points=points, out=tmp_path / out)
     assert same_weights(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert pasted
+    assert angles == {30.0}, "the options reach the training"
 
 
 def test_the_dataset_view_refuses_hidden_masks(tiny_dataset: Path, tiny_split: Path) -> None:
