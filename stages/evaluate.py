@@ -41,6 +41,12 @@ class Config:
     )
     box_prompt: bool = option(False, "give the model the true box and let it draw only the contour")
     max_sentences: int = option(0, "score so many sentences of each split, spread evenly; 0 = all", min=0)
+    sentences: Literal["all", "one-random"] = option(
+        "all",
+        "sentences of a referent that are scored; one-random: one drawn for each, as the release measures",
+        added=True,
+    )
+    seed: int = option(0, "seed of that draw", min=0, added=True)
     weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
     batch_size: int = option(32, "images at once", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
@@ -105,7 +111,7 @@ def run(
         )
     parts: list[_Part] = []
     for name in chosen:
-        sentences = choose_sentences(data, name, config.max_sentences)
+        sentences = choose_sentences(data, name, config.max_sentences, config.sentences, config.seed)
         predictions = predict_sentences(
             loaded, data, sentences, batch_images=config.batch_size, box_prompt=config.box_prompt,
             reporter=reporter, what=f"evaluate {name}",
@@ -116,6 +122,7 @@ def run(
         "frame": config.frame,
         "box_prompt": config.box_prompt,
         "weights": config.weights,
+        "sentences": config.sentences,
         "n_points": loaded.config.n_points if task == "res" else None,
         "splits": {part.name: part.summary for part in parts},
     }
@@ -158,13 +165,19 @@ def choose_splits(config: Config, data: ReferringDataset, task: str, *, may_see_
     return chosen
 
 
-def choose_sentences(data: ReferringDataset, split: str, at_most: int) -> NDArray[Any]:
-    """Sentences of a split in the dataset's order: all, or `at_most` spread evenly over it."""
+def choose_sentences(
+    data: ReferringDataset, split: str, at_most: int, of_each: str = "all", seed: int = 0
+) -> NDArray[Any]:
+    """Sentences of a split in the dataset's order: all, or one of each referent; or `at_most` of them, spread evenly."""
     import numpy as np
 
     wanted = np.zeros(len(data.referent_split), dtype=bool)
     wanted[data.referents_in(split)] = True
     sentences = np.flatnonzero(wanted[data.sentence_referent])
+    if of_each == "one-random":
+        starts = np.flatnonzero(np.diff(data.sentence_referent[sentences], prepend=-1))
+        counts = np.diff(np.append(starts, len(sentences)))
+        sentences = sentences[starts + np.random.default_rng(seed).integers(0, np.maximum(counts, 1))]
     if 0 < at_most < len(sentences):
         sentences = sentences[np.arange(at_most) * len(sentences) // at_most]
     if len(sentences) == 0:

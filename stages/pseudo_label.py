@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, option
+from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from stages.data.dataset import ReferringDataset
     from stages.models.artifact import LoadedModel
+    from stages.training.inference import Predictions
 
 STAGE = "pseudo-label"
 STAGE_VERSION = 1
@@ -38,6 +40,11 @@ class Config:
     )
     sentences_per_referent: int = option(
         0, "at most so many sentences of each referent, the first ones; 0 = all", min=0
+    )
+    frame: Literal["original", "model"] = option(
+        "original",
+        "pixels of the outlines; model: of the resized picture, but read as original ones, as the release does",
+        added=True,
     )
     weights: Literal["best", "ema", "raw"] = option(
         "best",
@@ -66,7 +73,7 @@ def run(
     """Draw every box-only referent and write sequences, rings and scores.
 
     Raises ArtifactError when the inputs do not belong together, UsageError when a box prompt is asked of a model
-    whose sequence does not start with a box.
+    whose sequence does not start with a box, or the model's frame of a model that does not see the whole picture.
     """
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind="pseudo_points", out=out, options=options,
@@ -105,6 +112,8 @@ def run(
         what="pseudo-label",
     )
     referents = data.sentence_referent[sentences]
+    if config.frame == "model":
+        leave_in_model_frame(predictions, data.image_sizes_hw[data.referent_image[referents]], loaded)
     rles = predictions.masks([tuple(data.image_sizes_hw[data.referent_image[r]]) for r in referents])
     scores = projection_scores(rles, data.boxes_xyxy[referents])
     confidence = predictions.confidence()
@@ -158,6 +167,26 @@ def unlabelled_sentences(
         rank = sentences - data.sentence_offsets[data.sentence_referent[sentences]]
         sentences = sentences[rank < config.sentences_per_referent]
     return sentences
+
+
+def leave_in_model_frame(predictions: Predictions, sizes_hw: NDArray[np.int64], loaded: LoadedModel) -> None:
+    """Rings and boxes as the model drew them, in pixels of the resized picture (ODDITIES C4: harmless at 640 px only).
+
+    Everything that follows takes them for original pixels, as the release does. sizes_hw: (S, 2) of the originals.
+    """
+    import numpy as np
+
+    from stages.data.transforms import model_frame_size
+
+    if predictions.rles or loaded.config.zoom_margin is not None:
+        raise UsageError(
+            "--frame model is for models that write points of the whole picture", hint="leave --frame out"
+        )
+    for i, (height, width) in enumerate(sizes_hw.tolist()):
+        scaled_hw = model_frame_size(height, width, loaded.config.image.size)
+        scale_xy = np.array([scaled_hw[1] / width, scaled_hw[0] / height], np.float32)
+        predictions.points_xy[i] = predictions.points_xy[i] * scale_xy
+        predictions.boxes_xyxy[i] *= np.tile(scale_xy, 2)
 
 
 def audit(

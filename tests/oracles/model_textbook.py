@@ -48,9 +48,7 @@ def encode(model: PointSequenceModel, x: Tensor, positions: Tensor, mask: Tensor
     bias = padding_bias(mask)
     for layer in model.encoder.layers:
         assert isinstance(layer, EncoderLayer)
-        x = layer.norm1(
-            x + layer.dropout(attention(layer.self_attn, x + positions, x + positions, x, bias))
-        )
+        x = layer.norm1(x + layer.dropout(attention(layer.self_attn, x + positions, x + positions, x, bias)))
         x = layer.norm2(x + layer.dropout(layer.feed_forward(x)))
     return x
 

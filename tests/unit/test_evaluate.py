@@ -197,6 +197,30 @@ def test_fewer_sentences_are_spread_evenly(paths: SimpleNamespace, answer: Calla
         assert a["sentence_index"].tolist() == [4, 6, 8]
 
 
+def test_one_random_sentence_of_each_referent(
+    paths: SimpleNamespace, answer: Callable[[Answer], None]
+) -> None:
+    """Second sentences fail: all sentences together score a half, one of each referent what the draw says."""
+
+    def second_sentence_fails(boxes: np.ndarray, referent: int, sentence: int) -> Any:
+        return perfect(boxes, referent, sentence) if sentence % 2 == 0 else ([], np.full(4, np.nan))
+
+    answer(second_sentence_fails)
+    draws = set()
+    for seed in range(8):
+        config, out = Config(splits=("val",), sentences="one-random", seed=seed), paths.folder / f"{seed}.h5"
+        part = run(config, dataset=paths.dataset, model=paths.res, out=out).summary["splits"]["val"]
+        with open_artifact(out) as a:
+            assert a["referent_index"].tolist() == [2, 3, 4]
+            draws.add(drawn := tuple((a["sentence_index"] % 2).tolist()))
+        assert (part["n_referents"], part["n_sentences"]) == (3, 3)
+        assert part["rec"]["acc@0.5"] == pytest.approx(1 - sum(drawn) / 3)
+    assert len(draws) > 2
+    every = run(Config(splits=("val",)), dataset=paths.dataset, model=paths.res, out=paths.out).summary
+    part = every["splits"]["val"]
+    assert (part["n_sentences"], part["rec"]["acc@0.5"]) == (6, 0.5)
+
+
 def test_comparison_is_one_table(paths: SimpleNamespace, answer: Callable[[Answer], None]) -> None:
     run(Config(), dataset=paths.dataset, model=paths.res, out=paths.folder / "good.h5")
     answer(lambda boxes, referent, sentence: (diamond(boxes[referent]), boxes[referent]))
