@@ -78,7 +78,7 @@ class Bench:
         mdetr = name != "rec"
         length = _at(recipes.LENGTHS[self.settings.scale]["mdetr-rec" if mdetr else "rec"], ALL)
         s = self.settings
-        flags = ["--model", model or s.model, *_words(recipes.MDETR_REC if mdetr else recipes.REC)]
+        flags = ["--model", model or s.model, *_words((recipes.MDETR_REC if mdetr else recipes.REC)[s.scale])]
         flags += [*self._training(length), *_words(more), *_words(s.mdetr_flags if mdetr else s.rec_flags)]
         rounds = 1 + (recipes.SIRI_ROUNDS[self.settings.scale] if more else 0)
         seconds = rounds * _steps(length) * recipes.STEP_SECONDS["mdetr" if mdetr else "rec"]

@@ -29,6 +29,7 @@ class Processes:
 
     folder: Path
     jobs: int
+    launcher: Sequence[str] = (sys.executable, "-m", "seqres_cli")
     _running: Stopper = field(default_factory=Stopper)
 
     def worker(self) -> Worker:
@@ -81,7 +82,7 @@ class Processes:
             stream.write(f"$ seqres {shlex.join(words)}\n".encode())
             stream.flush()
             process = subprocess.Popen(
-                [sys.executable, "-m", "seqres_cli", *words],
+                [*self.launcher, *words],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -66,8 +66,8 @@ VALIDATION = {
     "standard": "--validate-every 2",
 }
 EVALUATE = {"tiny": "--max-sentences 20", "smoke": "--max-sentences 200", "standard": "--max-sentences 1000"}
-REC = "--lr 0.003"
-MDETR_REC = ""
+REC = {"tiny": "--lr 0.003", "smoke": "--lr 0.003 --frozen all", "standard": "--lr 0.003"}
+MDETR_REC = {"tiny": "", "smoke": "", "standard": ""}
 
 # Trainings of train-res by name. Each is the one above it and one thing more, except where words say otherwise.
 VARIANTS = {
@@ -77,7 +77,7 @@ VARIANTS = {
     "pmca": "--sequence contour --task-token learnable --cctf --pmca --no-point-content",
     "box-contour": "--sequence box-contour --task-token learnable --cctf --pmca --no-point-content",
     "point-content": "--sequence box-contour --task-token learnable --cctf --pmca",
-    "zoom": "--sequence box-contour --task-token learnable --cctf --pmca --zoom {zoom} --sentences-per-image 3",
+    "zoom": "--sequence box-contour --task-token learnable --cctf --pmca --zoom {zoom} --sentences-per-image 3 --lr 0.002",
     # table 1, instead of refining the box model
     "multitask": "--sequence multitask --task-token task-wise --no-cctf --no-pmca --no-point-content --from-scratch",
     "multitask-from-rec": "--sequence multitask --task-token task-wise --no-cctf --no-pmca --no-point-content",
@@ -85,7 +85,8 @@ VARIANTS = {
 }
 # Added where a box-then-contour model learns from the few masks alone: box-only objects train the box beside them
 FEW_MASKS = "--box-only-images 4 --mirror 0.5 --colour 0.2"
-FEW_MASKS_ZOOM = f"{FEW_MASKS} --zoom-jitter 0.2"
+# In a window around the box there is no box to learn: the locator is the REC model
+FEW_MASKS_ZOOM = "--box-only-images 0 --mirror 0.5 --colour 0.2 --zoom-jitter 0.2"
 # Added by "few-mask augmentation": turned by up to so many degrees, pasted on other ground with this chance
 AUGMENTED = "--rotate 30 --paste 0.5"
 # Added where everybody has an outline

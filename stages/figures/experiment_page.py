@@ -55,7 +55,7 @@ def report_files(
     """(numbers of table.json, HTML, file name -> content)."""
     numbers = _numbers(experiment, measured, split)
     tables = [(table, table_rows(table, measured)) for table in experiment.tables]
-    lines = [curve_line(curve, measured) for curve in experiment.curves]
+    lines = [line for curve in experiment.curves if (line := curve_line(curve, measured)).points]
     files = {
         "table.json": _json_bytes(numbers),
         "table.csv": _csv(numbers["rows"]).encode("utf-8"),

@@ -15,7 +15,7 @@ from stages.figures.layout import FAINT, INK, PAPER, text_band, text_width
 from stages.figures.overlays import Colour, Picture
 
 _SIZE_HW = (560, 960)
-_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 250, 56, 66
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 250, 72, 66
 _GRID: Colour = (222, 222, 222)
 _SHIFT = 4  # fractional bits of cv2's coordinates
 
@@ -47,7 +47,7 @@ def curve_picture(title: str, lines: Sequence[Line], *, x_label: str, y_label: s
         _stroke(picture, (across(x), _TOP), (across(x), bottom), _GRID, 1)
         _centred(picture, f"{x:g}", across(x), bottom + 6)
     _centred(picture, x_label, (_LEFT + _SIZE_HW[1] - _RIGHT) / 2, bottom + 32)
-    _put(picture, y_label, (8, _TOP - 22), 15)
+    _put(picture, y_label, (8, _TOP - 38), 15)
     for i, line in enumerate(lines):
         colour = _rgb(LINE_COLOURS[i % len(LINE_COLOURS)])
         _draw(picture, line, colour, across, up)
