@@ -133,7 +133,6 @@ def _detector(m: ModelConfig, config: Config) -> DetectorConfig:
             "cctf": config.cctf,
             "pmca": config.pmca,
             "bins": config.bins,
-            "grounding": config.grounding,
             "text-in-memory": config.text_in_memory,
         }
     for name, value in foreign.items():

@@ -216,7 +216,7 @@ PRESETS: dict[str, ModelConfig] = {
         text=TextConfig(word_dim=64, hidden=64, max_words=20, frozen_words=False),
     ),
 }
-PRESETS["refshapes-small-mdetr"] = PRESETS["refshapes-small"].replace(family="mdetr", grounding=0)
+PRESETS["refshapes-small-mdetr"] = PRESETS["refshapes-small"].replace(family="mdetr")
 
 
 def preset(name: str) -> ModelConfig:

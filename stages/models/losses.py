@@ -46,35 +46,6 @@ def token_loss(
     return (loss * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
-def grounding_loss(logits: Tensor, share: Tensor, valid: Tensor, weight: Tensor) -> Tensor:
-    """Binary cross-entropy of "this part of the picture shows the referent" against the share of it that does.
-
-    A dense answer to every sentence, where the tokens of a box are four: the encoder finds out much sooner which part
-    a sentence means, and the tokens only have to read it off (docs/EXPERIMENTS.md).
-
-    Args:
-        logits, share: (S, H, W) float, share in [0, 1]; valid: (S, H, W) bool; weight: (S,) float, 0 = not known.
-
-    Returns:
-        scalar, mean over the valid parts of a sentence, then weighted mean over sentences.
-    """
-    loss = F.binary_cross_entropy_with_logits(logits.float(), share, reduction="none") * valid
-    each = loss.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
-    return (each * weight).sum() / weight.sum().clamp(min=1e-6)
-
-
-def cell_coverage(boxes_xyxy: Tensor, grid_hw: tuple[int, ...], stride: int) -> Tensor:
-    """(S, 4) boxes in pixels -> (S, H, W) float32, share of each cell of `stride` pixels inside the box."""
-    h, w = grid_hw
-    shares = []
-    for axis, n in ((1, h), (0, w)):
-        edge = torch.arange(n, device=boxes_xyxy.device) * stride
-        low, high = boxes_xyxy[:, axis, None], boxes_xyxy[:, axis + 2, None]
-        inside = torch.minimum(high, edge + stride) - torch.maximum(low, edge)
-        shares.append(inside.clamp(min=0) / stride)
-    return shares[0][:, :, None] * shares[1][:, None, :]
-
-
 def neighbour_targets(vocabulary_size: int, spread: float, device: torch.device) -> Tensor:
     """(V, V) rows sum to 1: row t is a Gaussian of `spread` bins around coordinate t; END's row is one-hot."""
     coordinate = torch.arange(vocabulary_size, device=device, dtype=torch.float32)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stages.models.config import ModelConfig
 from stages.models.fusion import build_fusion
+from stages.models.grounding import GroundingHead
 from stages.models.language import SentenceFeatures, build_text_encoder
 from stages.models.mdetr_criterion import LayerOutputs
 from stages.models.mdetr_mask_head import AttentionMaskHead, EmbeddingMaskHead, MaskInputs
@@ -166,6 +167,9 @@ class DetectorModel(nn.Module):
         self.fusion = build_fusion(config.fusion, channels, strides)
         self.text = build_text_encoder(config.text, vocabulary_size)
         self.detector = QueryDetector(config, config.fusion.channels, self.text.channels)
+        self.grounding_head = (
+            GroundingHead(config.d_model, config.grounding, self.stride) if config.grounding else None
+        )
         self.mask_head: EmbeddingMaskHead | AttentionMaskHead | None = None
         if config.sequence == "mask":
             finer = channels[-2::-1]

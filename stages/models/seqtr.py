@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stages.errors import UsageError
 from stages.models.cctf import Content, memory_content
 from stages.models.config import ModelConfig
 from stages.models.fusion import build_fusion
+from stages.models.grounding import GroundingHead
 from stages.models.language import SentenceFeatures, build_text_encoder
 from stages.models.memory import Memory
 from stages.models.point_content import FineMap, PointContent
@@ -49,13 +49,11 @@ class Taught:
 
     Attributes:
         logits: (S, T, V) float.
-        cells: (S, kH, kW) float, logits of "this part of the picture shows the referent", when the model has the head.
-        valid: (S, kH, kW) bool, parts that contain image pixels.
+        marks: what the grounding head says, when the model has one: see `GroundingHead.marks`.
     """
 
     logits: Tensor
-    cells: Tensor | None
-    valid: Tensor
+    marks: tuple[Tensor, Tensor] | None
 
 
 @dataclass
@@ -109,9 +107,7 @@ class PointSequenceModel(nn.Module):
         self.token_embedding = nn.Embedding(config.n_bins + 1, d)
         self.slot_embedding = nn.Embedding(self.layout.length, d)
         self.point_content = PointContent(levels[-2], d) if config.point_content else None
-        if config.grounding and self.stride % config.grounding:
-            raise UsageError(f"grounding must divide the stride {self.stride}, got {config.grounding}")
-        self.grounding_head = nn.Linear(d, config.grounding**2) if config.grounding else None
+        self.grounding_head = GroundingHead(d, config.grounding, self.stride) if config.grounding else None
         n_tasks = len(self.layout.starts)
         self.task_embedding = None if config.task_token == "zero" else nn.Embedding(n_tasks, d)
         self.predictor = nn.Sequential(
@@ -261,20 +257,8 @@ class PointSequenceModel(nn.Module):
         """Whole teacher-forced pass. Arguments as in the methods above."""
         vision = self.encode_images(images, sizes_hw)
         memory = self.join(vision, image_of_sentence, self.encode_text(words, word_mask))
-        cells, valid = self.mark(memory), vision.valid[image_of_sentence]
-        k = max(self.config.grounding, 1)
-        valid = valid.repeat_interleave(k, 1).repeat_interleave(k, 2)
-        return Taught(self.decode(memory, targets), cells, valid)
-
-    def mark(self, memory: Memory) -> Tensor | None:
-        """Logits (S, kH, kW) of "this part of the picture shows the referent", k x k parts of each memory cell."""
-        if self.grounding_head is None:
-            return None
-        h, w = memory.grid_hw
-        parts: Tensor = self.grounding_head(memory.tokens[:, : h * w])
-        return nn.functional.pixel_shuffle(
-            parts.transpose(1, 2).unflatten(2, (h, w)), self.config.grounding
-        ).squeeze(1)
+        marks = self.grounding_head.marks(memory) if self.grounding_head is not None else None
+        return Taught(self.decode(memory, targets), marks)
 
     @torch.inference_mode()
     def generate(

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from stages.models.build import ReferringModel
 from stages.models.detection_boxes import corners_to_centre
-from stages.models.losses import cell_coverage, grounding_loss, token_loss
+from stages.models.grounding import GroundingHead, box_share, grounding_loss
+from stages.models.losses import token_loss
 from stages.models.matcher import MatchCosts, match
 from stages.models.mdetr import Detections, DetectorModel
 from stages.models.mdetr_criterion import (
@@ -61,22 +62,21 @@ class SequenceObjective:
             outputs.logits, batch.targets, batch.slot_weights, smoothing=s.label_smoothing, spread=s.coordinate_spread,
             release=self.model.release,
         )  # fmt: skip
-        marks = self.cells_loss(outputs, batch)
+        marks = self.marks_loss(outputs, batch)
         return loss if marks is None else loss + s.grounding_weight * marks
 
-    def cells_loss(self, outputs: Taught, batch: Batch) -> Tensor | None:
+    def marks_loss(self, outputs: Taught, batch: Batch) -> Tensor | None:
         """Loss of the marked parts: those inside the box, or in a window around it those inside the outline."""
-        if outputs.cells is None:
+        head = self.model.grounding_head
+        if outputs.marks is None or head is None:
             return None
-        part = self.model.stride // self.model.config.grounding
         if self.model.config.zoom_margin is None:
-            share = cell_coverage(batch.boxes, outputs.cells.shape[1:], part)
-            return grounding_loss(outputs.cells, share, outputs.valid, share.new_ones(len(share)))
-        share = torch.nn.functional.avg_pool2d(batch.masks.float(), part)
-        return grounding_loss(outputs.cells, share, outputs.valid, batch.mask_weight)
+            return box_marks_loss(head, outputs.marks, batch)
+        share = torch.nn.functional.avg_pool2d(batch.masks.float(), head.part_size)
+        return grounding_loss(*outputs.marks, share, batch.mask_weight)
 
     def blame(self, outputs: Taught, batch: Batch) -> list[str]:
-        """Loss of each part of the sequence, and of the cells."""
+        """Loss of each part of the sequence, and of the marks."""
         facts, layout = [], self.model.layout
         for name, slots in (("box", layout.box), ("contour", layout.contour), ("end", layout.ends)):
             if slots:
@@ -85,10 +85,16 @@ class SequenceObjective:
                     outputs.logits[:, index], batch.targets[:, index], batch.slot_weights[:, index]
                 )
                 facts.append(f"loss of the {name} tokens: {part.item()}")
-        marks = self.cells_loss(outputs, batch)
+        marks = self.marks_loss(outputs, batch)
         if marks is not None:
-            facts.append(f"loss of the marked cells: {marks.item()}")
+            facts.append(f"loss of the marked parts: {marks.item()}")
         return facts
+
+
+def box_marks_loss(head: GroundingHead, marks: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
+    """Loss of the parts that are marked as the inside of each sentence's box."""
+    share = box_share(batch.boxes, marks[0].shape[1:], head.part_size)
+    return grounding_loss(*marks, share, share.new_ones(len(share)))
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ class DetectionObjective:
     """Every decoder layer answers for the box of its sentence; the last one also for the mask, where it is known."""
 
     model: DetectorModel
+    grounding_weight: float = 0.0
     masks: MaskLossWeights = field(default_factory=MaskLossWeights)
     weights: LossWeights = field(default_factory=LossWeights)
     costs: MatchCosts = field(default_factory=MatchCosts)
@@ -148,12 +155,15 @@ class DetectionObjective:
         return Detected(found, rows, self.model.mask_logits(found, rows, query[rows]))
 
     def terms(self, outputs: Detected, batch: Batch) -> dict[str, Tensor]:
-        """Weighted terms by name; `layer i` sums everything that decoder layer answers for."""
+        """Weighted terms by name; `layer i` sums everything that decoder layer answers for, `marks` is the grounding head's."""
         targets, n_boxes = self.targets(batch), float(len(batch.boxes))
         found, out = outputs.detections, {}
         for i, layer in enumerate(found.layers):
             terms, _ = layer_losses(layer, found.aligned_text, targets, self.weights, self.costs, n_boxes)
             out[f"layer {i + 1}"] = weighted_sum(terms, self.weights)
+        head = self.model.grounding_head
+        if head is not None and not self.model.frozen:
+            out["marks"] = self.grounding_weight * box_marks_loss(head, head.marks(found.memory), batch)
         if outputs.masks is not None:
             out["mask"] = self.mask_term(outputs.masks, outputs.rows, batch)
         return out
@@ -189,5 +199,5 @@ def build_objective(
 ) -> SequenceObjective | DetectionObjective:
     """The objective of the model's family; `masks` weighs the mask terms of a detector."""
     if isinstance(model, DetectorModel):
-        return DetectionObjective(model, masks or MaskLossWeights())
+        return DetectionObjective(model, settings.grounding_weight, masks or MaskLossWeights())
     return SequenceObjective(model, settings)

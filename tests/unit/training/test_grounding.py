@@ -15,7 +15,7 @@ from stages.data.dataset import ReferringDataset
 from stages.errors import UsageError
 from stages.models.artifact import architecture, load_model
 from stages.models.build import build_model
-from stages.models.losses import cell_coverage, grounding_loss
+from stages.models.grounding import box_share, grounding_loss
 from stages.models.presets import preset, released
 from stages.training.loader import ContourTable, StepDataset, filled
 from stages.training.objectives import SequenceObjective
@@ -26,7 +26,7 @@ from tests.unit.training.conftest import FAST
 
 def test_coverage_sums_to_the_area_of_the_box() -> None:
     boxes = torch.tensor([[0.0, 0.0, 16.0, 16.0], [3.5, 8.0, 40.0, 30.25], [10.0, 10.0, 10.0, 20.0]])
-    share = cell_coverage(boxes, (3, 4), 16)
+    share = box_share(boxes, (3, 4), 16)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     torch.testing.assert_close(share.sum((1, 2)) * 256, area)
     assert share.min() >= 0 and share.max() <= 1
@@ -39,12 +39,12 @@ def test_the_loss_leaves_padding_and_unknown_outlines_out() -> None:
     valid = torch.ones(3, 4, 4, dtype=torch.bool)
     valid[:, :, 3] = False
     weight = torch.tensor([1.0, 0.0, 2.0])
-    loss = grounding_loss(logits, share, valid, weight)
+    loss = grounding_loss(logits, valid, share, weight)
     logits[1], logits[:, :, 3] = 99.0, -99.0
-    assert grounding_loss(logits, share, valid, weight) == loss
+    assert grounding_loss(logits, valid, share, weight) == loss
     one = torch.nn.functional.binary_cross_entropy_with_logits(logits[0, :, :3], share[0, :, :3])
-    torch.testing.assert_close(grounding_loss(logits[:1], share[:1], valid[:1], weight[:1]), one)
-    assert grounding_loss(logits, share, valid, torch.zeros(3)) == 0
+    torch.testing.assert_close(grounding_loss(logits[:1], valid[:1], share[:1], weight[:1]), one)
+    assert grounding_loss(logits, valid, share, torch.zeros(3)) == 0
 
 
 def test_who_marks_what() -> None:
@@ -107,7 +107,7 @@ def test_the_loss_teaches_the_encoder_where_to_look(tiny_dataset: Path) -> None:
     rate = torch.optim.Adam(model.parameters(), 2e-3)
     seen = []
     for _ in range(12):
-        loss = objective.cells_loss(objective.predict(images, batch), batch)
+        loss = objective.marks_loss(objective.predict(images, batch), batch)
         assert loss is not None
         rate.zero_grad()
         loss.backward()
