@@ -34,23 +34,25 @@ REC_STEPS_tiny      := --epochs 1 --steps-per-epoch 3
 RES_STEPS_tiny      := --epochs 1 --steps-per-epoch 3
 FULL_STEPS_tiny     := --epochs 1 --steps-per-epoch 3
 NAIVE_STEPS_tiny    := --epochs 1 --steps-per-epoch 3
-REC_STEPS_smoke     := --epochs 4 --steps-per-epoch 105 --validate-every 4 --validation-sentences 100
-RES_STEPS_smoke     := --epochs 2 --steps-per-epoch 60 --validate-every 2 --validation-sentences 100
-FULL_STEPS_smoke    := --epochs 2 --steps-per-epoch 80 --validate-every 2 --validation-sentences 100
-NAIVE_STEPS_smoke   := --epochs 2 --steps-per-epoch 40 --validate-every 2 --validation-sentences 100
+# Minutes: the backbone stays as it comes, and one short epoch is scored at its end
+SHORT               := --epochs 1 --warmup-epochs 0.1 --validation-sentences 100
+REC_STEPS_smoke     := $(SHORT) --steps-per-epoch 320 --frozen all
+RES_STEPS_smoke     := $(SHORT) --steps-per-epoch 160
+FULL_STEPS_smoke    := $(SHORT) --steps-per-epoch 240
+NAIVE_STEPS_smoke   := $(SHORT) --steps-per-epoch 80
 REC_STEPS_standard  := --epochs 2
 RES_STEPS_standard  := --epochs 4 --steps-per-epoch 100
 FULL_STEPS_standard := --epochs 10 --steps-per-epoch 100 --validate-every 2
 NAIVE_STEPS_standard := --epochs 3 --steps-per-epoch 100
 
 PREPARE_FLAGS   ?= --source refshapes --scale $(SCALE)
-REC_FLAGS       ?= --model $(MODEL) $(REC_STEPS_$(SCALE))
+REC_FLAGS       ?= --model $(MODEL) --lr 0.003 $(REC_STEPS_$(SCALE))
 # The box, then the contour in a window around it: the second look is what makes contours precise here
-METHOD_FLAGS    ?= --sequence box-contour --task-token learnable --cctf --pmca --zoom 112 --sentences-per-image 3
+METHOD_FLAGS    ?= --sequence box-contour --task-token learnable --cctf --pmca --zoom 112 --sentences-per-image 3 --lr 0.002
 # Plain SeqTR, fine-tuned on the masks alone: what the method is compared with
 NAIVE_FLAGS     ?= --sequence contour --task-token zero --no-cctf --no-pmca --no-point-content $(NAIVE_STEPS_$(SCALE))
-# The few masks are shown in many ways; box-only objects train the box slots beside them
-RES_FLAGS       ?= $(METHOD_FLAGS) $(RES_STEPS_$(SCALE)) --box-only-images 4 --mirror 0.5 --colour 0.2 --zoom-jitter 0.2
+# The few masks are shown in many ways; boxes are found by the model of train-rec, so that all windows can show outlines
+RES_FLAGS       ?= $(METHOD_FLAGS) $(RES_STEPS_$(SCALE)) --box-only-images 0 --mirror 0.5 --colour 0.2 --zoom-jitter 0.2
 FULL_FLAGS      ?= $(METHOD_FLAGS) $(FULL_STEPS_$(SCALE)) --box-only-images 0
 PSEUDO_FLAGS    ?= --box-prompt --sentences-per-referent 1
 RESAMPLE_FLAGS  ?= --fit none
