@@ -138,7 +138,7 @@ class Bench:
 
     def _training(self, length: Length) -> list[str]:
         flags = ["--epochs", str(length[0]), "--steps-per-epoch", str(length[1])]
-        flags += _words(recipes.VALIDATION[self.settings.scale])
+        flags += _words(recipes.TRAINING[self.settings.scale])
         return [*flags, "--seed", str(self.seed), "--device", self.settings.device]
 
     def _own(

@@ -11,13 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from seqres_cli.experiments.graph import Node
+from seqres_cli.experiments.graph import Graph, Node
 from seqres_cli.experiments.runner import Found, Stopper, Worker
 from stages.errors import SeqresError, StaleOutputError
 
 _TRAINING = ("train-rec", "train-res")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _INPUT_PROBLEM = 3  # exit code
+
+
+def check_flags(graph: Graph) -> None:
+    """UsageError for flags that a stage does not take, before hours of work lead there."""
+    from seqres_cli.commands import COMMANDS
+
+    for stage, options in dict.fromkeys((node.stage, node.options) for node in graph):
+        COMMANDS[stage].build().main([*options, "--print-config"], standalone_mode=False, obj={})
 
 
 @dataclass

@@ -28,14 +28,14 @@ LENGTHS: dict[str, Lengths] = {
         "mdetr-masks": (1, 2),
     },
     "smoke": {
-        "rec": (1, 300),
-        "masks": (2, 40),
-        "first": (2, 40),
-        "second": (2, 60),
-        "full": (2, 60),
-        "multitask": (2, 190),
-        "mdetr-rec": (1, 300),
-        "mdetr-masks": (2, 40),
+        "rec": (1, 320),
+        "masks": (1, 80),
+        "first": (1, 160),
+        "second": (1, 240),
+        "full": (1, 240),
+        "multitask": (1, 400),
+        "mdetr-rec": (1, 320),
+        "mdetr-masks": (1, 80),
     },
     "standard": {
         "rec": (1, 800),
@@ -60,13 +60,13 @@ FIGURE1 = {"tiny": (0.3, 1.0), "smoke": (0.05, 0.25, 1.0), "standard": (0.01, 0.
 # ------------------------------------------------------------------ flags of the stages
 
 # of every training, by scale
-VALIDATION = {
+TRAINING = {
     "tiny": "--validation-sentences 20",
-    "smoke": "--validate-every 9 --validation-sentences 100",
+    "smoke": "--warmup-epochs 0.1 --validation-sentences 100",
     "standard": "--validate-every 2",
 }
 EVALUATE = {"tiny": "--max-sentences 20", "smoke": "--max-sentences 200", "standard": "--max-sentences 1000"}
-REC = {"tiny": "--lr 0.003", "smoke": "--lr 0.003 --frozen all", "standard": "--lr 0.003"}
+REC = {"tiny": "--lr 0.003", "smoke": "--lr 0.003 --frozen all", "standard": "--lr 0.003 --warmup-epochs 0.1"}
 MDETR_REC = {"tiny": "", "smoke": "", "standard": ""}
 
 # Trainings of train-res by name. Each is the one above it and one thing more, except where words say otherwise.

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from seqres_cli.experiments.build import Plan, Settings
-from seqres_cli.experiments.calls import Processes
+from seqres_cli.experiments.calls import Processes, check_flags
 from seqres_cli.experiments.runner import Outcome, counts_of, execute, preview
 from seqres_cli.output import Answer, RichReporter, seconds_text, table_lines
 from stages.errors import SeqresError, UsageError
@@ -39,6 +39,7 @@ def default_folder(settings: Settings) -> Path:
 def list_work(plan: Plan, settings: Settings, folder: Path) -> Answer:
     """What would run, with its command lines; nothing is written."""
     check_settings(settings, folder)
+    check_flags(plan.graph)
     processes = Processes(folder, 1)
     outcomes = preview(plan.graph, processes.look, processes.there)
     counts = counts_of(outcomes)
@@ -58,11 +59,8 @@ def list_work(plan: Plan, settings: Settings, folder: Path) -> Answer:
 def run_and_report(plan: Plan, settings: Settings, folder: Path, jobs: int, reporter: RichReporter) -> Answer:
     """Run the nodes, then tell what is there; exit code 1 when a node failed."""
     check_settings(settings, folder)
-    jobs = (
-        jobs or len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else jobs or os.cpu_count() or 1
-    )
+    check_flags(plan.graph)
+    jobs = jobs or _cores()
     with _alone(folder), _ended_like_ctrl_c():
         (folder / _SETTINGS).write_text(json.dumps(_identity(settings), indent=1) + "\n", "utf-8")
         try:
@@ -164,6 +162,11 @@ def _short_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {status}" for status, n in counts.items()) or "nothing"
 
@@ -193,7 +196,8 @@ def _ended_like_ctrl_c() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    # SIGINT too: a shell that starts us in the background has it ignored, and the steps would inherit that
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, interrupt) for number in numbers]
     try:
         yield

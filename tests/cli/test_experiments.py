@@ -325,6 +325,10 @@ def test_mistakes_on_the_command_line(seqres: Seqres, tmp_path: Path) -> None:
     assert done.code == 2 and "figure2" in done.err
     done = seqres("reproduce", "table1", "--dataset", tmp_path / "no.h5", "--out", tmp_path / "o")
     assert done.code == 3 and "no.h5" in done.err
+    done = seqres("reproduce", "table1", "--rec-flags", "--epoch 3", "--out", tmp_path / "o")
+    assert done.code == 2 and "no such option: --epoch" in done.err
+    done = seqres("reproduce", "figure1", "--mdetr-model", "mdter", "--out", tmp_path / "o")
+    assert done.code == 2 and "got 'mdter'" in done.err
     assert not (tmp_path / "o").exists()
 
 

@@ -14,6 +14,7 @@ import stages
 from seqres_cli.commands import COMMANDS
 from seqres_cli.main import main
 from stages.artifacts.schema import KINDS
+from tests.oracles.small_artifacts import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -33,6 +34,12 @@ def check_seqres(words: list[str], folder: Path) -> None:
     assert name in COMMANDS, f"no command {name}"
     if name in ("inspect", "verify"):
         assert main([name, "--help"]) == 0
+        return
+    if name == "reproduce":  # lists its calls; a dataset it names must be there
+        for data in (word for word in words if word.endswith(".h5")):
+            write_dataset(folder / data, ["train"] * 4 + ["val"])
+        arguments = [str(folder / word) if word.endswith(".h5") else word for word in words[1:]]
+        assert main([*arguments, "--out", str(folder / "out"), "--dry-run"]) == 0
         return
     arguments = [str(folder / "run.toml") if word == "run.toml" else word for word in words[1:]]
     assert main([*arguments, *([] if "--print-config" in words else ["--print-config"])]) == 0
@@ -89,8 +96,6 @@ def test_the_toml_example_is_what_the_command_line_takes(tmp_path: Path) -> None
 def test_python_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.oracles.small_artifacts import write_dataset
-
     write_dataset(tmp_path / "data.h5", ["train"] * 40 + ["val"])
     monkeypatch.chdir(tmp_path)
     for block in re.findall(r"^```python\n(.*?)^```", README, re.S | re.M):
