@@ -189,7 +189,9 @@ class StepDataset(Dataset[Batch]):
 
     def __getitem__(self, entry: Entry) -> Batch:
         epoch, number, step = entry
-        pictures, frames, texts, owners, boxes, points, weights, drawn = [], [], [], [], [], [], [], []
+        pictures, frames, texts, owners, boxes, points, weights = [], [], [], [], [], [], []
+        drawn: list[tuple[int, int]] = []
+        outlines: list[NDArray[np.float64]] = []
         for position, (image_index, sentences) in enumerate(step):
             rng = np.random.default_rng([self.seed, epoch, number, position])
             for view in self._views(rng, image_index, sentences):
@@ -207,6 +209,7 @@ class StepDataset(Dataset[Batch]):
                         box = polygon_extent(outline)
                     boxes.append(frame.boxes_to_model(box[None])[0])
                     ring = self._ring(outline, frame)
+                    outlines.append(ring.copy())
                     if self.augmentation.shuffle_points and rng.random() < self.augmentation.shuffle_points:
                         known = ~np.isnan(ring[:, 0])
                         ring[known] = rng.permutation(ring[known])
@@ -229,7 +232,7 @@ class StepDataset(Dataset[Batch]):
         if drawn:
             masks, mask_weight = self._masks(drawn, frames, canvas.shape[1:3])
         elif self.fills_outlines:
-            masks, mask_weight = filled(points, canvas.shape[1:3]), np.array(weights, np.float32)
+            masks, mask_weight = filled(outlines, canvas.shape[1:3]), np.array(weights, np.float32)
         arrays = (
             canvas.transpose(0, 3, 1, 2), sizes, np.array(owners), words, mask, tokens, slots,
             np.array(boxes, np.float32), masks, mask_weight,

@@ -15,7 +15,7 @@ from stages.data.dataset import ReferringDataset
 from stages.errors import UsageError
 from stages.models.artifact import architecture, load_model
 from stages.models.build import build_model
-from stages.models.grounding import box_share, grounding_loss
+from stages.models.grounding import box_share, grounding_loss, projection_loss
 from stages.models.presets import preset, released
 from stages.training.loader import ContourTable, StepDataset, filled
 from stages.training.objectives import SequenceObjective
@@ -63,7 +63,9 @@ def test_who_marks_what() -> None:
         build_model(small.replace(grounding=3), 9)
 
 
-def objective_and_batch(data: ReferringDataset, **changes: Any) -> tuple[SequenceObjective, Any]:
+def objective_and_batch(
+    data: ReferringDataset, shuffle_points: float = 0.0, **changes: Any
+) -> tuple[SequenceObjective, Any]:
     """A model of the second look and a step that shows three outlines and one box."""
     config = train_res.res_architecture(preset("refshapes-small"), train_res.Config(zoom=64, **changes))
     x0, y0, x1, y1 = data.boxes_xyxy[:3].T
@@ -78,7 +80,9 @@ def objective_and_batch(data: ReferringDataset, **changes: Any) -> tuple[Sequenc
     from stages.data.text import WordCodec
 
     codec = WordCodec.from_sentences(list(data.texts), 20)
-    steps = StepDataset(data, codec, config, contours, TrainingSettings(), SlotWeights(), 0)
+    steps = StepDataset(
+        data, codec, config, contours, TrainingSettings(shuffle_points=shuffle_points), SlotWeights(), 0
+    )
     first = [int(np.flatnonzero(data.sentence_referent == r)[0]) for r in range(4)]
     entry = (0, 0, [(int(data.referent_image[r]), np.array([first[r]])) for r in range(4)])
     torch.manual_seed(0)
@@ -117,6 +121,41 @@ def test_the_loss_teaches_the_encoder_where_to_look(tiny_dataset: Path) -> None:
     assert model.text_projection is not None and model.input_proj.weight.grad.abs().sum() > 0
     assert model.text.embedding.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.predictor.parameters())
+
+
+def test_shuffled_points_enclose_the_same(tiny_dataset: Path) -> None:
+    data = ReferringDataset.open(tiny_dataset, masks="none")
+    _, batch = objective_and_batch(data)
+    _, shuffled = objective_and_batch(data, shuffle_points=1.0)
+    assert not torch.equal(shuffled.targets, batch.targets)
+    assert torch.equal(shuffled.masks, batch.masks)
+
+
+def test_a_box_tells_the_extent_of_the_inside() -> None:
+    """The loss is least where the marks touch all four sides; the inside of the extent is free."""
+    box = box_share(torch.tensor([[4.0, 4.0, 28.0, 20.0]]), (8, 8), 4)
+    plus = torch.full((1, 8, 8), -20.0)
+    plus[0, 3, 1:7], plus[0, 1:5, 4] = 20.0, 20.0
+    weight = torch.ones(1)
+    assert projection_loss(plus, box, weight) < 1e-4
+    assert projection_loss(torch.where(box > 0, 20.0, -20.0), box, weight) < 1e-4
+    small = plus.clone()
+    small[0, :, 5:] = -20.0
+    large = plus.clone()
+    large[0, 3] = 20.0
+    assert projection_loss(small, box, weight) > 0.05
+    assert projection_loss(large, box, weight) > 0.05
+    assert projection_loss(small, box, torch.zeros(1)) == 0
+
+
+def test_the_extent_is_asked_of_box_only_objects_alone(tiny_dataset: Path) -> None:
+    objective, batch = objective_and_batch(ReferringDataset.open(tiny_dataset, masks="none"))
+    taught = objective.predict(batch.images.float() / 255, batch)
+    weighed = SequenceObjective(objective.model, TrainingSettings(projection_weight=1.0))
+    plain, asked = objective.marks_loss(taught, batch), weighed.marks_loss(taught, batch)
+    assert plain is not None and asked is not None and asked > plain
+    batch.mask_weight[3] = 1.0
+    assert weighed.marks_loss(taught, batch) == objective.marks_loss(taught, batch)
 
 
 def test_a_missing_polygon_is_an_empty_mask() -> None:
