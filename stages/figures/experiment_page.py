@@ -14,6 +14,7 @@ from stages.figures.plot import Line, curve_picture
 from stages.figures.report import Figure, Section, page
 from stages.metrics.experiment import spread_of
 from stages.metrics.experiment_rows import Curve, Experiment, Table
+from stages.metrics.spread import spread
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -48,6 +49,18 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "pseudo_referents": ("objects labelled", 0),
 }
 
+# tables of what has several rounds: heading -> number of a round -> its column
+ROUNDS = {
+    "Pseudo labels, round by round": {
+        "kept_share": "kept",
+        "all": "pseudo IoU, all",
+        "all_kept": "of the kept",
+        "kept_outlines": "kept, resampled",
+        "ellipse": "ellipse in true box, all",
+    },
+    "Comprehension, round by round (best validation)": {"val_box_acc50": "Acc@0.5", "val_box_iou": "box IoU"},
+}
+
 
 def report_files(
     experiment: Experiment, measured: Rows, split: str
@@ -55,6 +68,7 @@ def report_files(
     """(numbers of table.json, HTML, file name -> content)."""
     numbers = _numbers(experiment, measured, split)
     tables = [(table, table_rows(table, measured)) for table in experiment.tables]
+    tables += [(Table(heading, (), ()), round_rows(measured, keys)) for heading, keys in ROUNDS.items()]
     lines = [line for curve in experiment.curves if (line := curve_line(curve, measured)).points]
     files = {
         "table.json": _json_bytes(numbers),
@@ -102,6 +116,21 @@ def table_rows(table: Table, measured: Rows) -> list[dict[str, object]]:
                 value = row["printed"].get(column)
                 paper[COLUMNS[column][0]] = "–" if value is None else f"{value:.4f}"
             result.append(paper)
+    return result
+
+
+def round_rows(measured: Rows, keys: Mapping[str, str]) -> list[dict[str, object]]:
+    """A line a round of every row that has several with these numbers: their mean and spread over the seeds."""
+    result: list[dict[str, object]] = []
+    for row in measured.values():
+        rounds = [one for found in row["rounds"].values() for one in found if any(k in one for k in keys)]
+        numbers = sorted({one["round"] for one in rounds})
+        for number in numbers if len(numbers) > 1 else ():
+            cells: dict[str, object] = {"": row["label"], "masks": _share(row["ratio"]), "round": str(number)}
+            for key, heading in keys.items():
+                found = spread([one.get(key) for one in rounds if one["round"] == number])
+                cells[heading] = "–" if found is None else found.text()
+            result.append(cells)
     return result
 
 

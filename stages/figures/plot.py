@@ -102,7 +102,7 @@ def _draw(picture: Picture, line: Line, colour: Colour, across: Place, up: Place
 
 def _legend(picture: Picture, words: str, colour: Colour, i: int) -> None:
     left, top = _SIZE_HW[1] - _RIGHT + 16, _TOP + 46 * i
-    _stroke(picture, (left, top + 12), (left + 22, top + 12), colour, 3)
+    _stroke(picture, (left, top + 16), (left + 22, top + 16), colour, 3)
     band = text_band(words, _RIGHT - 46, size=15)[:44]
     picture[top : top + len(band), left + 26 : left + 26 + band.shape[1]] = band
 

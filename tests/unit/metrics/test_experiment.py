@@ -14,6 +14,7 @@ import pytest
 from stages.artifacts import write_artifact
 from stages.errors import ArtifactError
 from stages.experiment_report import Curve, Experiment, Row, RunFiles, Table, write_report
+from stages.figures.experiment_page import round_rows
 from stages.figures.plot import Line, curve_picture
 from stages.metrics.experiment import measure_row, with_comparisons
 from stages.metrics.spread import spread
@@ -160,6 +161,21 @@ def test_the_curve_keeps_to_what_was_measured(experiment: Experiment, tmp_path: 
         (1, pytest.approx(0.45)), (10, pytest.approx(0.7)), (100, pytest.approx(0.9)),
     ]  # fmt: skip
     assert line["full_supervision"] == pytest.approx(0.9)
+
+
+def test_rounds_of_a_row_over_its_seeds() -> None:
+    def row(*scores: float) -> list[dict[str, Any]]:
+        return [{"round": i + 1, "val_box_acc50": score} for i, score in enumerate(scores)]
+
+    rows = {
+        "siri": {"label": "SiRi", "ratio": 0.0, "rounds": {0: row(0.5, 0.7), 1: row(0.6, 0.9)}},
+        "labels": {"label": "L", "ratio": 0.1, "rounds": {0: [{"round": 1, "all": 0.4}]}},
+    }
+    assert round_rows(rows, {"val_box_acc50": "Acc"}) == [
+        {"": "SiRi", "masks": "boxes only", "round": "1", "Acc": "0.550 ± 0.071"},
+        {"": "SiRi", "masks": "boxes only", "round": "2", "Acc": "0.800 ± 0.141"},
+    ]
+    assert round_rows(rows, {"all": "all"}) == []  # a single round is in the table already
 
 
 def test_higher_scores_are_drawn_higher_and_shares_on_a_logarithmic_axis() -> None:
