@@ -40,9 +40,9 @@ REC_STEPS_smoke     := $(SHORT) --steps-per-epoch 320 --frozen all
 RES_STEPS_smoke     := $(SHORT) --steps-per-epoch 160
 FULL_STEPS_smoke    := $(SHORT) --steps-per-epoch 240
 NAIVE_STEPS_smoke   := $(SHORT) --steps-per-epoch 80
-REC_STEPS_standard  := --epochs 2
-RES_STEPS_standard  := --epochs 4 --steps-per-epoch 100
-FULL_STEPS_standard := --epochs 10 --steps-per-epoch 100 --validate-every 2
+REC_STEPS_standard  := --epochs 2 --steps-per-epoch 400
+RES_STEPS_standard  := --epochs 2 --steps-per-epoch 450 --rotate 180 --paste 0.5
+FULL_STEPS_standard := --epochs 2 --steps-per-epoch 500
 NAIVE_STEPS_standard := --epochs 3 --steps-per-epoch 100
 
 PREPARE_FLAGS   ?= --source refshapes --scale $(SCALE)

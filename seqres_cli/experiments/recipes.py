@@ -88,7 +88,7 @@ FEW_MASKS = "--box-only-images 4 --mirror 0.5 --colour 0.2"
 # In a window around the box there is no box to learn: the locator is the REC model
 FEW_MASKS_ZOOM = "--box-only-images 0 --mirror 0.5 --colour 0.2 --zoom-jitter 0.2"
 # Added by "few-mask augmentation": turned by up to so many degrees, pasted on other ground with this chance
-AUGMENTED = "--rotate 30 --paste 0.5"
+AUGMENTED = "--rotate 180 --paste 0.5"
 # Added where everybody has an outline
 ALL_OUTLINED = "--box-only-images 0"
 
