@@ -87,23 +87,22 @@ def decoder_states(model: PointSequenceModel, x: Tensor, memory: Memory) -> Tens
 
 
 def content(model: PointSequenceModel, memory: Memory, tokens: Tensor) -> Tensor:
-    """CCTF of tokens (S, T): one mean a token, in a loop."""
+    """CCTF of tokens (S, T): one line of the batch's memory and one mean after another."""
     h, w = memory.grid_hw
+    cells = memory.tokens[:, : h * w].unflatten(1, (h, w))
+    valid = memory.mask[:, : h * w].unflatten(1, (h, w))
     bins, end, axes = model.config.n_bins, model.layout.end, model.output_axes.tolist()
     out = []
-    for s in range(len(tokens)):
-        valid = memory.mask[s, : h * w].view(h, w)
-        cells = memory.tokens[s, : h * w].view(h, w, -1)
-        rows, columns = (int(v) for v in memory.own_cells_hw[s])
+    for s, (rows, columns) in enumerate(memory.own_cells_hw.tolist()):
         for k, token in enumerate(tokens[s].tolist()):
             if token == end or axes[k] < 0:
-                out.append(torch.zeros_like(cells[0, 0]))
+                out.append(torch.zeros_like(cells[s, 0, 0]))
             elif axes[k] == 0:
                 u = token * columns // bins
-                out.append(cells[:, u][valid[:, u]].mean(0))
+                out.append(cells[s, :, u][valid[s, :, u]].mean(0))
             else:
                 v = token * rows // bins
-                out.append(cells[v][valid[v]].mean(0))
+                out.append(cells[s, v][valid[s, v]].mean(0))
     return torch.stack(out).view(*tokens.shape, -1)
 
 
