@@ -40,10 +40,15 @@ REC_STEPS_smoke     := $(SHORT) --steps-per-epoch 320 --frozen all
 RES_STEPS_smoke     := $(SHORT) --steps-per-epoch 160
 FULL_STEPS_smoke    := $(SHORT) --steps-per-epoch 240
 NAIVE_STEPS_smoke   := $(SHORT) --steps-per-epoch 80
-REC_STEPS_standard  := --epochs 2 --steps-per-epoch 400
-RES_STEPS_standard  := --epochs 2 --steps-per-epoch 450 --rotate 180 --paste 0.5
-FULL_STEPS_standard := --epochs 2 --steps-per-epoch 500
+REC_STEPS_standard  := --epochs 2 --steps-per-epoch 300
+RES_STEPS_standard  := --epochs 2 --steps-per-epoch 450
+FULL_STEPS_standard := --epochs 2 --steps-per-epoch 450
 NAIVE_STEPS_standard := --epochs 3 --steps-per-epoch 100
+
+# How outlined objects are varied. RefShapes lie at any angle; photographs want a smaller --rotate. It takes more steps
+# than the smoke scale has until turned and pasted objects pay.
+VARY            := --mirror 0.5 --colour 0.2 --zoom-jitter 0.2
+VARY_standard   := --rotate 180 --paste 0.5
 
 PREPARE_FLAGS   ?= --source refshapes --scale $(SCALE)
 REC_FLAGS       ?= --model $(MODEL) --lr 0.003 $(REC_STEPS_$(SCALE))
@@ -51,9 +56,10 @@ REC_FLAGS       ?= --model $(MODEL) --lr 0.003 $(REC_STEPS_$(SCALE))
 METHOD_FLAGS    ?= --sequence box-contour --task-token learnable --cctf --pmca --zoom 112 --sentences-per-image 3 --lr 0.002
 # Plain SeqTR, fine-tuned on the masks alone: what the method is compared with
 NAIVE_FLAGS     ?= --sequence contour --task-token zero --no-cctf --no-pmca --no-point-content $(NAIVE_STEPS_$(SCALE))
-# The few masks are shown in many ways; boxes are found by the model of train-rec, so that all windows can show outlines
-RES_FLAGS       ?= $(METHOD_FLAGS) $(RES_STEPS_$(SCALE)) --box-only-images 0 --mirror 0.5 --colour 0.2 --zoom-jitter 0.2
-FULL_FLAGS      ?= $(METHOD_FLAGS) $(FULL_STEPS_$(SCALE)) --box-only-images 0
+# Boxes are found by the model of train-rec, so that every window can show an outline
+VARIED          ?= --box-only-images 0 $(VARY) $(VARY_$(SCALE))
+RES_FLAGS       ?= $(METHOD_FLAGS) $(RES_STEPS_$(SCALE)) $(VARIED)
+FULL_FLAGS      ?= $(METHOD_FLAGS) $(FULL_STEPS_$(SCALE)) $(VARIED)
 PSEUDO_FLAGS    ?= --box-prompt --sentences-per-referent 1
 RESAMPLE_FLAGS  ?= --fit none
 FINAL_FLAGS     ?= $(FULL_FLAGS)
