@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.models.dropout import dropped_attention
+
 
 class MultiheadAttention(nn.Module):
     """Scaled dot-product attention; masks are True = may be attended, or a float bias added to the logits."""
@@ -51,7 +53,7 @@ class MultiheadAttention(nn.Module):
     ) -> Tensor:
         """(B, h, T, D/h) x (B, h, S, D/h) -> (B, T, D)."""
         p = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, is_causal=causal)
+        out = dropped_attention(q, k, v, mask, p, causal=causal)
         projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return projected
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.models.attention import MultiheadAttention
+from stages.models.dropout import Dropout
 from stages.models.memory import Memory
 from stages.models.transformer import FeedForwardMixin
 
@@ -30,7 +31,7 @@ class QueryDecoderLayer(FeedForwardMixin):
             nn.LayerNorm(d_model),
             nn.LayerNorm(d_model),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, queries: Tensor, memory: Memory, maps: list[Tensor] | None = None) -> Tensor:
         """x, queries (S, Q, D) -> (S, Q, D); `maps` receives the cross-attention (S, h, Q, M) when given."""
@@ -73,7 +74,7 @@ class TextProjection(nn.Module):
         super().__init__()
         self.linear = nn.Linear(channels, d_model)
         self.norm = nn.LayerNorm(d_model, eps=1e-12)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, words: Tensor) -> Tensor:
         out: Tensor = self.dropout(self.norm(self.linear(words)))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.models.attention import MultiheadAttention
+from stages.models.dropout import Dropout
 from stages.models.memory import Memory
 from stages.models.pmca import PointModulation
 
@@ -21,7 +22,7 @@ class FeedForwardMixin(nn.Module):
 
     linear1: nn.Linear
     linear2: nn.Linear
-    dropout: nn.Dropout
+    dropout: Dropout
 
     def feed_forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.linear2(self.dropout(F.relu(self.linear1(x))))
@@ -34,7 +35,7 @@ class EncoderLayer(FeedForwardMixin):
         self.self_attn = MultiheadAttention(d_model, n_heads, dropout)
         self.linear1, self.linear2 = nn.Linear(d_model, ffn_dim), nn.Linear(ffn_dim, d_model)
         self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         """x, positions (S, M, D); mask (S, 1, 1, M) bool or None -> (S, M, D)."""
@@ -82,7 +83,7 @@ class DecoderLayer(FeedForwardMixin):
             nn.LayerNorm(d_model),
             nn.LayerNorm(d_model),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.point = PointModulation(d_model, n_heads) if pmca else None
 
     def cross_mask(self, state: Tensor, memory: Memory) -> Tensor | None:
