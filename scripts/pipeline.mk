@@ -36,9 +36,9 @@ FULL_STEPS_tiny     := --epochs 1 --steps-per-epoch 3
 NAIVE_STEPS_tiny    := --epochs 1 --steps-per-epoch 3
 # Minutes: the backbone stays as it comes, and one short epoch is scored at its end
 SHORT               := --epochs 1 --warmup-epochs 0.1 --validation-sentences 100
-REC_STEPS_smoke     := $(SHORT) --steps-per-epoch 320 --frozen all
-RES_STEPS_smoke     := $(SHORT) --steps-per-epoch 160
-FULL_STEPS_smoke    := $(SHORT) --steps-per-epoch 240
+REC_STEPS_smoke     := $(SHORT) --steps-per-epoch 270 --frozen all
+RES_STEPS_smoke     := $(SHORT) --steps-per-epoch 280 --batch-images 8
+FULL_STEPS_smoke    := $(SHORT) --steps-per-epoch 440 --batch-images 8
 NAIVE_STEPS_smoke   := $(SHORT) --steps-per-epoch 80
 REC_STEPS_standard  := --epochs 2 --steps-per-epoch 300
 RES_STEPS_standard  := --epochs 2 --steps-per-epoch 450
@@ -61,11 +61,15 @@ VARIED          ?= --box-only-images 0 $(VARY) $(VARY_$(SCALE))
 RES_FLAGS       ?= $(METHOD_FLAGS) $(RES_STEPS_$(SCALE)) $(VARIED)
 FULL_FLAGS      ?= $(METHOD_FLAGS) $(FULL_STEPS_$(SCALE)) $(VARIED)
 PSEUDO_FLAGS    ?= --box-prompt --sentences-per-referent 1
-RESAMPLE_FLAGS  ?= --fit none
+# Short trainings draw loosely: with the usual 0.1 hardly an outline would be kept
+THRESHOLD_smoke := --score-threshold 0.2
+RESAMPLE_FLAGS  ?= --fit none $(THRESHOLD_$(SCALE))
 FINAL_FLAGS     ?= $(FULL_FLAGS)
 # Training flags of the rounds after the first
 ROUND_FLAGS     ?= $(FINAL_FLAGS)
-EVALUATE_FLAGS  ?= --max-sentences $(if $(filter smoke,$(SCALE)),200,1000)
+SCORED          := --max-sentences 1000
+SCORED_smoke    := --max-sentences 200 --splits val
+EVALUATE_FLAGS  ?= $(or $(SCORED_$(SCALE)),$(SCORED))
 VISUALIZE_FLAGS ?= --samples 8 --pseudo-samples 8 --show-hidden
 
 # ------------------------------------------------------------------ machinery
