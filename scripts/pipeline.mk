@@ -21,8 +21,10 @@ RATIO  ?= $(or $(RATIO_$(SCALE)),0.05)
 SEED   ?= 0
 # How often the box-only objects are labelled and learned from. Files of round 2 are pseudo2-, points2-, final2-RATIO ...
 ROUNDS ?= 1
-# What a round takes over from the model of the round before: nothing (every round starts from the box model), all, encoder
-ROUND_KEEP ?=
+# What a round takes over from the model that labelled for it: none (every round starts from the box model), all, encoder.
+# The smoke scale has no steps to learn outlines twice.
+ROUND_KEEP_smoke := all
+ROUND_KEEP ?= $(or $(ROUND_KEEP_$(SCALE)),none)
 # An existing dataset artifact instead of RefShapes
 DATA   ?=
 # Architecture preset of train-rec
@@ -37,18 +39,19 @@ NAIVE_STEPS_tiny    := --epochs 1 --steps-per-epoch 3
 # Minutes: the backbone stays as it comes, and one short epoch is scored at its end
 SHORT               := --epochs 1 --warmup-epochs 0.1 --validation-sentences 100
 REC_STEPS_smoke     := $(SHORT) --steps-per-epoch 270 --frozen all
-RES_STEPS_smoke     := $(SHORT) --steps-per-epoch 280 --batch-images 8
-FULL_STEPS_smoke    := $(SHORT) --steps-per-epoch 440 --batch-images 8
+RES_STEPS_smoke     := $(SHORT) --steps-per-epoch 560 --batch-images 8
+FINAL_STEPS_smoke   := $(SHORT) --steps-per-epoch 200 --batch-images 8 --lr 0.001
+FULL_STEPS_smoke    := $(SHORT) --steps-per-epoch 560 --batch-images 8
 NAIVE_STEPS_smoke   := $(SHORT) --steps-per-epoch 80
 REC_STEPS_standard  := --epochs 2 --steps-per-epoch 300
 RES_STEPS_standard  := --epochs 2 --steps-per-epoch 450
 FULL_STEPS_standard := --epochs 2 --steps-per-epoch 450
 NAIVE_STEPS_standard := --epochs 3 --steps-per-epoch 100
 
-# How outlined objects are varied. RefShapes lie at any angle; photographs want a smaller --rotate. It takes more steps
-# than the smoke scale has until turned and pasted objects pay.
-VARY            := --mirror 0.5 --colour 0.2 --zoom-jitter 0.2
-VARY_standard   := --rotate 180 --paste 0.5
+# How outlined objects are varied. RefShapes lie at any angle; photographs want a smaller --rotate. Pasted objects take
+# more steps than the smoke scale has until they pay.
+VARY            := --mirror 0.5 --colour 0.2 --zoom-jitter 0.2 --rotate 180
+VARY_standard   := --paste 0.5
 
 PREPARE_FLAGS   ?= --source refshapes --scale $(SCALE)
 REC_FLAGS       ?= --model $(MODEL) --lr 0.003 $(REC_STEPS_$(SCALE))
@@ -62,9 +65,9 @@ RES_FLAGS       ?= $(METHOD_FLAGS) $(RES_STEPS_$(SCALE)) $(VARIED)
 FULL_FLAGS      ?= $(METHOD_FLAGS) $(FULL_STEPS_$(SCALE)) $(VARIED)
 PSEUDO_FLAGS    ?= --box-prompt --sentences-per-referent 1
 # Short trainings draw loosely: with the usual 0.1 hardly an outline would be kept
-THRESHOLD_smoke := --score-threshold 0.2
+THRESHOLD_smoke := --score-threshold 0.15
 RESAMPLE_FLAGS  ?= --fit none $(THRESHOLD_$(SCALE))
-FINAL_FLAGS     ?= $(FULL_FLAGS)
+FINAL_FLAGS     ?= $(METHOD_FLAGS) $(or $(FINAL_STEPS_$(SCALE)),$(FULL_STEPS_$(SCALE))) $(VARIED)
 # Training flags of the rounds after the first
 ROUND_FLAGS     ?= $(FINAL_FLAGS)
 SCORED          := --max-sentences 1000
@@ -116,7 +119,7 @@ $(call flags,first,$(RES_FLAGS) --seed $(SEED))
 $(call flags,full,$(FULL_FLAGS) --seed $(SEED))
 $(call flags,pseudo,$(PSEUDO_FLAGS))
 $(call flags,resample,$(RESAMPLE_FLAGS))
-$(call flags,final,$(FINAL_FLAGS) --seed $(SEED))
+$(call flags,final,$(FINAL_FLAGS) $(ROUND_KEEP) --seed $(SEED))
 $(call flags,round,$(ROUND_FLAGS) $(ROUND_KEEP) --seed $(SEED))
 $(call flags,evaluate,$(EVALUATE_FLAGS))
 $(call flags,visualize,$(VISUALIZE_FLAGS))
@@ -145,9 +148,9 @@ $(OUT)/first-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/rec.h5 $(OUT)/.flags/first
 	$(call run,train-res --dataset $(D) --split $(OUT)/split-$*.h5 --rec $(OUT)/rec.h5,$(RES_FLAGS) --seed $(SEED))
 
 # 4. Contours for everything known by its box only; keep and resample what agrees with the box
-# 5. Second pass, again from the box model: masks and pseudo points
+# 5. Second pass, again from the box model or going on from the first: masks and pseudo points
 # Both once a round; $(1) = number of the round
-init = $(if $(and $(call tag,$(1)),$(ROUND_KEEP)), --init $(OUT)/$(call teacher,$(1))-$$*.h5 --init-keep $(ROUND_KEEP))
+init = $(if $(filter-out none,$(ROUND_KEEP)), --init $(OUT)/$(call teacher,$(1))-$$*.h5 --init-keep $(ROUND_KEEP))
 define round
 $(OUT)/pseudo$(call tag,$(1))-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/$(call teacher,$(1))-%.h5 $(OUT)/.flags/pseudo
 	$$(call run,pseudo-label --dataset $(D) --split $(OUT)/split-$$*.h5 --model $(OUT)/$(call teacher,$(1))-$$*.h5,$$(PSEUDO_FLAGS))

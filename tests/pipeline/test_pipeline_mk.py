@@ -154,10 +154,12 @@ def test_all_rounds_at_once_and_what_a_round_takes_over(build: Build, tmp_path: 
     } <= set(made)
     assert [name for name in made if name.startswith("attention")] == ["attention3-0.3.h5"]
     out = tmp_path / "out"
-    assert "--init" not in (out / "final-0.3.h5").read_text()
+    assert f"--init {out}/first-0.3.h5 --init-keep encoder" in (out / "final-0.3.h5").read_text()
     assert f"--init {out}/final2-0.3.h5 --init-keep encoder" in (out / "final3-0.3.h5").read_text()
     assert build("SCALE=tiny", "ROUNDS=3", "ROUND_KEEP=encoder") == []
-    assert build("SCALE=tiny", "ROUNDS=3", "ROUND_KEEP=all")[0] == "final2-0.3.h5"
+    assert build("SCALE=tiny", "ROUNDS=3", "ROUND_KEEP=all")[0] == "final-0.3.h5"
+    assert build("SCALE=tiny", "ROUND_KEEP=none")[0] == "final-0.3.h5"
+    assert "--init" not in (out / "final-0.3.h5").read_text()
 
 
 @pytest.mark.parametrize("rounds", ["0", "two", "1.5", "1 2"])
