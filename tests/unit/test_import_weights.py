@@ -96,7 +96,9 @@ def logits(path: Path, **more: Any) -> Tensor:
     images = torch.rand(2, 3, 64, 96, generator=g)
     targets = torch.randint(0, 21, (2, model.layout.length), generator=g)
     words = torch.tensor([[3, 4, 5, 0, 0], [6, 3, 0, 0, 0]])
-    return model(images, torch.tensor([[64, 96], [50, 40]]), torch.arange(2), words, words > 0, targets).logits
+    return model(
+        images, torch.tensor([[64, 96], [50, 40]]), torch.arange(2), words, words > 0, targets
+    ).logits
 
 
 @pytest.mark.parametrize("name", KINDS)
