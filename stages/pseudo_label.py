@@ -38,8 +38,9 @@ class Config:
         True,
         "give the known box as the start of the sequence (box-then-contour models); off = the paper's free-running RPP",
     )
-    sentences_per_referent: int = option(
-        0, "at most so many sentences of each referent, the first ones; 0 = all", min=0
+    sentences_per_referent: int = option(0, "at most so many sentences of each referent; 0 = all", min=0)
+    sentence_choice: Literal["first", "random"] = option(
+        "first", "which ones, if not all; random: drawn for each referent, as the release does", added=True
     )
     frame: Literal["original", "model"] = option(
         "original",
@@ -52,7 +53,7 @@ class Config:
     )
     audit_split: str = option("val", "split on whose masks the drawings are measured; empty = no measurement")
     audit_sentences: int = option(500, "sentences of it that are drawn; 0 = all", min=0)
-    seed: int = option(0, "choice of the audited sentences", min=0)
+    seed: int = option(0, "choice of the audited sentences, and of random ones", min=0)
     batch_images: int = option(32, "images a batch", semantic=False, min=1)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
@@ -164,7 +165,11 @@ def unlabelled_sentences(
     chosen &= ~visible
     sentences = np.flatnonzero(chosen[data.sentence_referent])
     if config.sentences_per_referent:
-        rank = sentences - data.sentence_offsets[data.sentence_referent[sentences]]
+        owners = data.sentence_referent[sentences]
+        rank = sentences - data.sentence_offsets[owners]
+        if config.sentence_choice == "random":
+            draws = np.random.default_rng(config.seed).random(len(sentences))
+            rank = rank[np.argsort(np.lexsort((draws, owners)))]  # a referent's sentences lie side by side
         sentences = sentences[rank < config.sentences_per_referent]
     return sentences
 

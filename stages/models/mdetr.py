@@ -184,11 +184,15 @@ class DetectorModel(nn.Module):
             self.mask_head.requires_grad_(True)
 
     def train(self, mode: bool = True) -> DetectorModel:
-        """A frozen detector also stays without dropout and keeps its statistics (the original's does not, ODDITIES H4)."""
+        """A frozen detector also stays without dropout and keeps its statistics.
+
+        With release semantics its dropout stays active, as the original's does (ODDITIES H4).
+        """
         super().train(mode)
         if self.frozen:
+            active = ("mask_head", "detector", "text") if self.release else ("mask_head",)
             for name, module in self.named_children():
-                module.train(mode and name == "mask_head")
+                module.train(mode and name in active)
         return self
 
     # ---------------------------------------------------------------- encode

@@ -47,6 +47,7 @@ from stages.training.targets import SlotWeights, sequence_targets
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "SEMANTICS.md").read_text("utf-8")
 
+FINDINGS = {"A": 17, "B": 9, "C": 12, "D": 7, "E": 9, "F": 8, "G": 6, "H": 13}  # how many of each letter
 
 DIFFERENT, _, SAME = DOCUMENT.partition("## Same result, done differently")
 
@@ -68,6 +69,8 @@ def test_every_row_is_complete() -> None:
     assert len(same) >= 4
     assert {len(row) for row in same} == {4}
     names = [(row[0], row[1]) for row in table + same]
+    found = {i for row in table + same for i in re.findall(r"\b[A-H]\d+\b", row[0])}
+    assert found == {f"{letter}{i + 1}" for letter, n in FINDINGS.items() for i in range(n)}
     assert len(set(names)) == len(names)
 
 

@@ -195,6 +195,18 @@ def test_a_step_without_masks_still_reaches_a_frozen_detectors_head() -> None:
     assert bool(loss.isfinite()) and all(p.grad is not None for p in model.mask_head.parameters())
 
 
+def test_dropout_of_a_frozen_detector() -> None:
+    """ODDITIES H4: the original's frozen detector answers the same picture differently at every training step."""
+    b = batch(SIZES)
+    for semantics in ("corrected", "release"):
+        config = TINY.replace(
+            sequence="mask", dropout=0.5, semantics=semantics, detector=DetectorConfig(queries=5, frozen=True)
+        )
+        model = new_model(config).train()
+        first, second = (run(model, b).layers[-1].boxes for _ in range(2))
+        assert torch.equal(first, second) == (semantics == "corrected")
+
+
 def test_second_decoder_answers_from_a_fixed_grid() -> None:
     model = new_model(VARIANTS["siri"])
     found = run(model, batch(SIZES))
