@@ -20,6 +20,14 @@ import pytest
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests stand at the head of each half: two workers begin with them, and none is left alone at the end."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    fast = [item for item in items if not item.get_closest_marker("slow")]
+    half = max((len(items) + 1) // 2 - len(slow[::2]), 0)
+    items[:] = [*slow[::2], *fast[:half], *slow[1::2], *fast[half:]]
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Every test starts from the same global random state, whatever ran before it in this worker."""

@@ -38,11 +38,11 @@ LENGTHS: dict[str, Lengths] = {
         "mdetr-masks": (1, 80),
     },
     "standard": {
-        "rec": (1, 800),
+        "rec": (2, 300),
         "masks": {0.0: (3, 100), 0.05: (4, 100), 0.25: (8, 100)},
-        "first": {0.0: (4, 100), 0.05: (5, 100)},
-        "second": (6, 100),
-        "full": (8, 100),
+        "first": (2, 450),
+        "second": (2, 450),
+        "full": (2, 450),
         "multitask": (16, 100),
         "mdetr-rec": (2, 600),
         "mdetr-masks": {0.0: (3, 100), 0.05: (4, 100), 0.25: (8, 100)},
@@ -66,7 +66,7 @@ TRAINING = {
     "standard": "--validate-every 2",
 }
 EVALUATE = {"tiny": "--max-sentences 20", "smoke": "--max-sentences 200", "standard": "--max-sentences 1000"}
-REC = {"tiny": "--lr 0.003", "smoke": "--lr 0.003 --frozen all", "standard": "--lr 0.003 --warmup-epochs 0.1"}
+REC = {"tiny": "--lr 0.003", "smoke": "--lr 0.003 --frozen all", "standard": "--lr 0.003"}
 MDETR_REC = {"tiny": "", "smoke": "", "standard": ""}
 
 # Trainings of train-res by name. Each is the one above it and one thing more, except where words say otherwise.
@@ -89,7 +89,7 @@ FEW_MASKS = "--box-only-images 4 --mirror 0.5 --colour 0.2"
 FEW_MASKS_ZOOM = "--box-only-images 0 --mirror 0.5 --colour 0.2 --zoom-jitter 0.2"
 # Added by "few-mask augmentation": turned by up to so many degrees, pasted on other ground with this chance
 AUGMENTED = "--rotate 180 --paste 0.5"
-# Added where everybody has an outline
+# Added where everybody has an outline, on the whole image; in a window every outline is varied alike
 ALL_OUTLINED = "--box-only-images 0"
 
 PSEUDO = {

@@ -100,7 +100,7 @@ CURVE_LABELS = {"naive": "naive", "paper": "the paper's method", "full": "the fu
 ALL_MASKS = {
     "naive-all": ("naive, all masks", "naive", "masks", ""),
     "paper-all": ("the paper's method, all masks", "pmca", "masks", ""),
-    "full-all": ("the full method, all masks", "zoom", "full", recipes.ALL_OUTLINED),
+    "full-all": ("the full method, all masks", "zoom", "full", _AUGMENTED),
 }
 
 SCORES = (
@@ -121,7 +121,8 @@ def train(bench: Bench, method: Method, ratio: float) -> Trained:
     model = bench.res(f"first-{base}", ratio, role, f"{variant} {method.few}")
     if method.prompt is None:
         return Trained(model)
-    flags = f"{variant} {recipes.ALL_OUTLINED if method.few else ''}"
+    in_window = recipes.FEW_MASKS_ZOOM in method.few
+    flags = f"{variant} {method.few if in_window else recipes.ALL_OUTLINED if method.few else ''}"
     maker, labels = base, []
     for number in range(1, 1 + (method.rounds or recipes.LABEL_ROUNDS[bench.settings.scale])):
         labels.append(bench.labels(maker, ratio, model, method.prompt, method.select))
