@@ -48,15 +48,18 @@ RES_STEPS_standard  := --epochs 2 --steps-per-epoch 450
 FULL_STEPS_standard := --epochs 2 --steps-per-epoch 450
 NAIVE_STEPS_standard := --epochs 3 --steps-per-epoch 100
 
-# How outlined objects are varied. RefShapes lie at any angle; photographs want a smaller --rotate. Pasted objects take
-# more steps than the smoke scale has until they pay.
-VARY            := --mirror 0.5 --colour 0.2 --zoom-jitter 0.2 --rotate 180
+# How outlined objects are varied. RefShapes lie at any angle, what is in DATA perhaps not. Pasted objects take more
+# steps than the smoke scale has until they pay.
+VARY            := --mirror 0.5 --colour 0.2 --zoom-jitter 0.2 $(if $(DATA),,--rotate 180)
 VARY_standard   := --paste 0.5
 
 PREPARE_FLAGS   ?= --source refshapes --scale $(SCALE)
-REC_FLAGS       ?= --model $(MODEL) --lr 0.003 $(REC_STEPS_$(SCALE))
+# Rates of the small model; other presets keep the stages' defaults or are given REC_FLAGS, RES_FLAGS, ...
+REC_RATE        := $(if $(filter refshapes-small,$(MODEL)),--lr 0.003)
+RES_RATE        := $(if $(filter refshapes-small,$(MODEL)),--lr 0.002)
+REC_FLAGS       ?= --model $(MODEL) $(REC_RATE) $(REC_STEPS_$(SCALE))
 # The box, then the contour in a window around it: the second look is what makes contours precise here
-METHOD_FLAGS    ?= --sequence box-contour --task-token learnable --cctf --pmca --zoom 112 --sentences-per-image 3 --lr 0.002
+METHOD_FLAGS    ?= --sequence box-contour --task-token learnable --cctf --pmca --zoom 112 --sentences-per-image 3 $(RES_RATE)
 # Plain SeqTR, fine-tuned on the masks alone: what the method is compared with
 NAIVE_FLAGS     ?= --sequence contour --task-token zero --no-cctf --no-pmca --no-point-content $(NAIVE_STEPS_$(SCALE))
 # Boxes are found by the model of train-rec, so that every window can show an outline

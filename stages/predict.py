@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.artifacts.whole_file import write_whole
 from stages.config import check_ranges, option
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
@@ -127,7 +127,7 @@ def run(
         "predictions": rows,
     }  # fmt: skip
     document = plain_json(document)
-    _write_whole(out, _document_text(document).encode("ascii"))
+    write_whole(out, _document_text(document).encode("ascii"))
     return StageResult(STAGE, "written", out, None, document["summary"], time.monotonic() - started)
 
 
@@ -257,7 +257,7 @@ def _draw(photographs: Photographs, answers: Answers, drawings: Sequence[Path], 
                 box_xyxy=answers.boxes_xyxy[i],
                 given_box_xyxy=photographs.boxes_xyxy[i],
             )
-            _write_whole(path, png_bytes(picture))
+            write_whole(path, png_bytes(picture))
             task.advance()
 
 
@@ -316,20 +316,3 @@ def _refuse_present(drawings: Sequence[Path]) -> None:
             facts=[f"and {len(present) - 1} more of the pictures to draw"] if len(present) > 1 else [],
             hint="replace them with --force, or choose another folder with --overlays",
         )
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """The file appears complete or not at all."""
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {path}: {(error.strerror or 'error').lower()}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -216,12 +216,13 @@ def _export(data: Artifact, rank: np.ndarray, count: int, path: Path, *, force: 
     """Write the referents of the first ranks, best first; nothing is done where the file holds just them."""
     import numpy as np
 
-    from stages.data.annotation_list import check_list, list_text, write_list
+    from stages.artifacts.whole_file import write_whole
+    from stages.data.annotation_list import check_list, list_text
 
     order = np.argsort(np.where(rank < 0, len(rank), rank), kind="stable")
     text = list_text(data, order[:count])
     if check_list(path, text, force=force):
-        write_list(path, text)
+        write_whole(path, text.encode("utf-8"))
 
 
 def _export_of_existing(job: StageJob, settled: StageResult, path: Path) -> StageResult:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -100,23 +98,6 @@ def check_list(path: Path, text: str | None, *, force: bool) -> bool:
             hint="replace it with --force, or choose another --export-list",
         )
     return True
-
-
-def write_list(path: Path, text: str) -> None:
-    """The file appears complete or not at all."""
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as stream:
-            stream.write(text.encode("utf-8"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {path}: {(error.strerror or 'error').lower()}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _number(value: float) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import pickle
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from stages.artifacts.whole_file import write_whole
 from stages.data.refshapes_scenes import Scene, ShapeObject, generate_scene
 from stages.data.refshapes_sentences import make_sentence, make_sentences
 from stages.data.refshapes_shapes import ANGULAR_SHAPES, CURVED_SHAPES, SHAPES
@@ -163,7 +163,7 @@ def write_refer_layout(
     # Through JSON and back: pickle writes one *object* met twice as a reference, so without this the bytes
     # would depend on which strings happen to be shared, which differs between one process and several.
     refs = json.loads(json.dumps(collected.refs))
-    _replace(folder / "refs(unc).p", pickle.dumps(refs, protocol=2))
+    write_whole(folder / "refs(unc).p", pickle.dumps(refs, protocol=2))
     report = collected.report(counts)
     report.seconds = time.perf_counter() - started
     return report
@@ -327,11 +327,4 @@ def _write_instances(path: Path, collected: _Collected, scale: str, seed: int) -
             for shape, number in CATEGORIES.items()
         ],
     }
-    _replace(path, json.dumps(content, separators=(",", ":")).encode("ascii"))
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside and rename: a killed run leaves no half-written table."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(content, separators=(",", ":")).encode("ascii"))

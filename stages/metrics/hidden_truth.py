@@ -7,7 +7,6 @@ dataset artifact itself, whatever a split hides.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from stages.artifacts import open_artifact
 from stages.artifacts.reader import Artifact
+from stages.artifacts.whole_file import write_whole
 from stages.errors import ArtifactError
 from stages.geometry.rasterise import Rle, box_to_rle, ellipse_to_rle, empty_rle, polygon_to_rle
 from stages.metrics.segmentation import overlaps
@@ -56,10 +56,7 @@ def cached_audit(dataset: Path, pseudo: Path, points: Path, folder: Path) -> dic
         found: dict[str, Any] = json.loads(kept.read_text("utf-8"))
         return found
     result = audit_pseudo_labels(dataset, pseudo, points)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(result, indent=1), "utf-8")
-    os.replace(temporary, kept)
+    write_whole(kept, json.dumps(result, indent=1).encode("utf-8"))
     return result
 
 

@@ -46,26 +46,6 @@ def grounding_loss(logits: Tensor, valid: Tensor, share: Tensor, weight: Tensor)
     return (each * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
-def projection_loss(logits: Tensor, share: Tensor, weight: Tensor) -> Tensor:
-    """What a box alone tells about the inside of an outline: its extent on both axes (BoxInst, CVPR 2021).
-
-    Dice loss between the largest mark of every row and column and those of the box.
-
-    Args:
-        logits: (S, H, W) float; share: (S, H, W) float, share of each part inside the box; weight: (S,) float.
-
-    Returns:
-        scalar, sum over the two axes, weighted mean over sentences.
-    """
-    marked = logits.float().sigmoid()
-    each = torch.zeros_like(weight)
-    for axis in (1, 2):
-        seen, known = marked.amax(axis), share.amax(axis)
-        overlap = 2 * (seen * known).sum(1) / (seen.square().sum(1) + known.square().sum(1)).clamp(min=1e-6)
-        each = each + 1 - overlap
-    return (each * weight).sum() / weight.sum().clamp(min=1e-6)
-
-
 def box_share(boxes_xyxy: Tensor, grid_hw: tuple[int, ...], part_size: int) -> Tensor:
     """(S, 4) boxes in pixels -> (S, H, W) float32, share of each part of `part_size` pixels inside the box."""
     h, w = grid_hw

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stages.models.build import ReferringModel
 from stages.models.detection_boxes import corners_to_centre
-from stages.models.grounding import GroundingHead, box_share, grounding_loss, projection_loss
+from stages.models.grounding import GroundingHead, box_share, grounding_loss
 from stages.models.losses import token_loss
 from stages.models.matcher import MatchCosts, match
 from stages.models.mdetr import Detections, DetectorModel
@@ -73,14 +73,7 @@ class SequenceObjective:
         if self.model.config.zoom_margin is None:
             return box_marks_loss(head, outputs.marks, batch)
         share = torch.nn.functional.avg_pool2d(batch.masks.float(), head.part_size)
-        loss = grounding_loss(*outputs.marks, share, batch.mask_weight)
-        if self.settings.projection_weight:
-            logits = outputs.marks[0]
-            box = box_share(batch.boxes, logits.shape[1:], head.part_size)
-            loss = loss + self.settings.projection_weight * projection_loss(
-                logits, box, (batch.mask_weight == 0).float()
-            )
-        return loss
+        return grounding_loss(*outputs.marks, share, batch.mask_weight)
 
     def blame(self, outputs: Taught, batch: Batch) -> list[str]:
         """Loss of each part of the sequence, and of the marks."""

@@ -54,11 +54,6 @@ class TrainingSettings(Augmentation):
         "weight of the loss that marks the cells of the referent; models without that head have none",
         min=0.0,
     )
-    projection_weight: float = option(
-        0.0,
-        "second look: weight, inside that loss, of what the box alone tells about objects of unknown outline (BoxInst)",
-        min=0.0,
-    )
     validation_split: str = option("val", "split scored after each epoch; it chooses the best weights")
     validation_sentences: int = option(400, "sentences of it that are scored; 0 = all", min=0)
     validate_every: int = option(1, "epochs between validations; the last epoch is always scored", min=1)

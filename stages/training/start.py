@@ -32,6 +32,7 @@ READERS = {
         "detector.input_proj.",
         "detector.text_proj.",
         "detector.encoder.",
+        "grounding_head.",
     ),
 }
 # Where pretrained weights came from once: no part of what a model computes.

@@ -162,6 +162,17 @@ def test_all_rounds_at_once_and_what_a_round_takes_over(build: Build, tmp_path: 
     assert "--init" not in (out / "final-0.3.h5").read_text()
 
 
+def test_what_suits_the_generated_pictures_is_not_forced_on_others(build: Build, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build("SCALE=standard")
+    assert "--lr 0.003" in (out / "rec.h5").read_text()
+    assert "--lr 0.002" in (out / "full.h5").read_text()
+    assert "--rotate 180" in (out / "full.h5").read_text()
+    build("SCALE=standard", "MODEL=swin-minilm", f"DATA={out / 'dataset.h5'}")
+    assert "--lr" not in (out / "rec.h5").read_text() + (out / "full.h5").read_text()
+    assert "--rotate" not in (out / "full.h5").read_text()
+
+
 @pytest.mark.parametrize("rounds", ["0", "two", "1.5", "1 2"])
 def test_a_number_of_rounds_that_is_none_is_refused(build: Build, rounds: str) -> None:
     with pytest.raises(AssertionError, match=f"at least 1, got '{rounds}'"):

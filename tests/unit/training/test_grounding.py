@@ -12,10 +12,11 @@ import torch
 from stages import train_rec, train_res
 from stages.artifacts import open_artifact
 from stages.data.dataset import ReferringDataset
+from stages.data.text import WordCodec
 from stages.errors import UsageError
 from stages.models.artifact import architecture, load_model
 from stages.models.build import build_model
-from stages.models.grounding import box_share, grounding_loss, projection_loss
+from stages.models.grounding import box_share, grounding_loss
 from stages.models.presets import preset, released
 from stages.training.loader import ContourTable, StepDataset, filled
 from stages.training.objectives import SequenceObjective
@@ -77,8 +78,6 @@ def objective_and_batch(
         1,
     ).astype(np.float32)
     contours = ContourTable.from_rings(len(data.boxes_xyxy), dict(enumerate(diamonds)), {2: 0.5})
-    from stages.data.text import WordCodec
-
     codec = WordCodec.from_sentences(list(data.texts), 20)
     steps = StepDataset(
         data, codec, config, contours, TrainingSettings(shuffle_points=shuffle_points), SlotWeights(), 0
@@ -129,33 +128,6 @@ def test_shuffled_points_enclose_the_same(tiny_dataset: Path) -> None:
     _, shuffled = objective_and_batch(data, shuffle_points=1.0)
     assert not torch.equal(shuffled.targets, batch.targets)
     assert torch.equal(shuffled.masks, batch.masks)
-
-
-def test_a_box_tells_the_extent_of_the_inside() -> None:
-    """The loss is least where the marks touch all four sides; the inside of the extent is free."""
-    box = box_share(torch.tensor([[4.0, 4.0, 28.0, 20.0]]), (8, 8), 4)
-    plus = torch.full((1, 8, 8), -20.0)
-    plus[0, 3, 1:7], plus[0, 1:5, 4] = 20.0, 20.0
-    weight = torch.ones(1)
-    assert projection_loss(plus, box, weight) < 1e-4
-    assert projection_loss(torch.where(box > 0, 20.0, -20.0), box, weight) < 1e-4
-    small = plus.clone()
-    small[0, :, 5:] = -20.0
-    large = plus.clone()
-    large[0, 3] = 20.0
-    assert projection_loss(small, box, weight) > 0.05
-    assert projection_loss(large, box, weight) > 0.05
-    assert projection_loss(small, box, torch.zeros(1)) == 0
-
-
-def test_the_extent_is_asked_of_box_only_objects_alone(tiny_dataset: Path) -> None:
-    objective, batch = objective_and_batch(ReferringDataset.open(tiny_dataset, masks="none"))
-    taught = objective.predict(batch.images.float() / 255, batch)
-    weighed = SequenceObjective(objective.model, TrainingSettings(projection_weight=1.0))
-    plain, asked = objective.marks_loss(taught, batch), weighed.marks_loss(taught, batch)
-    assert plain is not None and asked is not None and asked > plain
-    batch.mask_weight[3] = 1.0
-    assert weighed.marks_loss(taught, batch) == objective.marks_loss(taught, batch)
 
 
 def test_a_missing_polygon_is_an_empty_mask() -> None:

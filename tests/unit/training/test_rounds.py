@@ -11,8 +11,9 @@ import pytest
 from stages import pseudo_label, train_rec, train_res
 from stages.artifacts import open_artifact
 from stages.errors import ArtifactError, UsageError
+from stages.models.build import build_model
 from stages.models.presets import preset
-from stages.training.start import differences
+from stages.training.start import READERS, differences
 from tests.unit.training.conftest import FAST
 
 SHORT: dict[str, Any] = {**FAST, "epochs": 1, "steps_per_epoch": 1, "validation_sentences": 2}
@@ -100,6 +101,14 @@ def test_another_architecture_is_refused_by_its_key(second: Any, first: Path, ke
     ) as caught:
         second(cctf=False, zoom=48, init_keep=keep)
     assert caught.value.facts == ("image.size: 64 -> 48",)
+
+
+@pytest.mark.parametrize("name", ["refshapes-small", "refshapes-small-mdetr"])
+def test_what_marks_the_referent_stays_with_the_encoder(name: str) -> None:
+    model = build_model(preset(name), 9)
+    heads = [n for n in model.state_dict() if n.startswith("grounding_head.")]
+    assert heads
+    assert all(n.startswith(READERS[model.config.family]) for n in heads)
 
 
 def test_where_pretrained_weights_came_from_is_no_difference() -> None:

@@ -1,0 +1,30 @@
+"""Files beside the artifacts (lists, pictures, tables): they appear complete or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from stages.errors import ArtifactError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write beside the target, then rename; folders are made, a link is followed, an old file stays until the rename.
+
+    Raises:
+        ArtifactError: it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path}: {(error.strerror or 'error').lower()}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
