@@ -42,6 +42,9 @@ class Config:
     sentence_choice: Literal["first", "random"] = option(
         "first", "which ones, if not all; random: drawn for each referent, as the release does", added=True
     )
+    max_referents: int = option(
+        0, "label at most so many referents, drawn by the seed; 0 = all", min=0, added=True
+    )
     frame: Literal["original", "model"] = option(
         "original",
         "pixels of the outlines; model: of the resized picture, but read as original ones, as the release does",
@@ -156,13 +159,16 @@ def run(
 def unlabelled_sentences(
     data: ReferringDataset, visible: NDArray[np.bool_], config: Config
 ) -> NDArray[np.int64]:
-    """Sentences of the split's referents whose mask the split does not show."""
+    """Sentences of the split's referents (or of some) whose mask the split does not show."""
     import numpy as np
 
     referents = data.referents_in(config.train_split)
     chosen = np.zeros(len(data.boxes_xyxy), np.bool_)
     chosen[referents] = True
     chosen &= ~visible
+    if config.max_referents and chosen.sum() > config.max_referents:
+        some = np.random.default_rng([config.seed, 1]).permutation(np.flatnonzero(chosen))
+        chosen[some[config.max_referents :]] = False
     sentences = np.flatnonzero(chosen[data.sentence_referent])
     if config.sentences_per_referent:
         owners = data.sentence_referent[sentences]

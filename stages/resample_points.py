@@ -47,6 +47,12 @@ class Config:
     fit: str = option(
         "none", "box: stretch each kept outline to its box before it is resampled", choices=("none", "box")
     )
+    between: str = option(
+        "straight",
+        "what joins the drawn points: straight edges, or a smooth curve, which does not cut bends",
+        choices=("straight", "curve"),
+        added=True,
+    )
     weighting: str = option(
         "none",
         "training weight of a kept outline: 1, the confidence of its tokens, 1 - score / --score-threshold"
@@ -96,7 +102,14 @@ def run(
     rows = best_sentences(candidates, config.min_confidence)
     reasons = decide(candidates, rows, config)
     wanted = np.flatnonzero(reasons == KEPT)
-    points, found = resample_rows(candidates, rows[wanted], n, fit=config.fit == "box", reporter=reporter)
+    points, found = resample_rows(
+        candidates,
+        rows[wanted],
+        n,
+        fit=config.fit == "box",
+        curve=config.between == "curve",
+        reporter=reporter,
+    )
     reasons[wanted[~found]] = NO_CONTOUR
     kept, points = rows[wanted[found]], points[found]
     summary = summarise(candidates, rows, reasons, n, config)

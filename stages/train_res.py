@@ -87,6 +87,12 @@ class Config(TrainingSettings):
         "best",
         "which weights of the REC model, and of --init, to start from: best or last moving average, or raw",
     )
+    mask_images: int = option(
+        0,
+        "with pseudo points: images a step whose referents have a visible mask; 0 = as chance has it",
+        min=0,
+        added=True,
+    )
     init_keep: Literal["all", "encoder"] = option(
         "all",
         "what of --init is kept; encoder: images, text, fusion and encoder; the decoder and all embeddings of tokens start anew",
@@ -198,10 +204,13 @@ def run(
     referents = data.referents_in(config.train_split)
     train = data.sentences_of(referents)
     known = contours.weight[data.sentence_referent[train]] > 0
+    masked = known & data.mask_visible[data.sentence_referent[train]]
+    main = known & ~masked if config.mask_images and counts["masks"] and counts["pseudo"] else known
     trains_boxes = architecture.answers_boxes and not architecture.detector.frozen
     plan = StepPlan(
-        data, train[known], images=config.batch_images, per_image=config.sentences_per_image, seed=config.seed,
-        steps=config.steps_per_epoch, extra=train[~known], extra_images=config.box_only_images if trains_boxes else 0,
+        data, train[main], images=config.batch_images, per_image=config.sentences_per_image, seed=config.seed,
+        steps=config.steps_per_epoch,
+        beside=[(train[~known], config.box_only_images if trains_boxes else 0), (train[known & ~main], config.mask_images)],
     )  # fmt: skip
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
     second_look = SecondLook(config.rotate, config.paste, np.unique(data.referent_image[referents]))

@@ -68,6 +68,27 @@ def resample_polygons(
     return result, np.asarray(np.isfinite(result).all(axis=(1, 2)))
 
 
+def curve_through(points_xy: ArrayLike, pieces: int) -> Float:
+    """The closed Catmull-Rom curve through the points (P, 2), as a ring (P * pieces, 2) that begins at the first one.
+
+    Points spread over a bent outline cut its bends; the curve follows them (uniform knots, which suit points that are
+    equally far apart). Fewer than three points are returned as they are.
+    """
+    here = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)
+    if len(here) < 3:
+        return here
+    before, after, beyond = (np.roll(here, shift, axis=0) for shift in (1, -1, -2))
+    u = (np.arange(pieces) / pieces)[:, None, None]
+    slope, end_slope = (after - before) / 2, (beyond - here) / 2
+    ring = (
+        (2 * u**3 - 3 * u**2 + 1) * here
+        + (u**3 - 2 * u**2 + u) * slope
+        + (3 * u**2 - 2 * u**3) * after
+        + (u**3 - u**2) * end_slope
+    )
+    return np.asarray(ring.transpose(1, 0, 2).reshape(-1, 2))
+
+
 def is_plain(rings_xy: Float, sizes_hw: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which rings (N, P, 2) lie in their image, enclose an area and neither cross nor touch themselves:
     (N,) bool."""

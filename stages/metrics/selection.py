@@ -17,7 +17,7 @@ from stages.artifacts.reader import Artifact
 from stages.errors import ArtifactError
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.fit import fit_extent_to_box
-from stages.geometry.polygons import polygon_scores, resample_polygons
+from stages.geometry.polygons import curve_through, polygon_scores, resample_polygons
 from stages.geometry.projection import projection_scores
 from stages.geometry.rasterise import Rle, checked_rle, rle_area, rle_to_mask
 from stages.geometry.resampling import mask_to_points, resample_uniform
@@ -26,6 +26,7 @@ from stages.reporter import Reporter, SilentReporter
 SCORE_BINS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
 NOTHING_DRAWN = 2.0  # the score of an empty mask
 _PIECE = 8192
+_PIECES = 8  # of the curve between two drawn points
 
 
 @dataclass
@@ -107,18 +108,19 @@ def resample_rows(
     n: int,
     *,
     fit: bool = False,
+    curve: bool = False,
     reporter: Reporter | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Connect, fill, take the outline, n points at equal distances: ((K, n, 2) float32, found (K,) bool).
 
-    `fit` stretches each shape to its box first. Rows should ascend, so that they are read in order.
+    `fit` stretches each shape to its box first; `curve` bends the edges between its points. Rows should ascend, so that they are read in order.
     """
     result = np.full((len(rows), n, 2), np.nan, dtype=np.float32)
     with (reporter or SilentReporter()).progress("resample", len(rows), unit="referent") as task:
         for begin in range(0, len(rows), _PIECE):
             piece = np.sort(rows[begin : begin + _PIECE])
             back = np.argsort(np.argsort(rows[begin : begin + _PIECE]))
-            result[begin : begin + len(piece)] = _resample_piece(candidates, piece, n, fit)[back]
+            result[begin : begin + len(piece)] = _resample_piece(candidates, piece, n, fit, curve)[back]
             task.advance(len(piece))
     return result, np.asarray(np.isfinite(result).all(axis=(1, 2)))
 
@@ -135,12 +137,18 @@ def _score_piece(c: Candidates, rows: NDArray[np.int64], path: str) -> None:
         c.drawn[by_mask] = [rle_area(rle) > 0 for rle in rles]
 
 
-def _resample_piece(c: Candidates, rows: NDArray[np.int64], n: int, fit: bool) -> NDArray[np.float32]:
+def _resample_piece(
+    c: Candidates, rows: NDArray[np.int64], n: int, fit: bool, curve: bool
+) -> NDArray[np.float32]:
     points, offsets = _points_of(c, rows)
     if fit:
         for i, row in enumerate(rows):
             part = slice(offsets[i], offsets[i + 1])
             points[part] = fit_extent_to_box(points[part], c.boxes_xyxy[row])
+    if curve:
+        rings = [curve_through(ring, _PIECES) for ring in np.split(points, offsets[1:-1])]
+        rings = [np.clip(ring, 0, size[::-1]) for ring, size in zip(rings, c.sizes_hw[rows], strict=True)]
+        points, offsets = np.concatenate(rings), np.concatenate(([0], np.cumsum([len(r) for r in rings])))
     result, _ = resample_polygons(points, offsets, c.sizes_hw[rows], n)
     for row in _masked(c, rows):
         mask = rle_to_mask(_rle(c, int(row)))

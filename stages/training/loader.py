@@ -7,7 +7,7 @@ resumed run sees exactly what an uninterrupted one would, with any number of wor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,8 +131,8 @@ class _Pool:
 class StepPlan:
     """Images and sentences of every step of an epoch.
 
-    `sentences` carry the target that the run is about; of `extra` sentences (box-only referents while contours are
-    trained) each step takes `extra_images` images beside them.
+    `sentences` carry the target that the run is about. `beside` them each step takes (sentences, images) of other kinds:
+    box-only referents, or pseudo outlines beside masks. An epoch without `steps` shows every image of `sentences` once.
     """
 
     def __init__(
@@ -144,14 +144,16 @@ class StepPlan:
         per_image: int,
         seed: int,
         steps: int | None = None,
-        extra: NDArray[np.int64] | None = None,
-        extra_images: int = 0,
+        beside: Sequence[tuple[NDArray[np.int64], int]] = (),
     ) -> None:
         self.seed = seed
         self._main = _Pool(dataset, sentences, per_image)
-        self._extra = _Pool(dataset, sentences[:0] if extra is None else extra, per_image)
-        self._extra_images = min(extra_images, images - 1) if len(self._extra) else 0
-        self._main_images = images - self._extra_images
+        self._main_images = images
+        self._beside: list[tuple[_Pool, int]] = []
+        for others, count in beside:
+            taken = min(count, self._main_images - 1) if len(others) else 0
+            self._beside.append((_Pool(dataset, others, per_image), taken))
+            self._main_images -= taken
         self.steps_per_epoch = steps or -(-len(self._main) // self._main_images)
         self._total = steps * self._main_images if steps else len(self._main)
 
@@ -159,9 +161,12 @@ class StepPlan:
         """One entry a step of process `rank` of `world`."""
         rng = np.random.default_rng([self.seed, epoch])
         main = self._main.draw(rng, self._total)
-        extra = self._extra.draw(rng, self.steps_per_epoch * self._extra_images)
-        a, b = self._main_images, self._extra_images
-        steps = [main[k * a : k * a + a] + extra[k * b : k * b + b] for k in range(self.steps_per_epoch)]
+        drawn = [(main, self._main_images)]
+        drawn += [(pool.draw(rng, self.steps_per_epoch * n), n) for pool, n in self._beside]
+        steps = [
+            [item for items, n in drawn for item in items[k * n : k * n + n]]
+            for k in range(self.steps_per_epoch)
+        ]
         entries = [(epoch, number, step) for number, step in enumerate(steps)]
         return entries[: len(entries) // world * world][rank::world]
 

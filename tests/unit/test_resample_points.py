@@ -82,9 +82,19 @@ def test_options_change_what_is_kept(tmp_path: Path, dataset: Path, pseudo: Path
     assert kept("c.h5", Config(score_threshold=0.0))["referent_index"].tolist() == []
     assert kept("d.h5", Config(points=5))["points_xy"].shape == (3, 5, 2)
     assert kept("e.h5", Config(weighting="confidence"))["weight"] == pytest.approx([0.8, 0.2, 0.7])
+    tall, bent = (
+        kept(f"{b}.h5", Config(between=b, points=64))["points_xy"][0] for b in ("straight", "curve")
+    )
+    assert np.ptp(bent, axis=0) == pytest.approx(np.ptp(tall, axis=0), abs=1.5)
+    assert area(bent) > 1.15 * area(tall), "a diamond bulges, its corners stay"
     fitted = kept("f.h5", Config(score_threshold=2.0, fit="box", points=64))
     for referent, ring in zip(fitted["referent_index"], fitted["points_xy"], strict=True):
         assert polygon_extent(ring) == pytest.approx(BOXES[referent], abs=1.0)
+
+
+def area(ring_xy: Any) -> float:
+    x, y = np.asarray(ring_xy, np.float64).T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
 def test_weights_follow_confidence_and_agreement_with_the_box(tmp_path: Path, dataset: Path) -> None:

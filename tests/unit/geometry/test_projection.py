@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stages.geometry.contours import largest_outer_contour
-from stages.geometry.polygons import is_plain, polygon_scores, resample_polygons
+from stages.geometry.polygons import curve_through, is_plain, polygon_scores, resample_polygons
 from stages.geometry.projection import extent_scores, projection_score, projection_scores
 from stages.geometry.rasterise import box_to_rle, mask_to_rle, polygon_to_rle, rle_to_mask
 from stages.geometry.resampling import mask_to_points, resample_uniform
@@ -152,6 +152,17 @@ def test_slightly_sloping_upper_edge_starts_at_its_left_end() -> None:
     raster = mask_to_points(rle_to_mask(polygon_to_rle(ring, SIZE)), 4)
     assert points[0, 0] == pytest.approx([10, 10.5], abs=0.1)
     assert points[0] == pytest.approx(raster, abs=1.5)
+
+
+def test_a_curve_through_points_of_a_circle_is_the_circle() -> None:
+    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    circle = 50 + 20 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    ring = curve_through(circle, 8)
+    assert np.allclose(ring[::8], circle), "it passes through every point, from the first on"
+    radius = np.hypot(*(ring - 50).T)
+    assert radius == pytest.approx(20, abs=0.06), "straight edges lie up to 0.7 inside"
+    line = np.array([[0.0, 0.0], [4.0, 0.0]])
+    assert np.array_equal(curve_through(line, 8), line)
 
 
 def test_degenerate_polygons_are_not_found() -> None:

@@ -14,6 +14,7 @@ from stages.errors import ArtifactError, UsageError
 from stages.models.build import build_model
 from stages.models.presets import preset
 from stages.training.start import READERS, differences
+from tests.oracles.small_artifacts import diamond, write_pseudo
 from tests.unit.training.conftest import FAST
 
 SHORT: dict[str, Any] = {**FAST, "epochs": 1, "steps_per_epoch": 1, "validation_sentences": 2}
@@ -49,12 +50,23 @@ def second(tiny_dataset: Path, tiny_split: Path, rec: Path, first: Path, tmp_pat
     """Train with --init first.h5 and any other options; the path of the model."""
 
     def run(
-        init: Path | None = first, split: Path = tiny_split, reporter: Any = None, **changes: Any
+        init: Path | None = first,
+        split: Path = tiny_split,
+        points: Path | None = None,
+        reporter: Any = None,
+        **changes: Any,
     ) -> Path:
         config = res_config(**{"lr": STILL, "weight_decay": 0.0, **changes})
         out = tmp_path / "second.h5"
         train_res.run(
-            config, dataset=tiny_dataset, split=split, rec=rec, init=init, out=out, reporter=reporter
+            config,
+            dataset=tiny_dataset,
+            split=split,
+            rec=rec,
+            init=init,
+            points=points,
+            out=out,
+            reporter=reporter,
         )
         return out
 
@@ -128,6 +140,58 @@ def test_other_words_are_refused(
     )
     with pytest.raises(ArtifactError, match=r"first\.h5 reads other words than the REC model"):
         second()
+
+
+@pytest.mark.parametrize("asked", [0, 1, 3, 99])
+def test_masks_have_their_share_of_every_step(
+    second: Any,
+    tiny_dataset: Path,
+    tiny_split: Path,
+    first: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: int,
+) -> None:
+    """Of 4 images a step; one at least is left to the pseudo outlines."""
+    from stages import resample_points
+    from stages.training import loader
+
+    points = tmp_path / "points.h5"
+    with open_artifact(tiny_dataset) as a, open_artifact(tiny_split) as split:
+        first_sentence = a["referents/sentence_offsets"]
+        hidden = np.flatnonzero((a["referents/split"] == 0) & ~split["visible"])
+        rows = [(int(r), int(first_sentence[r]), 0.9, diamond(a["referents/box_xyxy"][r])) for r in hidden]
+    pseudo = write_pseudo(tmp_path / "pseudo.h5", tiny_dataset, rows)
+    resample_points.run(
+        resample_points.Config(score_threshold=2.0), dataset=tiny_dataset, pseudo=pseudo, out=points
+    )
+    seen: list[tuple[int, int]] = []
+    take = loader.StepDataset.__getitem__
+
+    def watch(self: Any, entry: loader.Entry) -> loader.Batch:
+        shown = [self.dataset.mask_visible[self.dataset.sentence_referent[s]].all() for _, s in entry[2]]
+        seen.append((len(shown), int(sum(shown))))
+        return take(self, entry)
+
+    monkeypatch.setattr(loader.StepDataset, "__getitem__", watch)
+    second(points=points, mask_images=asked, box_only_images=0, steps_per_epoch=3, sentences_per_image=1)
+    assert [n for n, _ in seen] == [4, 4, 4]
+    if asked:
+        assert [k for _, k in seen] == [min(asked, 3)] * 3
+
+
+def test_some_referents_are_labelled(
+    tiny_dataset: Path, tiny_split: Path, first: Path, tmp_path: Path
+) -> None:
+    labelled = []
+    for seed in (0, 0, 1):
+        out = tmp_path / f"pseudo{len(labelled)}.h5"
+        config = pseudo_label.Config(audit_split="", max_referents=7, seed=seed, device="cpu")
+        pseudo_label.run(config, dataset=tiny_dataset, split=tiny_split, model=first, out=out)
+        with open_artifact(out) as a:
+            labelled.append(np.unique(a["referent_index"]).tolist())
+    assert [len(r) for r in labelled] == [7, 7, 7]
+    assert labelled[0] == labelled[1] != labelled[2]
 
 
 def test_options_that_contradict_each_other(second: Any, rec: Path) -> None:
