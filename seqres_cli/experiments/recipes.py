@@ -18,7 +18,8 @@ LENGTHS: dict[str, Lengths] = {
             2,
         ),  # contour on the whole image, from masks alone: naive, task token, CCTF, PMCA, table 1
         "first": (1, 2),  # box-then-contour and second look, from the few masks
-        "second": (1, 2),  # from masks and pseudo points
+        "second": (1, 2),  # from masks and pseudo points, where a round starts from the box model
+        "onward": (1, 2),  # the same, where it goes on from the model before
         "full": (1, 2),  # the full method with all masks
         "multitask": (
             1,
@@ -32,6 +33,7 @@ LENGTHS: dict[str, Lengths] = {
         "masks": (1, 80),
         "first": (1, 160),
         "second": (1, 240),
+        "onward": (1, 80),
         "full": (1, 240),
         "multitask": (1, 400),
         "mdetr-rec": (1, 320),
@@ -39,13 +41,14 @@ LENGTHS: dict[str, Lengths] = {
     },
     "standard": {
         "rec": (2, 300),
-        "masks": {0.0: (3, 100), 0.05: (4, 100), 0.25: (8, 100)},
+        "masks": {0.0: (2, 200), 0.05: (2, 300), 0.25: (2, 500)},
         "first": (2, 450),
-        "second": (2, 450),
+        "second": (2, 300),
+        "onward": (1, 450),
         "full": (2, 450),
-        "multitask": (16, 100),
-        "mdetr-rec": (2, 600),
-        "mdetr-masks": {0.0: (3, 100), 0.05: (4, 100), 0.25: (8, 100)},
+        "multitask": (2, 1100),
+        "mdetr-rec": (2, 300),
+        "mdetr-masks": {0.0: (2, 200), 0.05: (2, 300), 0.25: (2, 500)},
     },
 }
 SIRI_ROUNDS = {"tiny": 1, "smoke": 1, "standard": 2}  # trainings after the first one
@@ -67,6 +70,8 @@ TRAINING = {
 }
 EVALUATE = {"tiny": "--max-sentences 20", "smoke": "--max-sentences 200", "standard": "--max-sentences 1000"}
 REC = {"tiny": "--lr 0.003", "smoke": "--lr 0.003 --frozen all", "standard": "--lr 0.003"}
+# of train-res: small steps, and many of them, earn more than few large ones
+RES = {"tiny": "", "smoke": "--lr 0.002", "standard": "--batch-images 8 --lr 0.002"}
 MDETR_REC = {"tiny": "", "smoke": "", "standard": ""}
 
 # Trainings of train-res by name. Each is the one above it and one thing more, except where words say otherwise.
@@ -77,7 +82,7 @@ VARIANTS = {
     "pmca": "--sequence contour --task-token learnable --cctf --pmca --no-point-content",
     "box-contour": "--sequence box-contour --task-token learnable --cctf --pmca --no-point-content",
     "point-content": "--sequence box-contour --task-token learnable --cctf --pmca",
-    "zoom": "--sequence box-contour --task-token learnable --cctf --pmca --zoom {zoom} --sentences-per-image 3 --lr 0.002",
+    "zoom": "--sequence box-contour --task-token learnable --cctf --pmca --zoom {zoom} --sentences-per-image 3",
     # table 1, instead of refining the box model
     "multitask": "--sequence multitask --task-token task-wise --no-cctf --no-pmca --no-point-content --from-scratch",
     "multitask-from-rec": "--sequence multitask --task-token task-wise --no-cctf --no-pmca --no-point-content",
@@ -89,24 +94,29 @@ FEW_MASKS = "--box-only-images 4 --mirror 0.5 --colour 0.2"
 FEW_MASKS_ZOOM = "--box-only-images 0 --mirror 0.5 --colour 0.2 --zoom-jitter 0.2"
 # Added by "few-mask augmentation": turned by up to so many degrees, pasted on other ground with this chance
 AUGMENTED = "--rotate 180 --paste 0.5"
+# Added where a round goes on from the model before: it must not unlearn the masks
+ONWARD = "--init-keep {keep} --mask-images 4"
 # Added where everybody has an outline, on the whole image; in a window every outline is varied alike
 ALL_OUTLINED = "--box-only-images 0"
 
 PSEUDO = {
-    "free": "--no-box-prompt --sentences-per-referent 1",  # the paper's: all sentences are drawn without help
-    "box": "--box-prompt --sentences-per-referent 1",
+    # the paper's: drawn without help; a short training does not see more than so many objects
+    "free": "--no-box-prompt --sentences-per-referent 1 --max-referents 8000",
+    "box": "--box-prompt --sentences-per-referent 1 --max-referents 8000",
+    "box-all": "--box-prompt --sentences-per-referent 1",  # of the full method: all are measured
 }
 SELECT = {
     "plain": "--fit none",
     "fit": "--fit box",
-    "weighted": "--fit none --weighting both",
+    "curve": "--fit none --between curve --n-points 80",
+    "weighted": "--fit none --between curve --n-points 80 --weighting both",
 }
-FULL_METHOD_SELECT = "plain"  # of augmentation, rounds and the curve of the full method
+FULL_METHOD_SELECT = "curve"  # of augmentation, rounds and the curve of the full method
 
 # ------------------------------------------------------------------ guesses of time, for the order of the work
 
-STEP_SECONDS = {"rec": 0.9, "zoom": 0.7, "whole": 0.8, "mdetr": 0.8}
+STEP_SECONDS = {"rec": 0.9, "zoom": 0.35, "whole": 0.45, "mdetr": 1.3}
 START_SECONDS = 6.0  # of a training, and of anything that loads torch
 PREPARE_SECONDS = {"tiny": 3.0, "smoke": 15.0, "standard": 120.0}
 PSEUDO_SECONDS = {"tiny": 6.0, "smoke": 30.0, "standard": 240.0}
-EVALUATE_SECONDS = {"tiny": 6.0, "smoke": 15.0, "standard": 45.0}
+EVALUATE_SECONDS = {"tiny": 6.0, "smoke": 15.0, "standard": 20.0}

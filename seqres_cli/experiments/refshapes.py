@@ -25,7 +25,7 @@ class Method:
         prompt: how pseudo labels are drawn, a key of recipes.PSEUDO; None = no pseudo labels.
         select: what of them is kept, a key of recipes.SELECT.
         rounds: how often labels are drawn and learned from; 0 = as often as the full method does.
-        keep: from the second round on, `--init-keep`: start from the model before instead of the box model.
+        keep: `--init-keep`: a round goes on from the model before; empty = it starts from the box model.
         reference: the row that is 100 %.
     """
 
@@ -41,7 +41,6 @@ class Method:
     keep: str = ""
 
 
-_BEST = recipes.FULL_METHOD_SELECT
 _AUGMENTED = f"{recipes.FEW_MASKS_ZOOM} {recipes.AUGMENTED}"
 
 METHODS = (
@@ -60,38 +59,45 @@ METHODS = (
     ),
     Method(
         "box-prompt", "+ pseudo labels drawn in the true box", "point-content", "point-content", "full-all",
-        few=recipes.FEW_MASKS, prompt="box",
+        few=recipes.FEW_MASKS, prompt="box", keep="all",
     ),
     Method(
-        "second-look", "+ second look", "zoom", "box-prompt", "full-all",
-        few=recipes.FEW_MASKS_ZOOM, prompt="box",
+        "second-look", "point content + second look (no pseudo labels)", "zoom", "point-content", "full-all",
+        few=recipes.FEW_MASKS_ZOOM,
     ),
     Method(
-        "fit", "second look, outlines fitted to their box", "zoom", "second-look", "full-all",
-        few=recipes.FEW_MASKS_ZOOM, prompt="box", select="fit",
+        "augmentation", "+ few masks turned and pasted", "zoom", "second-look", "full-all", few=_AUGMENTED,
     ),
     Method(
-        "augmentation", "second look + few masks turned and pasted", "zoom", "second-look", "full-all",
-        few=_AUGMENTED, prompt="box", select=_BEST,
+        "outlines", "+ pseudo labels drawn in the true box", "zoom", "augmentation", "full-all",
+        few=_AUGMENTED, prompt="box-all", keep="all",
     ),
     Method(
-        "rounds", "+ rounds: the full method", "zoom", "augmentation", "full-all",
-        few=_AUGMENTED, prompt="box", select=_BEST, rounds=0,
+        "fit", "the same, fitted to their box", "zoom", "outlines", "full-all",
+        few=_AUGMENTED, prompt="box-all", select="fit", keep="all",
+    ),
+    Method(
+        "curve", "the same, curves between their points", "zoom", "outlines", "full-all",
+        few=_AUGMENTED, prompt="box-all", select="curve", keep="all",
+    ),
+    Method(
+        "rounds", "+ rounds: the full method", "zoom", "curve", "full-all",
+        few=_AUGMENTED, prompt="box-all", select=recipes.FULL_METHOD_SELECT, rounds=0, keep="all",
     ),
 )  # fmt: skip
 # Run only when named
 MORE_METHODS = (
     Method(
-        "weighting", "augmentation, outlines weighted by agreement", "zoom", "augmentation", "full-all",
-        few=_AUGMENTED, prompt="box", select="weighted",
+        "weighting", "curves, weighted by agreement", "zoom", "curve", "full-all",
+        few=_AUGMENTED, prompt="box-all", select="weighted", keep="all",
     ),
     Method(
-        "keep-encoder", "rounds, each from the encoder before", "zoom", "rounds", "full-all",
-        few=_AUGMENTED, prompt="box", select=_BEST, rounds=0, keep="encoder",
+        "keep-encoder", "curves, the round from the encoder before", "zoom", "curve", "full-all",
+        few=_AUGMENTED, prompt="box-all", select="curve", keep="encoder",
     ),
     Method(
-        "keep-all", "rounds, each from the model before", "zoom", "rounds", "full-all",
-        few=_AUGMENTED, prompt="box", select=_BEST, rounds=0, keep="all",
+        "anew", "curves, the round from the box model", "zoom", "curve", "full-all",
+        few=_AUGMENTED, prompt="box-all", select="curve",
     ),
 )  # fmt: skip
 OF_CURVE = {"naive": "naive", "paper": "rpp", "full": "rounds"}
@@ -126,17 +132,17 @@ def train(bench: Bench, method: Method, ratio: float) -> Trained:
     maker, labels = base, []
     for number in range(1, 1 + (method.rounds or recipes.LABEL_ROUNDS[bench.settings.scale])):
         labels.append(bench.labels(maker, ratio, model, method.prompt, method.select))
-        maker = f"round{number}-{base}-{method.prompt}-{method.select}"
-        kept = method.keep if number > 1 else ""
-        model = bench.res(
-            maker + (f"-{kept}" if kept else ""),
-            ratio,
-            "second",
-            f"{flags} --init-keep {kept}" if kept else flags,
-            points=labels[-1][1],
-            init=model if kept else None,
+        maker = f"round{number}-{base}-{method.prompt}-{method.select}" + (
+            f"-{method.keep}" if method.keep else ""
         )
-        maker += f"-{kept}" if kept else ""
+        model = bench.res(
+            maker,
+            ratio,
+            "onward" if method.keep == "all" else "second",
+            f"{flags} {recipes.ONWARD.format(keep=method.keep)}" if method.keep else flags,
+            points=labels[-1][1],
+            init=model if method.keep else None,
+        )
     return Trained(model, tuple(labels))
 
 
