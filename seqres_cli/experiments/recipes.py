@@ -20,7 +20,6 @@ LENGTHS: dict[str, Lengths] = {
         "first": (1, 2),  # box-then-contour and second look, from the few masks
         "second": (1, 2),  # from masks and pseudo points, where a round starts from the box model
         "onward": (1, 2),  # the same, where it goes on from the model before
-        "full": (1, 2),  # the full method with all masks
         "multitask": (
             1,
             2,
@@ -34,7 +33,6 @@ LENGTHS: dict[str, Lengths] = {
         "first": (1, 160),
         "second": (1, 240),
         "onward": (1, 80),
-        "full": (1, 240),
         "multitask": (1, 400),
         "mdetr-rec": (1, 320),
         "mdetr-masks": (1, 80),
@@ -45,14 +43,13 @@ LENGTHS: dict[str, Lengths] = {
         "first": (2, 450),
         "second": (2, 300),
         "onward": (1, 450),
-        "full": (2, 450),
         "multitask": (2, 1100),
         "mdetr-rec": (2, 300),
         "mdetr-masks": {0.0: (2, 200), 0.05: (2, 300), 0.25: (2, 500)},
     },
 }
 SIRI_ROUNDS = {"tiny": 1, "smoke": 1, "standard": 2}  # trainings after the first one
-LABEL_ROUNDS = {"tiny": 2, "smoke": 2, "standard": 2}  # of the full method
+ROUNDS = 2  # further trainings of the full method
 
 # ------------------------------------------------------------------ shares of masks, by scale
 
@@ -105,6 +102,7 @@ PSEUDO = {
     "box": "--box-prompt --sentences-per-referent 1 --max-referents 8000",
     "box-all": "--box-prompt --sentences-per-referent 1",  # of the full method: all are measured
 }
+LATER_PROMPT = "box"  # of the second round
 SELECT = {
     "plain": "--fit none",
     "fit": "--fit box",

@@ -24,7 +24,7 @@ class Method:
         few: flags added where only masks are learned from.
         prompt: how pseudo labels are drawn, a key of recipes.PSEUDO; None = no pseudo labels.
         select: what of them is kept, a key of recipes.SELECT.
-        rounds: how often labels are drawn and learned from; 0 = as often as the full method does.
+        rounds: further trainings, each with labels that the model before draws, or with the masks alone.
         keep: `--init-keep`: a round goes on from the model before; empty = it starts from the box model.
         reference: the row that is 100 %.
     """
@@ -37,7 +37,7 @@ class Method:
     few: str = ""
     prompt: str | None = None
     select: str = "plain"
-    rounds: int = 1
+    rounds: int = 0
     keep: str = ""
 
 
@@ -48,7 +48,7 @@ METHODS = (
     Method("task-token", "+ learnable [TASK] token", "task-token", "naive", "paper-all"),
     Method("cctf", "+ CCTF", "cctf", "task-token", "paper-all"),
     Method("pmca", "+ PMCA", "pmca", "cctf", "paper-all"),
-    Method("rpp", "+ RPP: the paper's method", "pmca", "pmca", "paper-all", prompt="free"),
+    Method("rpp", "+ RPP: the paper's method", "pmca", "pmca", "paper-all", prompt="free", rounds=1),
     Method(
         "box-contour", "box, then contour (PMCA row; no pseudo labels)", "box-contour", "pmca", "full-all",
         few=recipes.FEW_MASKS,
@@ -59,7 +59,7 @@ METHODS = (
     ),
     Method(
         "box-prompt", "+ pseudo labels drawn in the true box", "point-content", "point-content", "full-all",
-        few=recipes.FEW_MASKS, prompt="box", keep="all",
+        few=recipes.FEW_MASKS, prompt="box", rounds=1, keep="all",
     ),
     Method(
         "second-look", "point content + second look (no pseudo labels)", "zoom", "point-content", "full-all",
@@ -69,45 +69,56 @@ METHODS = (
         "augmentation", "+ few masks turned and pasted", "zoom", "second-look", "full-all", few=_AUGMENTED,
     ),
     Method(
-        "outlines", "+ pseudo labels drawn in the true box", "zoom", "augmentation", "full-all",
-        few=_AUGMENTED, prompt="box-all", keep="all",
+        "more-steps", "+ as many steps as a round, with the masks alone", "zoom", "augmentation", "full-all",
+        few=_AUGMENTED, rounds=1, keep="all",
+    ),
+    Method(
+        "most-steps", "+ as many steps as all rounds, with the masks alone", "zoom", "more-steps", "full-all",
+        few=_AUGMENTED, rounds=recipes.ROUNDS, keep="all",
+    ),
+    Method(
+        "outlines", "turned and pasted + pseudo labels drawn in the true box", "zoom", "augmentation", "full-all",
+        few=_AUGMENTED, prompt="box-all", rounds=1, keep="all",
     ),
     Method(
         "fit", "the same, fitted to their box", "zoom", "outlines", "full-all",
-        few=_AUGMENTED, prompt="box-all", select="fit", keep="all",
+        few=_AUGMENTED, prompt="box-all", select="fit", rounds=1, keep="all",
     ),
     Method(
         "curve", "the same, curves between their points", "zoom", "outlines", "full-all",
-        few=_AUGMENTED, prompt="box-all", select="curve", keep="all",
+        few=_AUGMENTED, prompt="box-all", select="curve", rounds=1, keep="all",
     ),
     Method(
         "rounds", "+ rounds: the full method", "zoom", "curve", "full-all",
-        few=_AUGMENTED, prompt="box-all", select=recipes.FULL_METHOD_SELECT, rounds=0, keep="all",
+        few=_AUGMENTED, prompt="box-all", select=recipes.FULL_METHOD_SELECT, rounds=recipes.ROUNDS, keep="all",
     ),
 )  # fmt: skip
 # Run only when named
 MORE_METHODS = (
     Method(
         "weighting", "curves, weighted by agreement", "zoom", "curve", "full-all",
-        few=_AUGMENTED, prompt="box-all", select="weighted", keep="all",
+        few=_AUGMENTED, prompt="box-all", select="weighted", rounds=1, keep="all",
     ),
     Method(
         "keep-encoder", "curves, the round from the encoder before", "zoom", "curve", "full-all",
-        few=_AUGMENTED, prompt="box-all", select="curve", keep="encoder",
+        few=_AUGMENTED, prompt="box-all", select="curve", rounds=1, keep="encoder",
     ),
     Method(
         "anew", "curves, the round from the box model", "zoom", "curve", "full-all",
-        few=_AUGMENTED, prompt="box-all", select="curve",
+        few=_AUGMENTED, prompt="box-all", select="curve", rounds=1,
     ),
 )  # fmt: skip
 OF_CURVE = {"naive": "naive", "paper": "rpp", "full": "rounds"}
 SECOND_NAMES = {"paper": ["rpp"], "full": ["rounds"]}
 CURVE_LABELS = {"naive": "naive", "paper": "the paper's method", "full": "the full method"}
 ALL_MASKS = {
-    "naive-all": ("naive, all masks", "naive", "masks", ""),
-    "paper-all": ("the paper's method, all masks", "pmca", "masks", ""),
-    "full-all": ("the full method, all masks", "zoom", "full", _AUGMENTED),
-}
+    "naive-all": Method("naive-all", "naive, all masks", "naive", None, "naive-all"),
+    "paper-all": Method("paper-all", "the paper's method, all masks", "pmca", None, "paper-all"),
+    "full-all": Method(
+        "full-all", "the full method, all masks, as many steps", "zoom", None, "full-all",
+        few=_AUGMENTED, rounds=recipes.ROUNDS, keep="all",
+    ),
+}  # fmt: skip
 
 SCORES = (
     "miou", "oiou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "acc@0.5", "filled_box", "ellipse",
@@ -125,32 +136,26 @@ def train(bench: Bench, method: Method, ratio: float) -> Trained:
     base = method.variant + ("-augmented" if recipes.AUGMENTED in method.few else "")
     role = "first" if method.few else "masks"
     model = bench.res(f"first-{base}", ratio, role, f"{variant} {method.few}")
-    if method.prompt is None:
-        return Trained(model)
     in_window = recipes.FEW_MASKS_ZOOM in method.few
     flags = f"{variant} {method.few if in_window else recipes.ALL_OUTLINED if method.few else ''}"
+    if method.keep:
+        flags += " " + recipes.ONWARD.format(keep=method.keep)
     maker, labels = base, []
-    for number in range(1, 1 + (method.rounds or recipes.LABEL_ROUNDS[bench.settings.scale])):
-        labels.append(bench.labels(maker, ratio, model, method.prompt, method.select))
-        maker = f"round{number}-{base}-{method.prompt}-{method.select}" + (
-            f"-{method.keep}" if method.keep else ""
-        )
+    for number in range(1, 1 + method.rounds):
+        if method.prompt:
+            prompt = method.prompt if number == 1 else recipes.LATER_PROMPT
+            labels.append(bench.labels(maker, ratio, model, prompt, method.select))
+        kind = f"-{method.prompt}-{method.select}" if method.prompt else ""
+        maker = f"round{number}-{base}{kind}" + (f"-{method.keep}" if method.keep else "")
         model = bench.res(
             maker,
             ratio,
             "onward" if method.keep == "all" else "second",
-            f"{flags} {recipes.ONWARD.format(keep=method.keep)}" if method.keep else flags,
-            points=labels[-1][1],
+            flags,
+            points=labels[-1][1] if labels else None,
             init=model if method.keep else None,
         )
     return Trained(model, tuple(labels))
-
-
-def train_all(bench: Bench, name: str) -> Trained:
-    """The nodes of an all-masks row."""
-    _, variant, role, more = ALL_MASKS[name]
-    first = f"first-{variant}" if role == "masks" else f"all-{variant}"
-    return Trained(bench.res(first, ALL, role, f"{recipes.VARIANTS[variant]} {more}"))
 
 
 def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
@@ -181,8 +186,9 @@ def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
                 given_box=name == "rounds", basis=method.basis, reference=method.reference,
             )  # fmt: skip
         elif name in ALL_MASKS:
+            method = ALL_MASKS[name]
             make.add(
-                name, ALL_MASKS[name][0], ALL, partial(train_all, name=name),
+                name, method.label, ALL, partial(train, method=method, ratio=ALL),
                 given_box=name == "full-all", reference=name,
             )  # fmt: skip
         else:
