@@ -85,26 +85,26 @@ METHODS = (
         few=_AUGMENTED, prompt="box-all", select="fit", rounds=1, keep="all",
     ),
     Method(
-        "curve", "the same, curves between their points", "zoom", "outlines", "full-all",
+        "curved", "the same, curves between their points", "zoom", "outlines", "full-all",
         few=_AUGMENTED, prompt="box-all", select="curve", rounds=1, keep="all",
     ),
     Method(
-        "rounds", "+ rounds: the full method", "zoom", "curve", "full-all",
+        "rounds", "+ rounds: the full method", "zoom", "curved", "full-all",
         few=_AUGMENTED, prompt="box-all", select=recipes.FULL_METHOD_SELECT, rounds=recipes.ROUNDS, keep="all",
     ),
 )  # fmt: skip
 # Run only when named
 MORE_METHODS = (
     Method(
-        "weighting", "curves, weighted by agreement", "zoom", "curve", "full-all",
+        "weighting", "curves, weighted by agreement", "zoom", "curved", "full-all",
         few=_AUGMENTED, prompt="box-all", select="weighted", rounds=1, keep="all",
     ),
     Method(
-        "keep-encoder", "curves, the round from the encoder before", "zoom", "curve", "full-all",
+        "keep-encoder", "curves, the round from the encoder before", "zoom", "curved", "full-all",
         few=_AUGMENTED, prompt="box-all", select="curve", rounds=1, keep="encoder",
     ),
     Method(
-        "anew", "curves, the round from the box model", "zoom", "curve", "full-all",
+        "anew", "curves, the round from the box model", "zoom", "curved", "full-all",
         few=_AUGMENTED, prompt="box-all", select="curve", rounds=1,
     ),
 )  # fmt: skip
