@@ -40,6 +40,11 @@ class Config:
         "original", "pixels that masks are compared in; model: resized and padded, as the release measures"
     )
     box_prompt: bool = option(False, "give the model the true box and let it draw only the contour")
+    outline: Literal["written", "marked"] = option(
+        "written",
+        "masks from the points that the decoder writes, or traced round what a second look marks as inside",
+        added=True,
+    )
     max_sentences: int = option(0, "score so many sentences of each split, spread evenly; 0 = all", min=0)
     sentences: Literal["all", "one-random"] = option(
         "all",
@@ -114,13 +119,14 @@ def run(
         sentences = choose_sentences(data, name, config.max_sentences, config.sentences, config.seed)
         predictions = predict_sentences(
             loaded, data, sentences, batch_images=config.batch_size, box_prompt=config.box_prompt,
-            reporter=reporter, what=f"evaluate {name}",
+            outline=config.outline, reporter=reporter, what=f"evaluate {name}",
         )  # fmt: skip
         parts.append(_measure(name, sentences, predictions, data, loaded, config, task))
     summary = {
         "task": task,
         "frame": config.frame,
         "box_prompt": config.box_prompt,
+        "outline": config.outline,
         "weights": config.weights,
         "sentences": config.sentences,
         "n_points": loaded.config.n_points if task == "res" else None,

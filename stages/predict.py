@@ -39,6 +39,11 @@ class Config:
     """How the answers are made."""
 
     weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
+    outline: Literal["written", "marked"] = option(
+        "written",
+        "outlines as the points that the decoder writes, or traced round what a second look marks as inside",
+        added=True,
+    )
     batch_size: int = option(16, "pictures at once", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
@@ -109,7 +114,9 @@ def run(
     loaded = load_model(model, choose_device(config.device), weights=config.weights)
     job.device = str(loaded.device)
     warn_of_words(loaded, photographs, reporter)
-    answers = answer(loaded, photographs, batch_size=config.batch_size, reporter=reporter)
+    answers = answer(
+        loaded, photographs, outline=config.outline, batch_size=config.batch_size, reporter=reporter
+    )
     rows = _rows(photographs, answers, drawings)
     if overlays is not None:
         _draw(photographs, answers, drawings, reporter)

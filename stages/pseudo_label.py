@@ -42,6 +42,11 @@ class Config:
     sentence_choice: Literal["first", "random"] = option(
         "first", "which ones, if not all; random: drawn for each referent, as the release does", added=True
     )
+    outline: Literal["written", "marked"] = option(
+        "written",
+        "outlines as points that the decoder writes, or traced round what a second look marks as inside",
+        added=True,
+    )
     max_referents: int = option(
         0, "label at most so many referents, drawn by the seed; 0 = all", min=0, added=True
     )
@@ -96,6 +101,7 @@ def run(
     from stages.models.artifact import load_model
     from stages.training.devices import choose_device
     from stages.training.inference import predict_sentences
+    from stages.training.marked import POINTS_A_WRITTEN_ONE
 
     reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, masks="none")
@@ -112,6 +118,7 @@ def run(
         sentences,
         batch_images=config.batch_images,
         box_prompt=prompted,
+        outline=config.outline,
         reporter=reporter,
         what="pseudo-label",
     )
@@ -139,7 +146,8 @@ def run(
         w.attr("dataset_digest", data.digest)
         w.attr("model_digest", loaded.digest)
         w.attr("prompt", summary["prompt"])
-        w.attr("n_points", loaded.config.n_points)
+        finer = POINTS_A_WRITTEN_ONE if config.outline == "marked" else 1
+        w.attr("n_points", loaded.config.n_points * finer)
         w.column("referent_index", referents)
         w.column("sentence_index", sentences)
         w.column("tokens", predictions.tokens)
@@ -230,6 +238,7 @@ def audit(
         sentences,
         batch_images=config.batch_images,
         box_prompt=prompted,
+        outline=config.outline,
         reporter=reporter,
         what="audit",
     )

@@ -75,7 +75,8 @@ class Config(TrainingSettings):
         0, "SiRi: start over so often, each time from the encoder of the round before alone", min=0
     )
     retrain_keep: Literal["encoder", "all"] = option(
-        "encoder", "what a new round keeps of the moving average; all = the control without re-initialisation"
+        "encoder",
+        "what a new round, or --init, keeps of the moving average; all = the control without re-initialisation",
     )
     frozen_statistics: bool | None = option(
         None,
@@ -153,18 +154,21 @@ def run(
     *,
     dataset: Path,
     out: Path,
+    init: Path | None = None,
     resume: bool = False,
     reporter: Reporter | None = None,
     options: RunOptions | None = None,
 ) -> StageResult:
     """Train on every box of the split and write the model.
 
+    With `init`, a rec_model of the same architecture and words, the first training is a round after that one.
+
     Raises UsageError for an unknown split or preset, ArtifactError for a bad input, TrainingError when the loss is
     not finite.
     """
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind="rec_model", out=out, options=options,
-        inputs={"dataset": (dataset, "dataset")}, external={"glove": config.glove, "backbone": _local(config.backbone), "text_encoder": _local(config.text_encoder)},
+        inputs={"dataset": (dataset, "dataset"), "init": (init, "rec_model")}, external={"glove": config.glove, "backbone": _local(config.backbone), "text_encoder": _local(config.text_encoder)},
     )  # fmt: skip
     settled = job.settled()
     if settled:
@@ -174,7 +178,7 @@ def run(
     import torch
 
     from stages.data.dataset import ReferringDataset
-    from stages.models.artifact import write_model
+    from stages.models.artifact import read_weights, write_model
     from stages.models.build import build_model
     from stages.models.pretrained import (
         describe_text,
@@ -187,6 +191,7 @@ def run(
     from stages.training.loader import ContourTable, StepDataset, StepPlan
     from stages.training.loop import Trainer
     from stages.training.siri import best_row, fit_rounds, round_summaries
+    from stages.training.start import require_same
     from stages.training.targets import SlotWeights
     from stages.training.validation import score, validation_sentences
 
@@ -198,6 +203,10 @@ def run(
         vision=describe_vision(architecture.vision), text=describe_text(architecture.text)
     )
     codec = _codec(architecture, [data.texts[i] for i in sentences])
+    start = None
+    if init is not None:
+        require_same(job.artifact("init"), architecture, codec)
+        start = read_weights(job.artifact("init"), "ema")
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
     no_contours = ContourTable.from_rings(len(data.boxes_xyxy), {}, {})
     held = validation_sentences(
@@ -231,7 +240,7 @@ def run(
 
     done = fit_rounds(
         trainer_of, rounds=config.retrain_rounds, keep=config.retrain_keep, out=out, resume=resume,
-        fingerprint=job.fingerprint, reporter=reporter,
+        start=start, fingerprint=job.fingerprint, reporter=reporter,
     )  # fmt: skip
     fitted, rounds = done.fitted, round_summaries(done.fitted.history)
     summary = {

@@ -73,16 +73,19 @@ class Bench:
         flags = ("--ratio", f"{ratio:g}", "--seed", str(self.seed))
         return self._own(f"split-{ratio:g}", "split-masks", flags, (), 2.0)
 
-    def rec(self, name: str = "rec", model: str | None = None, more: str = "") -> str:
-        """A comprehension model: `rec` of the point sequence, `mdetr` …"""
+    def rec(
+        self, name: str = "rec", model: str | None = None, more: str = "", init: str | None = None
+    ) -> str:
+        """A comprehension model: `rec` of the point sequence, `mdetr` …, perhaps a round after `init`."""
         mdetr = name != "rec"
         length = _at(recipes.LENGTHS[self.settings.scale]["mdetr-rec" if mdetr else "rec"], ALL)
         s = self.settings
         flags = ["--model", model or s.model, *_words((recipes.MDETR_REC if mdetr else recipes.REC)[s.scale])]
         flags += [*self._training(length), *_words(more), *_words(s.mdetr_flags if mdetr else s.rec_flags)]
-        rounds = 1 + (recipes.SIRI_ROUNDS[self.settings.scale] if more else 0)
-        seconds = rounds * _steps(length) * recipes.STEP_SECONDS["mdetr" if mdetr else "rec"]
-        return self._own(name, "train-rec", flags, (), seconds + recipes.START_SECONDS)
+        seconds = _steps(length) * recipes.STEP_SECONDS["mdetr" if mdetr else "rec"]
+        return self._own(
+            name, "train-rec", flags, [("init", init)] if init else (), seconds + recipes.START_SECONDS
+        )
 
     def res(
         self,
@@ -127,13 +130,13 @@ class Bench:
         )
         return pseudo, points
 
-    def evaluation(self, model: str, *, box: bool = False) -> str:
-        """Scores of a model; with `box`, of the contours it draws in the true box."""
-        stem = Path(model).stem
+    def evaluation(self, model: str, column: str = "miou") -> str:
+        """Scores of a model, or those that only give a column of recipes.BESIDE."""
+        before, more = recipes.BESIDE.get(column, ("", ""))
         flags = [word for split in self.settings.splits for word in ("--splits", split)]
         flags += [*_words(recipes.EVALUATE[self.settings.scale]), "--device", self.settings.device]
-        name = f"eval/{'box-' if box else ''}{stem}"
-        flags = ["--box-prompt", *flags] if box else flags
+        flags = [*_words(more), *flags]
+        name = f"eval/{before}{Path(model).stem}"
         seconds = recipes.EVALUATE_SECONDS[self.settings.scale]
         return self._own(name, "evaluate", flags, [("model", model)], seconds)
 
@@ -174,21 +177,21 @@ class RowMaker:
         ratio: float,
         train: Callable[[Bench], Trained],
         *,
-        given_box: bool = False,
+        beside: Sequence[str] = (),
         **relations: Any,
     ) -> None:
-        """A row: `train` makes its nodes for a seed. `given_box`: also measure its contours in the true box."""
+        """A row: `train` makes its nodes for a seed. `beside`: further columns, keys of recipes.BESIDE."""
         runs = []
         for bench in self.benches():
             trained = train(bench)
             evaluation = bench.evaluation(trained.model)
-            boxed = bench.evaluation(trained.model, box=True) if given_box else None
+            others = tuple((name, self.out / bench.evaluation(trained.model, name)) for name in beside)
             labels = tuple((self.out / a, self.out / b) for a, b in trained.labels)
             runs.append(
                 RunFiles(
                     seed=bench.seed,
                     evaluation=self.out / evaluation,
-                    given_box=self.out / boxed if boxed else None,
+                    beside=others,
                     model=self.out / trained.model,
                     labels=labels,
                 )

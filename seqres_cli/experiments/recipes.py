@@ -48,7 +48,7 @@ LENGTHS: dict[str, Lengths] = {
         "mdetr-masks": {0.0: (2, 200), 0.05: (2, 300), 0.25: (2, 500)},
     },
 }
-SIRI_ROUNDS = {"tiny": 1, "smoke": 1, "standard": 2}  # trainings after the first one
+SIRI_ROUNDS = 1  # trainings after the first one
 ROUNDS = 2  # further trainings of the full method
 
 # ------------------------------------------------------------------ shares of masks, by scale
@@ -66,6 +66,12 @@ TRAINING = {
     "standard": "--validate-every 2",
 }
 EVALUATE = {"tiny": "--max-sentences 20", "smoke": "--max-sentences 200", "standard": "--max-sentences 1000"}
+# Further evaluations of a model: column -> (beginning of the file's name, flags)
+BESIDE = {
+    "miou_given_box": ("box-", "--box-prompt"),
+    "miou_marked": ("marked-", "--outline marked"),
+    "miou_marked_given_box": ("marked-box-", "--outline marked --box-prompt"),
+}
 REC = {"tiny": "--lr 0.003", "smoke": "--lr 0.003 --frozen all", "standard": "--lr 0.003"}
 # of train-res: small steps, and many of them, earn more than few large ones
 RES = {"tiny": "", "smoke": "--lr 0.002", "standard": "--batch-images 8 --lr 0.002"}

@@ -120,9 +120,12 @@ ALL_MASKS = {
     ),
 }  # fmt: skip
 
+# Rows whose model is also asked for contours in the true box, and for what it marks
+_LOOKED_AT = ("most-steps", "rounds", "full-all")
+_BESIDE = tuple(recipes.BESIDE)
 SCORES = (
     "miou", "oiou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "acc@0.5", "filled_box", "ellipse",
-    "above_trivial", "gain", "percent_of_full", "miou_given_box",
+    "above_trivial", "gain", "percent_of_full", *recipes.BESIDE,
 )  # fmt: skip
 OF_LABELS = (
     "pseudo_referents", "pseudo_kept_share", "pseudo_all", "pseudo_ellipse", "pseudo_filled_box", "pseudo_all_kept",
@@ -183,13 +186,13 @@ def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
             method = methods[name]
             make.add(
                 name, method.label, few, partial(train, method=method, ratio=few),
-                given_box=name == "rounds", basis=method.basis, reference=method.reference,
+                beside=_BESIDE if name in _LOOKED_AT else (), basis=method.basis, reference=method.reference,
             )  # fmt: skip
         elif name in ALL_MASKS:
             method = ALL_MASKS[name]
             make.add(
                 name, method.label, ALL, partial(train, method=method, ratio=ALL),
-                given_box=name == "full-all", reference=name,
+                beside=_BESIDE if name in _LOOKED_AT else (), reference=name,
             )  # fmt: skip
         else:
             kind, share = name.split("@")

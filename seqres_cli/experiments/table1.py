@@ -62,6 +62,6 @@ def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
     return Plan(make.graph, report)
 
 
-def make_rec_row(make: RowMaker, name: str, label: str, model: str | None = None, more: str = "") -> None:
-    """A row of box scores: a comprehension model."""
-    make.add(name, label, 0.0, lambda b: Trained(b.rec(name, model, more)))
+def make_rec_row(make: RowMaker, name: str, label: str) -> None:
+    """A row of box scores: the comprehension model that others start from."""
+    make.add(name, label, 0.0, lambda b: Trained(b.rec()))

@@ -35,6 +35,8 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "gain": ("gain", 3),
     "percent_of_full": ("% of full supervision", 1),
     "miou_given_box": ("mIoU, true box given", 3),
+    "miou_marked": ("mIoU, traced round the marks", 3),
+    "miou_marked_given_box": ("mIoU, marks, true box given", 3),
     "true_filled_box": ("true box filled", 3),
     "true_ellipse": ("ellipse in true box", 3),
     "upper_bound": ("true mask → points → mask", 3),

@@ -19,7 +19,7 @@ from stages.geometry.projection import extent_scores, profile_distance
 from stages.geometry.rasterise import polygon_to_window, rle_to_mask
 from stages.geometry.resampling import mask_to_points
 
-_CHUNK = 1024
+_PAIRS = 1024 * 24**2  # of edges that are compared at once: an upper bound of memory, not of the polygons
 _MIN_AREA = 16.0  # square pixels; below, which pixel centres are hit decides, so pixels are asked
 
 Float = NDArray[np.float64]
@@ -202,15 +202,16 @@ def _window(ring: Float, size_hw: NDArray[np.int64]) -> tuple[NDArray[np.bool_],
 
 
 def _by_length(points: Float, offsets: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Float]]:
-    """Rows and rings (n, P, 2) of polygons with equally many points (two points: the box), at most a chunk
-    at once."""
+    """Rows and rings (n, P, 2) of polygons with equally many points (two points: the box), as many at once as
+    have `_PAIRS` pairs of edges together."""
     lengths = np.diff(offsets)
     for length in np.unique(lengths):
         if length < 2:
             continue
         everyone = np.flatnonzero(lengths == length)
-        for begin in range(0, len(everyone), _CHUNK):
-            rows = everyone[begin : begin + _CHUNK]
+        count = max(1, _PAIRS // int(length) ** 2)
+        for begin in range(0, len(everyone), count):
+            rows = everyone[begin : begin + count]
             ring = points[offsets[rows][:, None] + np.arange(length)]
             yield rows, _box_corners(ring) if length == 2 else ring
 

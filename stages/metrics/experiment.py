@@ -83,8 +83,9 @@ def _measure_run(
 ) -> tuple[Numbers, list[dict[str, Any]]]:
     """Numbers of one seed, and its rounds of pseudo labels or of SiRi."""
     numbers = _scores(run.evaluation, split)
-    if run.given_box is not None and run.given_box.is_file():
-        numbers["miou_given_box"] = _scores(run.given_box, split)["miou"]
+    for column, evaluation in run.beside:
+        if evaluation.is_file():
+            numbers[column] = _scores(evaluation, split)["miou"]
     rounds: list[dict[str, Any]] = []
     if run.model is not None and run.model.is_file():
         with open_artifact(run.model, ("rec_model", "res_model")) as model:

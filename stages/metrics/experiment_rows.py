@@ -14,7 +14,9 @@ class RunFiles:
 
     seed: int
     evaluation: Path
-    given_box: Path | None = None  # the same model's contours in the true box
+    beside: tuple[
+        tuple[str, Path], ...
+    ] = ()  # (column, evaluation of the same model whose mIoU stands there)
     model: Path | None = None
     labels: tuple[tuple[Path, Path], ...] = ()  # (pseudo_points, resampled_points) of each round
 

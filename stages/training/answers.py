@@ -13,6 +13,7 @@ from stages.geometry.rasterise import Rle
 from stages.models.artifact import LoadedModel
 from stages.reporter import Reporter, SilentReporter
 from stages.training.inference import predict_sentences
+from stages.training.marked import Outline
 
 
 @dataclass
@@ -33,7 +34,12 @@ class Answers:
 
 
 def answer(
-    loaded: LoadedModel, photographs: Photographs, *, batch_size: int = 16, reporter: Reporter | None = None
+    loaded: LoadedModel,
+    photographs: Photographs,
+    *,
+    outline: Outline = "written",
+    batch_size: int = 16,
+    reporter: Reporter | None = None,
 ) -> Answers:
     """Predict every request. A given box starts the sequence of a box-then-contour model; other models ignore it."""
     reporter = reporter or SilentReporter()
@@ -54,7 +60,7 @@ def answer(
         if not len(rows):
             continue
         part = predict_sentences(
-            loaded, photographs, rows, batch_images=batch_size, box_prompt=with_box, reporter=reporter,
+            loaded, photographs, rows, batch_images=batch_size, box_prompt=with_box, outline=outline, reporter=reporter,
             what="predict with boxes" if with_box else "predict",
         )  # fmt: skip
         out.boxes_xyxy[rows], out.confidence[rows] = part.boxes_xyxy, part.confidence()

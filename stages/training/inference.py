@@ -26,6 +26,7 @@ from stages.models.vocabulary import BOX_SLOTS
 from stages.reporter import Reporter, SilentReporter
 from stages.training.detections import find, refuse_prompt
 from stages.training.loader import normalise
+from stages.training.marked import Outline, marked_rings, require_marks
 
 SENTENCES_AT_ONCE = 4  # decoding batch, in multiples of the image batch
 
@@ -222,6 +223,7 @@ def predict_sentences(
     *,
     batch_images: int = 32,
     box_prompt: bool = False,
+    outline: Outline = "written",
     reporter: Reporter | None = None,
     what: str = "predict",
 ) -> Predictions:
@@ -230,8 +232,11 @@ def predict_sentences(
     Args:
         sentences: (S,) int64 sentence indices of `dataset`.
         box_prompt: give the dataset's box as the first four tokens (needs a sequence that starts with a box).
+        outline: `marked` replaces the rings, not the tokens and boxes; UsageError for a model that marks none.
     """
     model = loaded.model
+    if outline == "marked":
+        require_marks(loaded)
     s, k = len(sentences), len(model.layout.decoded)
     if isinstance(model, DetectorModel):
         return _detect_sentences(model, loaded, dataset, sentences, batch_images, box_prompt, reporter, what)
@@ -253,6 +258,11 @@ def predict_sentences(
                     out.boxes_xyxy[row] = box
                 elif len(ring) >= 2:
                     out.boxes_xyxy[row] = polygon_extent(ring)
+            if outline == "marked":
+                for row, ring in zip(
+                    group.rows, marked_rings(loaded, group.memory, group.frames), strict=True
+                ):
+                    out.points_xy[row] = ring
             task.advance(len(group.rows))
     return out
 

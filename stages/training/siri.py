@@ -50,6 +50,7 @@ def fit_rounds(
     keep: Keep,
     out: Path,
     resume: bool,
+    start: State | None = None,
     fingerprint: str,
     reporter: Reporter,
 ) -> Rounds:
@@ -59,10 +60,11 @@ def fit_rounds(
         make: number of the round, from 0 -> its trainer with a new model (pretrained parts loaded).
         rounds: how often training starts over; 0 = plain training.
         keep: what of the moving average of one round enters the next.
+        start: moving average of an earlier training, which enters the first round; None = it starts from nothing.
         fingerprint: of the run; a state of another run is refused.
     """
     state_file = rounds_path(out)
-    number, previous, history, seconds = 0, None, [], 0.0
+    number, previous, history, seconds = 0, start, [], 0.0
     if not resume:
         state_file.unlink(missing_ok=True)
     elif rounds and state_file.exists():

@@ -11,6 +11,7 @@ from stages.data.text import TextCodec
 from stages.errors import ArtifactError
 from stages.models.artifact import Weights, architecture, load_state, read_weights, require_fit
 from stages.models.build import ReferringModel
+from stages.models.config import ModelConfig
 
 # What `encoder` keeps: everything that reads pictures and sentences. What writes the answer starts anew, as SiRi does
 # between its rounds (where backbone and text start over, too; here few masks could not teach them again).
@@ -52,18 +53,7 @@ def start_from(
     Raises ArtifactError when architecture or vocabulary differ (naming the keys), or a tensor is missing or mis-shaped.
     """
     where = str(artifact.path)
-    facts = differences(architecture(artifact).to_dict(), model.config.to_dict())
-    if facts:
-        raise ArtifactError(
-            f"{where} has another architecture than this run: {facts[0]}",
-            facts=facts[1:],
-            hint="give the options that it was trained with, or leave --init out",
-        )
-    if artifact.json("vocabulary") != codec.to_dict():
-        raise ArtifactError(
-            f"{where} reads other words than the REC model",
-            hint="start both from the same REC model, or leave --init out",
-        )
+    require_same(artifact, model.config, codec)
     state = read_weights(artifact, weights)
     if keep == "all":
         load_state(model, state, where=where)
@@ -74,6 +64,23 @@ def start_from(
     for name in kept:
         own[name].copy_(state[name])
     return f"{len(kept)} tensors from {where}, {len(own) - len(kept)} started anew"
+
+
+def require_same(artifact: Artifact, config: ModelConfig, codec: TextCodec) -> None:
+    """ArtifactError when the model of `artifact` has another architecture (naming the keys) or reads other words."""
+    where = str(artifact.path)
+    facts = differences(architecture(artifact).to_dict(), config.to_dict())
+    if facts:
+        raise ArtifactError(
+            f"{where} has another architecture than this run: {facts[0]}",
+            facts=facts[1:],
+            hint="give the options that it was trained with, or leave --init out",
+        )
+    if artifact.json("vocabulary") != codec.to_dict():
+        raise ArtifactError(
+            f"{where} reads other words than this run",
+            hint="start from a model of the same data, or leave --init out",
+        )
 
 
 def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:

@@ -39,6 +39,7 @@ CONFIGS = {
     "multitask": TINY.replace(sequence="multitask", task_token="task-wise"),
     "second look": TINY.replace(sequence="contour", zoom_margin=0.2),
     "second look, box-contour": TINY.replace(sequence="box-contour", zoom_margin=0.2),
+    "second look with marks": TINY.replace(sequence="box-contour", zoom_margin=0.2, grounding=4),
     "detector": DETECTOR,
     "detector with masks": DETECTOR.replace(
         sequence="mask", detector=DetectorConfig(queries=5, mask_channels=8)

@@ -165,6 +165,20 @@ def test_a_curve_through_points_of_a_circle_is_the_circle() -> None:
     assert np.array_equal(curve_through(line, 8), line)
 
 
+def test_long_rings_take_no_more_memory_than_short_ones() -> None:
+    """Edges are compared in pairs: 60 rings of 640 points at once would take a gigabyte."""
+    import tracemalloc
+
+    angle = np.linspace(0, 2 * np.pi, 640, endpoint=False)
+    ring = 100 + 50 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    tracemalloc.start()
+    points, found = resample_polygons(*packed([ring] * 60), np.tile(SIZE, (60, 1)), 8)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.all() and np.allclose(points, points[:1])
+    assert peak < 300e6
+
+
 def test_degenerate_polygons_are_not_found() -> None:
     rings = [
         [],

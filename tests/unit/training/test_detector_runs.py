@@ -14,7 +14,7 @@ from stages.artifacts import open_artifact
 from stages.data.dataset import ReferringDataset
 from stages.data.text import WordCodec
 from stages.data.transforms import Augmentation
-from stages.errors import UsageError
+from stages.errors import ArtifactError, UsageError
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.rasterise import rle_area
 from stages.models.presets import preset
@@ -46,6 +46,35 @@ def res(tiny_dataset: Path, tiny_split: Path, rec: Path, tmp_path_factory: pytes
     result = train_res.run(config, dataset=tiny_dataset, split=tiny_split, rec=rec, out=out)
     assert result.summary["sequence"] == "mask" and result.summary["box_only_sentences"] > 0
     return out
+
+
+@pytest.mark.parametrize("keep", ["encoder", "all"])
+def test_a_round_of_its_own_starts_where_the_model_before_ended(
+    tiny_dataset: Path, rec: Path, tmp_path: Path, keep: str
+) -> None:
+    """--init hands on what a round inside the run would: the moving average, whole or its encoder alone."""
+    out = tmp_path / "siri.h5"
+    still = rec_config(retrain_rounds=0, retrain_keep=keep, seed=9, lr=1e-12, weight_decay=0.0)
+    train_rec.run(still, dataset=tiny_dataset, init=rec, out=out)
+    moved = set()
+    with open_artifact(out) as ours, open_artifact(rec) as theirs:
+        for name in ours.names("weights/"):
+            numbers = ours[name]
+            if np.issubdtype(numbers.dtype, np.floating) and "running_" not in name:
+                before = theirs[name.replace("weights/", "ema/", 1)]
+                if not np.allclose(numbers, before, atol=1e-6):
+                    moved.add(".".join(name.removeprefix("weights/").split(".")[:2]))
+    if keep == "all":
+        assert moved == set()
+    else:
+        assert "detector.decoders" in moved and "detector.encoder" not in moved
+
+
+def test_a_round_refuses_a_model_of_another_shape(tiny_dataset: Path, rec: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ArtifactError, match=r"rec\.h5 has another architecture than this run: detector\.queries: 6 -> 7"
+    ):
+        train_rec.run(rec_config(queries=7), dataset=tiny_dataset, init=rec, out=tmp_path / "o.h5")
 
 
 def test_rounds_are_in_the_history(rec: Path) -> None:

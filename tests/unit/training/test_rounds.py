@@ -138,7 +138,7 @@ def test_other_words_are_refused(
     monkeypatch.setattr(
         WordCodec, "to_dict", lambda self: {"kind": "words", "words": ["PAD"], "max_words": 3}
     )
-    with pytest.raises(ArtifactError, match=r"first\.h5 reads other words than the REC model"):
+    with pytest.raises(ArtifactError, match=r"first\.h5 reads other words than this run"):
         second()
 
 

@@ -1,0 +1,54 @@
+"""Outlines traced round what the grounding head marks, instead of those that the decoder writes (beyond the paper)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.data.transforms import Frame
+from stages.errors import UsageError
+from stages.geometry.contours import largest_outer_contour
+from stages.geometry.resampling import resample_uniform
+from stages.models.artifact import LoadedModel
+from stages.models.memory import Memory
+from stages.models.seqtr import PointSequenceModel
+
+Outline = Literal["written", "marked"]
+# The writer's few points cut corners that the marks show
+POINTS_A_WRITTEN_ONE = 4
+
+
+def require_marks(loaded: LoadedModel) -> None:
+    """UsageError for a model that marks no outlines (one without second look marks boxes, if anything)."""
+    config = loaded.config
+    if config.zoom_margin is None or not config.grounding or not config.draws:
+        raise UsageError(
+            "--outline marked needs a model with a second look that marks the inside of outlines",
+            facts=[
+                f"this one has second look: {config.zoom_margin is not None}, grounding: {config.grounding}"
+            ],
+            hint="train it with: seqres train-res --zoom 112 --grounding 4",
+        )
+
+
+def marked_rings(loaded: LoadedModel, memory: Memory, frames: list[Frame]) -> list[NDArray[np.float32]]:
+    """S rings (4 N, 2) in original pixels, N the points that the model writes; (0, 2) where nothing is marked.
+
+    The logits of the parts are interpolated to the pixels of the window; the ring runs where they change sign, round the
+    largest marked piece.
+    """
+    model = loaded.model
+    assert isinstance(model, PointSequenceModel) and model.grounding_head is not None
+    logits = model.grounding_head.marks(memory)[0].float().cpu().numpy()
+    side, n = model.grounding_head.part_size, POINTS_A_WRITTEN_ONE * loaded.config.n_points
+    rings = []
+    for frame, parts in zip(frames, logits, strict=True):
+        fine = cv2.resize(parts, None, fx=side, fy=side, interpolation=cv2.INTER_LINEAR)
+        ring = largest_outer_contour(fine[: frame.size_hw[0], : frame.size_hw[1]] > 0)
+        if len(ring) >= 3:
+            ring = frame.to_original(resample_uniform(ring, n)).astype(np.float32)
+        rings.append(ring)
+    return rings
