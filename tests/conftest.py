@@ -14,9 +14,13 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 import random
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
+# Time is the machine's business: what else runs there must not fail a property
+hypothesis.settings.register_profile("seqres", deadline=None)
+hypothesis.settings.load_profile("seqres")
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
