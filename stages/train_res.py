@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STAGE = "train-res"
 STAGE_VERSION = 1
+ELLIPSE_POINTS = 80
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,15 @@ class Config(TrainingSettings):
         "best",
         "which weights of the REC model, and of --init, to start from: best or last moving average, or raw",
     )
+    ellipse_weight: float = option(
+        0.0,
+        "box-only objects without pseudo points are taken for the ellipse in their box, with this weight; 0 = off",
+        min=0.0,
+        added=True,
+    )
     mask_images: int = option(
         0,
-        "with pseudo points: images a step whose referents have a visible mask; 0 = as chance has it",
+        "with pseudo points or ellipses: images a step whose referents have a visible mask; 0 = as chance has it",
         min=0,
         added=True,
     )
@@ -200,12 +207,15 @@ def run(
             f"{len(transfer.copied)} tensors from the REC model, {len(transfer.started_anew)} started anew"
         )
     contours, counts = contour_table(data, config, points)
-    reporter.info(f"contours: {counts['masks']} from masks, {counts['pseudo']} pseudo")
+    reporter.info(
+        f"contours: {counts['masks']} from masks, {counts['pseudo']} pseudo, {counts['ellipses']} ellipses"
+    )
     referents = data.referents_in(config.train_split)
     train = data.sentences_of(referents)
     known = contours.weight[data.sentence_referent[train]] > 0
     masked = known & data.mask_visible[data.sentence_referent[train]]
-    main = known & ~masked if config.mask_images and counts["masks"] and counts["pseudo"] else known
+    guessed = counts["pseudo"] + counts["ellipses"] > 0
+    main = known & ~masked if config.mask_images and counts["masks"] and guessed else known
     trains_boxes = architecture.answers_boxes and not architecture.detector.frozen
     plan = StepPlan(
         data, train[main], images=config.batch_images, per_image=config.sentences_per_image, seed=config.seed,
@@ -236,6 +246,7 @@ def run(
         "sequence": architecture.sequence,
         "contours_from_masks": counts["masks"],
         "contours_from_pseudo_points": counts["pseudo"],
+        "contours_from_ellipses": counts["ellipses"],
         "train_sentences": int(known.sum()),
         "box_only_sentences": int((~known).sum()) if trains_boxes else 0,
         "epochs": len(fitted.history),
@@ -306,9 +317,10 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
 def contour_table(
     data: ReferringDataset, config: Config, points: Path | None
 ) -> tuple[ContourTable, dict[str, int]]:
-    """Outlines of the split's visible masks, then pseudo points of other referents; counts of both."""
+    """Outlines of the split's visible masks, then pseudo points, then ellipses of other referents; counts of each."""
     from stages.artifacts import open_artifact
     from stages.errors import ArtifactError
+    from stages.geometry.boxes import ellipse_in
     from stages.geometry.contours import largest_outer_contour
     from stages.training.loader import ContourTable
 
@@ -329,7 +341,14 @@ def contour_table(
             for r, ring, weight in zip(a["referent_index"], a["points_xy"], a["weight"], strict=True):
                 if int(r) not in rings:
                     rings[int(r)], weights[int(r)] = ring, float(weight) * config.pseudo_weight
+    n_drawn = len(rings)
+    if config.ellipse_weight:
+        for r in data.referents_in(config.train_split):
+            if int(r) not in rings:
+                rings[int(r)] = ellipse_in(data.boxes_xyxy[r], ELLIPSE_POINTS)
+                weights[int(r)] = config.ellipse_weight
     return ContourTable.from_rings(len(data.boxes_xyxy), rings, weights), {
         "masks": n_masks,
-        "pseudo": len(rings) - n_masks,
+        "pseudo": n_drawn - n_masks,
+        "ellipses": len(rings) - n_drawn,
     }

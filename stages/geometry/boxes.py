@@ -63,6 +63,14 @@ def polygon_extent(points_xy: ArrayLike) -> Float:
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
+def ellipse_in(box_xyxy: ArrayLike, n: int) -> NDArray[np.float32]:
+    """The ellipse that touches the box (4,) as a ring (n, 2) float32, clockwise on the screen from its top."""
+    x1, y1, x2, y2 = np.asarray(box_xyxy, dtype=np.float64)
+    angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    unit = np.stack([np.sin(angle), -np.cos(angle)], axis=1)
+    return ((x1 + x2, y1 + y2) + unit * (x2 - x1, y2 - y1)).astype(np.float32) / 2
+
+
 def pixel_interval(
     low: ArrayLike, high: ArrayLike, length: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -180,6 +180,33 @@ def test_masks_have_their_share_of_every_step(
         assert [k for _, k in seen] == [min(asked, 3)] * 3
 
 
+def test_box_only_objects_may_stand_for_ellipses(
+    tiny_dataset: Path, tiny_split: Path, tmp_path: Path
+) -> None:
+    """Masks stay masks, pseudo points stay, and everybody else gets the ellipse in the known box."""
+    from stages.data.dataset import ReferringDataset
+    from stages.geometry.boxes import polygon_extent
+    from stages.geometry.rasterise import ellipse_to_rle, polygon_to_rle
+    from stages.metrics.segmentation import overlaps
+
+    data = ReferringDataset.open(tiny_dataset, split=tiny_split, masks="split")
+    train = data.referents_in("train")
+    plain, counts = train_res.contour_table(data, res_config(), None)
+    table, with_ellipses = train_res.contour_table(data, res_config(ellipse_weight=0.25), None)
+    assert counts == {"masks": int(data.mask_visible[train].sum()), "pseudo": 0, "ellipses": 0}
+    assert with_ellipses == {**counts, "ellipses": len(train) - counts["masks"]}
+    for r in train:
+        if data.mask_visible[r]:
+            assert np.array_equal(table.ring(r), plain.ring(r)) and table.weight[r] == 1
+            continue
+        assert len(plain.ring(r)) == 0 and table.weight[r] == 0.25
+        assert polygon_extent(table.ring(r)) == pytest.approx(data.boxes_xyxy[r], abs=0.1)
+        size = tuple(data.image_sizes_hw[data.referent_image[r]])
+        same = overlaps([polygon_to_rle(table.ring(r), size)], [ellipse_to_rle(data.boxes_xyxy[r], size)])
+        assert same.iou[0] > 0.93
+    assert not table.weight[data.referents_in("val")].any()
+
+
 def test_some_referents_are_labelled(
     tiny_dataset: Path, tiny_split: Path, first: Path, tmp_path: Path
 ) -> None:
