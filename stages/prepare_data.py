@@ -103,6 +103,9 @@ class Config:
     )
     scale: Literal["tiny", "smoke", "standard"] = option("smoke", "60, 1,850 or 11,400 pictures (refshapes)")
     seed: int = option(0, "seed of the generated data (refshapes)", min=0)
+    textures: str | None = option(
+        None, "folder of photographs that shapes and ground wear parts of (refshapes)", semantic=False
+    )
     skip_missing: bool = option(
         False, "leave out pictures that are missing or unreadable, and their referents"
     )
@@ -130,13 +133,18 @@ def run(
         ArtifactError: the source is damaged, has invalid referents, or lacks pictures.
     """
     source = _locate(config)
+    external: dict[str, Any] = {} if source is None else dict(source.external)
+    if config.textures is not None:
+        from stages.data.refshapes_textures import texture_files
+
+        external["textures"] = texture_files(Path(config.textures))
     job = StageJob(
         stage=STAGE,
         version=STAGE_VERSION,
         config=config,
         kind="dataset",
         out=out,
-        external={} if source is None else source.external,
+        external=external,
         options=options,
     )
     settled = job.settled()
@@ -145,7 +153,7 @@ def run(
         return settled
 
     embed = config.embed_images if config.embed_images is not None else config.source == "refshapes"
-    with _layout(config, source, reporter) as (source, report):
+    with _layout(config, source, reporter, external.get("textures", ())) as (source, report):
         tables, missing = _read(config, source, reporter, embed)
         summary = summarise(tables, embed, report)
         with job.writer() as w:
@@ -173,8 +181,9 @@ def _locate(config: Config) -> Source | None:
         return None
     if config.root is None:
         raise UsageError(f"--source {config.source} needs --root", hint=_ROOT_HINTS[config.source])
-    if config.keep_layout is not None:
-        raise UsageError("--keep-layout is for --source refshapes")
+    for flag, value in (("keep-layout", config.keep_layout), ("textures", config.textures)):
+        if value is not None:
+            raise UsageError(f"--{flag} is for --source refshapes")
     from stages.data.readers.sources import open_source
 
     return open_source(config.source, Path(config.root), config.name, config.by)
@@ -182,7 +191,7 @@ def _locate(config: Config) -> Source | None:
 
 @contextmanager
 def _layout(
-    config: Config, source: Source | None, reporter: Reporter
+    config: Config, source: Source | None, reporter: Reporter, textures: tuple[Path, ...]
 ) -> Iterator[tuple[Source, dict[str, Any] | None]]:
     """The files to read: the given ones, or a generated REFER folder that goes away unless it is to be kept."""
     if source is not None:
@@ -195,7 +204,9 @@ def _layout(
     workers = (config.workers or cores()) if parallel else 1
     with tempfile.TemporaryDirectory(prefix="seqres-refshapes-") as temporary:
         folder = Path(config.keep_layout or temporary)
-        report = write_refer_layout(folder, config.scale, config.seed, reporter, workers=workers).as_dict()
+        report = write_refer_layout(
+            folder, config.scale, config.seed, reporter, workers=workers, textures=textures
+        ).as_dict()
         del report["seconds"]  # the summary is content: the same data must give the same bytes
         yield open_source("refer", folder, "refshapes", "unc"), report
 

@@ -32,6 +32,7 @@ from stages.artifacts.whole_file import write_whole
 from stages.data.refshapes_scenes import Scene, ShapeObject, generate_scene
 from stages.data.refshapes_sentences import make_sentence, make_sentences
 from stages.data.refshapes_shapes import ANGULAR_SHAPES, CURVED_SHAPES, SHAPES
+from stages.data.refshapes_textures import dress, load_textures
 from stages.errors import UsageError
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.rasterise import ellipse_to_rle, mask_to_rle, polygon_to_rle
@@ -50,6 +51,7 @@ __all__ = [
     "write_refer_layout",
 ]
 
+Job = tuple[int, str, int, tuple[Path, ...]]  # seed, split, index of a scene, pictures it wears
 IMAGE_SIZE = 160  # pixels, square
 JPEG_QUALITY = 92
 RLE_SHARE = 0.2  # of the annotations whose polygon would be exact, so that a reader meets both forms
@@ -135,11 +137,12 @@ def write_refer_layout(
     *,
     workers: int = 1,
     counts: dict[str, int] | None = None,
+    textures: tuple[Path, ...] = (),
 ) -> RefShapesReport:
     """Write the data set under `root` and return its statistics.
 
     `scale` is a key of SCALES; `counts` (images per split) overrides it. `workers` > 1 uses that many
-    processes and writes the same bytes.
+    processes and writes the same bytes. `textures`: pictures that shapes and ground wear, see `refshapes_textures`.
 
     Raises:
         UsageError: unknown scale.
@@ -153,7 +156,8 @@ def write_refer_layout(
     folder.mkdir(parents=True, exist_ok=True)
     images.mkdir(parents=True, exist_ok=True)
     collected = _Collected()
-    jobs = [(seed, split, index) for split, count in counts.items() for index in range(count)]
+    load_textures(textures)  # here first: a process of its own could not tell what is wrong with one
+    jobs = [(seed, split, index, textures) for split, count in counts.items() for index in range(count)]
     with reporter.progress("drawing RefShapes", len(jobs), "image") as task:
         for written in _make_all(jobs, workers):
             (images / written.image["file_name"]).write_bytes(written.jpeg)
@@ -169,7 +173,7 @@ def write_refer_layout(
     return report
 
 
-def _make_all(jobs: list[tuple[int, str, int]], workers: int) -> Iterator[_Written]:
+def _make_all(jobs: list[Job], workers: int) -> Iterator[_Written]:
     if workers <= 1:
         yield from map(_make_scene, jobs)
         return
@@ -185,9 +189,13 @@ def _make_all(jobs: list[tuple[int, str, int]], workers: int) -> Iterator[_Writt
         yield from map(_make_scene, jobs[done:])
 
 
-def _make_scene(job: tuple[int, str, int]) -> _Written:
-    seed, split, index = job
+def _make_scene(job: Job) -> _Written:
+    seed, split, index, textures = job
     scene, chosen = split_scene(seed, split, index)
+    picture = scene.image
+    if textures:
+        rng = np.random.default_rng([seed, _SPLITS[split][0], index, 2])
+        picture = dress(scene, load_textures(textures), rng)
     # Ids follow from split and index alone, so a larger scale keeps those of a smaller one.
     image_id = (_SPLITS[split][0] + 1) * 1_000_000 + index
     stem = f"RefShapes_{split}_{image_id:012d}"
@@ -195,7 +203,7 @@ def _make_scene(job: tuple[int, str, int]) -> _Written:
         [seed, _SPLITS[split][0], index, 1]
     )  # apart: the scene must not depend on it
     ok, encoded = cv2.imencode(
-        ".jpg", np.ascontiguousarray(scene.image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        ".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     )
     assert ok
     rles = [mask_to_rle(item.mask) for item in scene.objects]
