@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from stages.metrics.hidden_truth import audit_pseudo_labels
 
 COLUMNS = (
