@@ -25,7 +25,8 @@ look="--sequence box-contour --zoom 112 --box-only-images 0 --batch-images 8 --m
 rec_flags=${REC_FLAGS:-$short --steps-per-epoch 300 --lr 0.003}
 shapes_flags=${SHAPES_FLAGS:-$look $short --steps-per-epoch 900 --lr 0.002 --sentences-per-image 3 --rotate 180}
 photo_flags=${PHOTO_FLAGS:-$look --epochs 1 --steps-per-epoch 250 --lr 0.001 --rotate 15 --paste 0.5 --mask-images 4 --ellipse-weight 0.3 --validation-sentences 1}
-pseudo_flags=${PSEUDO_FLAGS:---sentences-per-referent 1}
+# no audit: what was hidden is measured below
+pseudo_flags=${PSEUDO_FLAGS:---sentences-per-referent 1 --audit-split train}
 
 run() {
   echo
@@ -56,7 +57,7 @@ for set in $sets; do
       $photo_flags --seed "$seed" --out "$to/res$seed.h5"
     # shellcheck disable=SC2086
     run pseudo-label --dataset "$to/dataset.h5" --split "$to/split$seed.h5" --model "$to/res$seed.h5" --box-prompt \
-      $pseudo_flags --audit-split "" --out "$to/pseudo$seed.h5"
+      $pseudo_flags --out "$to/pseudo$seed.h5"
     # every outline, stretched to its box
     run resample-points --dataset "$to/dataset.h5" --pseudo "$to/pseudo$seed.h5" --fit box --score-threshold 2 \
       --out "$to/points$seed.h5"

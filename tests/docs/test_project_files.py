@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def logged_calls(command: list[str], stand_in: Path) -> list[list[str]]:
     return [shlex.split(line) for line in Path(f"{stand_in}.log").read_text().splitlines()]
 
 
-def check_calls(calls: list[list[str]], expected: int) -> None:
+def check_calls(calls: list[list[str]], expected: int, without: Collection[str] = ()) -> None:
     stages_called = [
         call for call in calls if call[0] not in ("inspect", "verify") and "--compare" not in call
     ]
@@ -88,7 +89,7 @@ def check_calls(calls: list[list[str]], expected: int) -> None:
     assert {call[0] for call in stages_called} == {
         "prepare-data", "split-masks", "train-rec", "train-res", "pseudo-label", "resample-points", "evaluate",
         "visualize-attention",
-    }  # fmt: skip
+    } - set(without)  # fmt: skip
     for call in stages_called:
         assert main([*call, "--print-config"]) == 0, " ".join(call)
 
@@ -131,3 +132,15 @@ def test_the_photograph_script_gives_flags_that_the_stages_take(tmp_path: Path) 
         str(tmp_path / "out"),
     ]
     check_calls(logged_calls(command, seqres), 2 * 9)
+
+
+def test_the_script_for_few_masks_gives_flags_that_the_stages_take(tmp_path: Path) -> None:
+    seqres, python = tmp_path / "seqres", tmp_path / "python"
+    python.write_text("#!/bin/sh\nprintf 'all\\t6\\t6\\t0.5\\t0.6\\t0.55\\t0.5\\t0.5\\t0.4\\n'\n")
+    python.chmod(0o755)
+    out = str(tmp_path / "out")
+    command = [
+        "env", f"SEQRES={seqres}", f"PYTHON={python}", "scripts/few_photo_masks.sh", str(tmp_path), out,
+    ]  # fmt: skip
+    check_calls(logged_calls(command, seqres), 4 + 2 * (1 + 3 * 4 + 1), without={"evaluate"})
+    assert (tmp_path / "out" / "hidden.tsv").read_text().startswith("all\t6")

@@ -74,6 +74,7 @@ CHECKS = {
     "seqres": check_seqres,
     "make": check_make,
     "scripts/real_photos.sh": check_script,
+    "scripts/few_photo_masks.sh": check_script,
     "pip": check_pip,
 }
 
