@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,15 @@ def test_an_interrupted_training_goes_on_unless_its_state_is_of_other_settings(
     assert [words[-2:] for words in given] == [["--force", "--resume"], [f"{tmp_path}/rec.h5", "--force"]]
 
 
-def test_a_running_step_is_ended(tmp_path: Path, calls: Calls) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell that starts pytest in the background has SIGINT ignored, and steps would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_running_step_is_ended(tmp_path: Path, calls: Calls, interruptible: None) -> None:
     work = processes(tmp_path, 1)
     results: list[bool] = []
     thread = threading.Thread(
