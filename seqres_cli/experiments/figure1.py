@@ -82,7 +82,7 @@ def _report(make: RowMaker, settings: Settings, curves: dict[str, list[str]]) ->
             tuple(n for n in make.rows if n in RECS),
             ("acc@0.5", "mean_box_iou"),
             "The comparison of masks is one at similar box accuracy. SiRi starts over "
-            f"{recipes.SIRI_ROUNDS} more times from the encoder alone; the control goes on with all weights.",
+            f"{recipes.SIRI_ROUNDS} more time(s) from the encoder alone; the control goes on with all weights.",
         ),
         *(
             Table(

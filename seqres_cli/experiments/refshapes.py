@@ -228,7 +228,7 @@ def _report(
             "Pseudo labels against the hidden masks",
             drawn,
             OF_LABELS,
-            "All box-only objects, the last round's labels. Measured after training with masks that no stage could "
+            "The last round's labels, of as many box-only objects as were labelled. Measured after training with masks that no stage could "
             "read; the rows in the true box need no model.",
         ),
         Table(

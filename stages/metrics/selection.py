@@ -113,7 +113,8 @@ def resample_rows(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Connect, fill, take the outline, n points at equal distances: ((K, n, 2) float32, found (K,) bool).
 
-    `fit` stretches each shape to its box first; `curve` bends the edges between its points. Rows should ascend, so that they are read in order.
+    `fit` stretches each shape to its box first; `curve` bends the edges between its points. Rows should
+    ascend, so that they are read in order.
     """
     result = np.full((len(rows), n, 2), np.nan, dtype=np.float32)
     with (reporter or SilentReporter()).progress("resample", len(rows), unit="referent") as task:

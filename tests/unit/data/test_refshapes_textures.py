@@ -47,8 +47,8 @@ def test_only_the_pictures_change(photographs: Path, tmp_path: Path) -> None:
     assert np.abs(painted.image(0).astype(int) - dressed.image(0)).mean() > 20
 
 
-def test_ground_and_shapes_wear_pictures_and_outlines_can_be_seen(photographs: Path) -> None:
-    """Each of the pictures is of one colour, so wherever two meet, an outline of a shape runs."""
+def test_ground_and_shapes_wear_pictures(photographs: Path) -> None:
+    """Each of the pictures is of one colour: the ground has that of one, shapes lose some of their paint."""
     textures = load_textures(texture_files(photographs))
     assert sorted(t.shape for t in textures) == [(229, 320, 3)] * 3
     told = 0
@@ -58,6 +58,9 @@ def test_ground_and_shapes_wear_pictures_and_outlines_can_be_seen(photographs: P
         ground = ~np.any([item.full_mask for item in scene.objects], axis=0)
         ground &= cv2.erode(ground.view(np.uint8), np.ones((7, 7))).view(bool)
         assert picture[ground].std(0).max() < 25, "the ground is one picture"
+        for item in scene.objects:
+            inside = cv2.erode(item.mask.view(np.uint8), np.ones((3, 3))).view(bool)
+            assert np.abs(picture - scene.image)[inside].mean() > 10
         told += int(picture[ground].mean(0).max() > 180)
         again = dress(scene, textures, np.random.default_rng(seed))
         assert np.array_equal(picture, again)
@@ -89,7 +92,7 @@ def test_a_large_folder_is_sampled_evenly(tmp_path: Path) -> None:
     for i in range(MOST_PICTURES * 2 + 1):
         (tmp_path / f"{i:04d}.jpg").touch()
     names = [int(p.stem) for p in texture_files(tmp_path)]
-    assert names == list(range(0, MOST_PICTURES * 2 + 1, 2)) or len(names) == MOST_PICTURES
+    assert len(names) == MOST_PICTURES and max(np.diff(names)) <= 3
     assert names[0] == 0 and names[-1] == 2 * MOST_PICTURES
 
 
