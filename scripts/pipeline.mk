@@ -22,8 +22,9 @@ SEED   ?= 0
 # How often the box-only objects are labelled and learned from. Files of round 2 are pseudo2-, points2-, final2-RATIO ...
 ROUNDS ?= 1
 # What a round takes over from the model that labelled for it: none (every round starts from the box model), all, encoder.
-# The smoke scale has no steps to learn outlines twice.
+# There are no steps to learn outlines twice at either scale; what goes on must not unlearn the masks (--mask-images).
 ROUND_KEEP_smoke := all
+ROUND_KEEP_standard := all
 ROUND_KEEP ?= $(or $(ROUND_KEEP_$(SCALE)),none)
 # An existing dataset artifact instead of RefShapes
 DATA   ?=
@@ -44,9 +45,11 @@ FINAL_STEPS_smoke   := $(SHORT) --steps-per-epoch 200 --batch-images 8 --lr 0.00
 FULL_STEPS_smoke    := $(SHORT) --steps-per-epoch 560 --batch-images 8
 NAIVE_STEPS_smoke   := $(SHORT) --steps-per-epoch 80
 REC_STEPS_standard  := --epochs 2 --steps-per-epoch 300
-RES_STEPS_standard  := --epochs 2 --steps-per-epoch 450
-FULL_STEPS_standard := --epochs 2 --steps-per-epoch 450
-NAIVE_STEPS_standard := --epochs 3 --steps-per-epoch 100
+RES_STEPS_standard  := --epochs 2 --steps-per-epoch 450 --batch-images 8
+FINAL_STEPS_standard := --epochs 1 --steps-per-epoch 450 --batch-images 8 --mask-images 4
+# as many steps as both passes
+FULL_STEPS_standard := --epochs 3 --steps-per-epoch 450 --batch-images 8
+NAIVE_STEPS_standard := --epochs 2 --steps-per-epoch 200 --batch-images 8 --lr 0.002
 
 # How outlined objects are varied. RefShapes lie at any angle, what is in DATA perhaps not. Pasted objects take more
 # steps than the smoke scale has until they pay.
@@ -69,7 +72,9 @@ FULL_FLAGS      ?= $(METHOD_FLAGS) $(FULL_STEPS_$(SCALE)) $(VARIED)
 PSEUDO_FLAGS    ?= --box-prompt --sentences-per-referent 1
 # Short trainings draw loosely: with the usual 0.1 hardly an outline would be kept
 THRESHOLD_smoke := --score-threshold 0.15
-RESAMPLE_FLAGS  ?= --fit none $(THRESHOLD_$(SCALE))
+# Drawn outlines are sampled a second time by the training; straight lines between few points would cut corners twice
+BETWEEN_standard := --between curve --n-points 80
+RESAMPLE_FLAGS  ?= --fit none $(THRESHOLD_$(SCALE)) $(BETWEEN_$(SCALE))
 FINAL_FLAGS     ?= $(METHOD_FLAGS) $(or $(FINAL_STEPS_$(SCALE)),$(FULL_STEPS_$(SCALE))) $(VARIED)
 # Training flags of the rounds after the first
 ROUND_FLAGS     ?= $(FINAL_FLAGS)

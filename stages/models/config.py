@@ -88,6 +88,8 @@ class DetectorConfig:
     )
     mask_channels: int = 32  # pixel features of the embedding head at the finest level
     frozen: bool = False  # segmentation trains the mask head alone
+    # cells enter the encoder multiplied by the sentence, as SeqTR's do (the original's meet the words only there)
+    sentence_gate: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,9 @@ PRESETS: dict[str, ModelConfig] = {
         text=TextConfig(word_dim=64, hidden=64, max_words=20, frozen_words=False),
     ),
 }
-PRESETS["refshapes-small-mdetr"] = PRESETS["refshapes-small"].replace(family="mdetr")
+PRESETS["refshapes-small-mdetr"] = PRESETS["refshapes-small"].replace(
+    family="mdetr", detector=DetectorConfig(queries=4, sentence_gate=True)
+)
 
 
 def preset(name: str) -> ModelConfig:

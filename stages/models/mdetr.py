@@ -6,6 +6,7 @@ D width, V soft-token classes with "no object" last. An image goes through the b
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -20,7 +21,7 @@ from stages.models.mdetr_mask_head import AttentionMaskHead, EmbeddingMaskHead, 
 from stages.models.memory import Memory
 from stages.models.positions import sine_positions
 from stages.models.query_decoder import BoxHead, QueryDecoder, TextProjection, grid_code
-from stages.models.seqtr import VisionMaps
+from stages.models.seqtr import TokenGroupNorm, VisionMaps
 from stages.models.transformer import Encoder
 from stages.models.vision import build_vision
 from stages.models.vocabulary import sequence_layout
@@ -78,6 +79,24 @@ class Detections:
     def scores(self) -> Tensor:
         """(S, Q) probability that a query sees an object."""
         return 1 - self.answer.logits.float().softmax(-1)[..., -1]
+
+
+class SentenceGate(nn.Module):
+    """Cells times the sentence, both squeezed by tanh, normed: SeqTR's fusion in front of the detector's encoder.
+
+    Without it the encoder must find out by attention alone which cells a sentence means; trained from scratch for
+    hundreds of steps, not tens of thousands, it does not (docs/EXPERIMENTS.md).
+    """
+
+    def __init__(self, cell_channels: int, text_channels: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(text_channels, cell_channels)
+        self.norm = TokenGroupNorm(math.gcd(32, cell_channels), cell_channels)
+
+    def forward(self, cells: Tensor, valid: Tensor, sentence: Tensor) -> Tensor:
+        """cells (S, M, C), valid (S, M) bool, sentence (S, Ct) -> (S, M, C)."""
+        product = cells.tanh() * self.project(sentence).tanh()[:, None]
+        return self.norm.forward_tokens(product, valid)
 
 
 def unit(x: Tensor) -> Tensor:
@@ -166,7 +185,10 @@ class DetectorModel(nn.Module):
         self.vision, channels = build_vision(config.vision)
         self.fusion = build_fusion(config.fusion, channels, strides)
         self.text = build_text_encoder(config.text, vocabulary_size)
-        self.detector = QueryDetector(config, config.fusion.channels, self.text.channels)
+        channels_in = config.fusion.channels
+        gated = config.detector.sentence_gate
+        self.sentence_gate = SentenceGate(channels_in, self.text.channels) if gated else None
+        self.detector = QueryDetector(config, channels_in, self.text.channels)
         self.grounding_head = (
             GroundingHead(config.d_model, config.grounding, self.stride) if config.grounding else None
         )
@@ -244,6 +266,8 @@ class DetectorModel(nn.Module):
         cells = vision.cells.flatten(2).transpose(1, 2)[image_of_sentence]  # (S, H*W, C)
         positions = sine_positions(vision.valid, self.config.d_model).to(cells.dtype)[image_of_sentence]
         valid = vision.valid.flatten(1)[image_of_sentence]
+        if self.sentence_gate is not None:
+            cells = self.sentence_gate(cells, valid, text.sentence)
         x, mask, positions, projected = self.detector.encode(cells, valid, positions, text.words, text.mask)
         own, used = vision.own_cells_hw[image_of_sentence], vision.valid_cells_hw[image_of_sentence]
         return DetectorMemory(

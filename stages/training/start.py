@@ -30,6 +30,7 @@ READERS = {
         "vision.",
         "fusion.",
         "text.",
+        "sentence_gate.",
         "detector.input_proj.",
         "detector.text_proj.",
         "detector.encoder.",

@@ -47,6 +47,7 @@ VARIANTS = {
         fusion=FusionConfig(kind="last", channels=16),
         detector=DetectorConfig(queries=5, classes=7, align_dim=12),
     ),
+    "sentence gate": TINY.replace(detector=DetectorConfig(queries=5, sentence_gate=True)),
     "embedding masks": TINY.replace(sequence="mask", detector=DetectorConfig(queries=5, mask_channels=8)),
     "attention masks": TINY.replace(
         sequence="mask", detector=DetectorConfig(queries=5, mask_head="attention")
@@ -146,7 +147,7 @@ def test_extra_padding_changes_nothing(model: DetectorModel) -> None:
 
 
 def objective(model: DetectorModel) -> DetectionObjective:
-    return DetectionObjective(model, MaskLossWeights(pixel=1.0, dice=1.0, focal=1.0))
+    return DetectionObjective(model, masks=MaskLossWeights(pixel=1.0, dice=1.0, focal=1.0))
 
 
 def test_every_weight_learns(model: DetectorModel) -> None:
@@ -176,6 +177,17 @@ def test_loss_does_not_depend_on_the_order_of_queries(model: DetectorModel) -> N
         layer.logits, layer.boxes = layer.logits[:, mine], layer.boxes[:, mine]
         layer.aligned = None if layer.aligned is None else layer.aligned[:, mine]
     assert torch.allclose(o.loss(found, b), want, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["rec", "sentence gate"])
+def test_what_a_sentence_means_enters_the_encoder_with_the_cells_through_the_gate_alone(name: str) -> None:
+    model, b = new_model(VARIANTS[name]), batch(SIZES)
+    vision, text = model.encode_images(b.images, b.sizes_hw), model.encode_text(b.words, b.word_mask)
+    projected = model.join(vision, b.image_of_sentence, text).projected
+    assert projected is not None
+    first, second = projected[0::2], projected[1::2]  # two sentences about each image
+    assert torch.equal(first, second) == (name == "rec")
 
 
 def test_a_step_without_masks_still_reaches_a_frozen_detectors_head() -> None:
