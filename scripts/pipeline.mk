@@ -49,7 +49,7 @@ RES_STEPS_standard  := --epochs 2 --steps-per-epoch 450 --batch-images 8
 FINAL_STEPS_standard := --epochs 1 --steps-per-epoch 450 --batch-images 8 --mask-images 4
 # as many steps as both passes
 FULL_STEPS_standard := --epochs 3 --steps-per-epoch 450 --batch-images 8
-NAIVE_STEPS_standard := --epochs 2 --steps-per-epoch 200 --batch-images 8 --lr 0.002
+NAIVE_STEPS_standard := --epochs 2 --steps-per-epoch 200 --batch-images 8 --lr 0.001
 
 # How outlined objects are varied. RefShapes lie at any angle, what is in DATA perhaps not. Pasted objects take more
 # steps than the smoke scale has until they pay.

@@ -101,7 +101,9 @@ class Bench:
         """A segmentation model that learns from a share of the masks; `role` names its length in recipes.LENGTHS."""
         length = _at(recipes.LENGTHS[self.settings.scale][role], ratio)
         flags = flags.format(zoom=self.settings.zoom)
-        words = [*_words(recipes.RES[self.settings.scale]), *_words(flags), *self._training(length)]
+        rate = recipes.RATES.get(role, recipes.RATE)
+        words = [*_words(recipes.RES[self.settings.scale]), "--lr", f"{rate:g}", *_words(flags)]
+        words += self._training(length)
         words += _words(self.settings.res_flags)
         inputs = [("split", self.split(ratio)), ("rec", rec or self.rec())]
         inputs += [("points", points)] if points else []
