@@ -36,10 +36,11 @@ from stages.data.transforms import plain_frame, render
 from stages.models.artifact import LoadedModel, channels_last
 from stages.models.build import build_model
 from stages.models.config import ModelConfig
+from stages.models.image_maps import VisionMaps
 from stages.models.language import SentenceFeatures
 from stages.models.losses import token_loss
 from stages.models.presets import preset
-from stages.models.seqtr import PointSequenceModel, VisionMaps
+from stages.models.seqtr import PointSequenceModel
 from stages.training.inference import predict_sentences
 from stages.training.loader import normalise
 from tests.oracles import model_textbook as textbook

@@ -15,23 +15,17 @@ from torch import Tensor, nn
 from stages.models.config import ModelConfig
 from stages.models.fusion import build_fusion
 from stages.models.grounding import GroundingHead
+from stages.models.image_maps import VisionMaps, encode_images
 from stages.models.language import SentenceFeatures, build_text_encoder
 from stages.models.mdetr_criterion import LayerOutputs
 from stages.models.mdetr_mask_head import AttentionMaskHead, EmbeddingMaskHead, MaskInputs
 from stages.models.memory import Memory
 from stages.models.positions import sine_positions
 from stages.models.query_decoder import BoxHead, QueryDecoder, TextProjection, grid_code
-from stages.models.seqtr import TokenGroupNorm, VisionMaps
+from stages.models.seqtr import TokenGroupNorm
 from stages.models.transformer import Encoder
 from stages.models.vision import build_vision
 from stages.models.vocabulary import sequence_layout
-
-
-@dataclass
-class ImageMaps(VisionMaps):
-    """Also the finer backbone levels (I, C, h, w), coarse to fine, when there is a mask head."""
-
-    levels: list[Tensor] = field(default_factory=list)
 
 
 @dataclass
@@ -219,40 +213,16 @@ class DetectorModel(nn.Module):
 
     # ---------------------------------------------------------------- encode
 
-    def encode_images(self, images: Tensor, sizes_hw: Tensor) -> ImageMaps:
+    def encode_images(self, images: Tensor, sizes_hw: Tensor) -> VisionMaps:
         """As PointSequenceModel.encode_images: outside training each image at its own padded size."""
-        h, w = images.shape[-2] // self.stride, images.shape[-1] // self.stride
-        multiple = max(self.config.image.multiple, self.stride)
-        own = (sizes_hw + multiple - 1).div(multiple, rounding_mode="floor") * multiple // self.stride
-        used = (sizes_hw + self.stride - 1).div(self.stride, rounding_mode="floor")
-        row = torch.arange(h, device=images.device)[None, :, None] < used[:, 0, None, None]
-        column = torch.arange(w, device=images.device)[None, None] < used[:, 1, None, None]
-        valid = row & column
-        same = bool((own[:, 0] == h).all() and (own[:, 1] == w).all())
-        maps = self._maps(images) if self.training or same else self._maps_by_size(images, own)
-        return ImageMaps(maps[0], valid, own, used, bool(valid.all()), levels=maps[1:])
+        return encode_images(
+            self._maps, images, sizes_hw, stride=self.stride, multiple=self.config.image.multiple, at_once=self.training
+        )  # fmt: skip
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         """Fused map, then the finer levels coarse to fine if a mask head reads them."""
         levels = self.vision(images)
         return [self.fusion(levels), *(levels[-2::-1] if self.mask_head is not None else [])]
-
-    def _maps_by_size(self, images: Tensor, own_cells_hw: Tensor) -> list[Tensor]:
-        """`_maps` of groups of images of the same own size, put on the batch's canvas."""
-        canvases: list[Tensor] = []
-        for size in own_cells_hw.unique(dim=0):
-            group = (own_cells_hw == size).all(1).nonzero()[:, 0]
-            h, w = (int(v) * self.stride for v in size)
-            parts = self._maps(images[group, :, :h, :w])
-            if not canvases:
-                ratios = [w // part.shape[-1] for part in parts]
-                canvases = [
-                    part.new_zeros(len(images), part.shape[1], images.shape[-2] // r, images.shape[-1] // r)
-                    for part, r in zip(parts, ratios, strict=True)
-                ]
-            for canvas, part in zip(canvases, parts, strict=True):
-                canvas[group, :, : part.shape[-2], : part.shape[-1]] = part
-        return canvases
 
     def encode_text(self, tokens: Tensor, mask: Tensor) -> SentenceFeatures:
         """tokens (S, L) int64, mask (S, L) bool True = a word -> word features of the text encoder's width."""
@@ -261,7 +231,6 @@ class DetectorModel(nn.Module):
 
     def join(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> DetectorMemory:
         """Cells and words side by side through the encoder."""
-        assert isinstance(vision, ImageMaps)
         h, w = vision.cells.shape[-2:]
         cells = vision.cells.flatten(2).transpose(1, 2)[image_of_sentence]  # (S, H*W, C)
         positions = sine_positions(vision.valid, self.config.d_model).to(cells.dtype)[image_of_sentence]
@@ -272,7 +241,7 @@ class DetectorModel(nn.Module):
         own, used = vision.own_cells_hw[image_of_sentence], vision.valid_cells_hw[image_of_sentence]
         return DetectorMemory(
             x, mask, positions, (h, w), own, used, False,
-            projected=projected, levels=vision.levels, image_of_sentence=image_of_sentence,
+            projected=projected, levels=vision.finer, image_of_sentence=image_of_sentence,
         )  # fmt: skip
 
     # ---------------------------------------------------------------- detect

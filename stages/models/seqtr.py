@@ -15,6 +15,7 @@ from stages.models.cctf import Content, memory_content
 from stages.models.config import ModelConfig
 from stages.models.fusion import build_fusion
 from stages.models.grounding import GroundingHead
+from stages.models.image_maps import VisionMaps, encode_images
 from stages.models.language import SentenceFeatures, build_text_encoder
 from stages.models.memory import Memory
 from stages.models.point_content import FineMap, PointContent
@@ -22,25 +23,6 @@ from stages.models.positions import sine_positions
 from stages.models.transformer import Decoder, Encoder
 from stages.models.vision import build_vision
 from stages.models.vocabulary import sequence_layout
-
-
-@dataclass
-class VisionMaps:
-    """Image side of the memory, before any sentence.
-
-    Attributes:
-        cells: (I, C, H, W) float, zero outside each image's own cells.
-        valid: (I, H, W) bool, cells that contain image pixels.
-        own_cells_hw, valid_cells_hw: (I, 2) int64, see `Memory`.
-        all_valid: every cell of every image is valid.
-    """
-
-    cells: Tensor
-    valid: Tensor
-    own_cells_hw: Tensor
-    valid_cells_hw: Tensor
-    all_valid: bool
-    fine: Tensor | None = None  # (I, C, h, w) the level before the coarsest, when point content needs it
 
 
 @dataclass
@@ -132,44 +114,15 @@ class PointSequenceModel(nn.Module):
         Outside training each image is encoded at its own padded size, so what else is in the batch cannot
         change it; training (and release semantics) encode the padded batch at once.
         """
-        h, w = images.shape[-2] // self.stride, images.shape[-1] // self.stride
-        multiple = max(self.config.image.multiple, self.stride)
-        own = (sizes_hw + multiple - 1).div(multiple, rounding_mode="floor") * multiple // self.stride
-        used = (sizes_hw + self.stride - 1).div(self.stride, rounding_mode="floor")
-        row = torch.arange(h, device=images.device)[None, :, None] < used[:, 0, None, None]
-        column = torch.arange(w, device=images.device)[None, None] < used[:, 1, None, None]
-        valid = row & column
-        same = bool((own[:, 0] == h).all() and (own[:, 1] == w).all())
-        if self.training or self.release or same:
-            cells, fine = self._fused(images)
-        else:
-            cells, fine = self._fused_by_size(images, own)
-        return VisionMaps(cells, valid, own, used, bool(valid.all()), fine)
+        return encode_images(
+            self._maps, images, sizes_hw, stride=self.stride, multiple=self.config.image.multiple,
+            at_once=self.training or self.release,
+        )  # fmt: skip
 
-    def _fused(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Fused map at the memory's stride, and the finer level if it is used."""
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """Fused map at the memory's stride, and the finer level that point content reads."""
         levels = self.vision(images)
-        return self.fusion(levels), levels[-2] if self.point_content else None
-
-    def _fused_by_size(self, images: Tensor, own_cells_hw: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`_fused` of groups of images of the same own size, put on the batch's canvas."""
-        canvases: list[Tensor | None] = [None, None]
-        for size in own_cells_hw.unique(dim=0):
-            group = (own_cells_hw == size).all(1).nonzero()[:, 0]
-            h, w = (int(v) * self.stride for v in size)
-            for k, part in enumerate(self._fused(images[group, :, :h, :w])):
-                if part is None:
-                    continue
-                ratio = h // part.shape[-2]
-                canvas = canvases[k]
-                if canvas is None:
-                    canvas = canvases[k] = part.new_zeros(
-                        len(images), part.shape[1], images.shape[-2] // ratio, images.shape[-1] // ratio
-                    )
-                canvas[group, :, : part.shape[-2], : part.shape[-1]] = part
-        cells = canvases[0]
-        assert cells is not None
-        return cells, canvases[1]
+        return [self.fusion(levels), *([levels[-2]] if self.point_content else [])]
 
     def encode_text(self, tokens: Tensor, mask: Tensor) -> SentenceFeatures:
         """tokens (S, L) int64, mask (S, L) bool True = a word -> features of the fused width."""
@@ -199,8 +152,8 @@ class PointSequenceModel(nn.Module):
         x = self.encoder(x, positions, None if all_valid else mask[:, None, None])
         own, used = vision.own_cells_hw[image_of_sentence], vision.valid_cells_hw[image_of_sentence]
         fine = None
-        if vision.fine is not None:
-            fine = FineMap(vision.fine, image_of_sentence, own * (vision.fine.shape[-2] // h))
+        if vision.finer:
+            fine = FineMap(vision.finer[0], image_of_sentence, own * (vision.finer[0].shape[-2] // h))
         return Memory(x, mask, positions, (h, w), own, used, all_valid, fine)
 
     def content(self, memory: Memory) -> Content | None:

@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.models.attention import MultiheadAttention
+from stages.models.image_maps import VisionMaps
 from stages.models.language import SentenceFeatures
 from stages.models.memory import Memory
 from stages.models.pmca import PointModulation
 from stages.models.point_content import FineMap
 from stages.models.positions import sine_positions
-from stages.models.seqtr import PointSequenceModel, VisionMaps
+from stages.models.seqtr import PointSequenceModel
 from stages.models.transformer import DecoderLayer, EncoderLayer
 
 
@@ -152,8 +153,8 @@ def join(
     positions = F.pad(positions, (0, 0, 0, x.shape[1] - h * w))
     own, used = vision.own_cells_hw[image_of_sentence], vision.valid_cells_hw[image_of_sentence]
     fine = None
-    if vision.fine is not None:
-        fine = FineMap(vision.fine, image_of_sentence, own * (vision.fine.shape[-2] // h))
+    if vision.finer:
+        fine = FineMap(vision.finer[0], image_of_sentence, own * (vision.finer[0].shape[-2] // h))
     return Memory(encode(model, x, positions, mask), mask, positions, (h, w), own, used, False, fine)
 
 

@@ -7,8 +7,9 @@ import torch
 
 from stages.models.build import build_model
 from stages.models.config import ModelConfig
+from stages.models.image_maps import VisionMaps
 from stages.models.language import SentenceFeatures
-from stages.models.seqtr import PointSequenceModel, VisionMaps
+from stages.models.seqtr import PointSequenceModel
 from tests.oracles import model_textbook as textbook
 from tests.oracles.random_models import TINY
 

@@ -1,0 +1,81 @@
+"""Maps of a batch of images of different sizes, and the encoding that no image's neighbours can change.
+
+Letters: I images, H x W memory cells of the batch's canvas, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class VisionMaps:
+    """Image side of the memory, before any sentence.
+
+    Attributes:
+        cells: (I, C, H, W) float, zero outside each image's own cells.
+        valid: (I, H, W) bool, cells that contain image pixels.
+        own_cells_hw, valid_cells_hw: (I, 2) int64, see `Memory`.
+        all_valid: every cell of every image is valid.
+        finer: further maps (I, C', h, w) of finer strides, those that the model asked for, coarse to fine.
+    """
+
+    cells: Tensor
+    valid: Tensor
+    own_cells_hw: Tensor
+    valid_cells_hw: Tensor
+    all_valid: bool
+    finer: list[Tensor] = field(default_factory=list)
+
+
+def encode_images(
+    encode: Callable[[Tensor], list[Tensor]],
+    images: Tensor,
+    sizes_hw: Tensor,
+    *,
+    stride: int,
+    multiple: int,
+    at_once: bool,
+) -> VisionMaps:
+    """`encode` applied to each image at its own padded size, so that what else is in the batch cannot change it.
+
+    Args:
+        encode: (I, 3, h, w) -> the memory's cells, then the finer maps.
+        images: (I, 3, Hb, Wb) float, normalised, padding 0, sides multiples of the stride.
+        sizes_hw: (I, 2) int64 pixels, the part of each that is image.
+        stride: pixels of a cell; multiple: an image's own padded size is the next multiple of this (and of the stride).
+        at_once: encode the padded batch as one all the same, as training does.
+    """
+    h, w = images.shape[-2] // stride, images.shape[-1] // stride
+    multiple = max(multiple, stride)
+    own = (sizes_hw + multiple - 1).div(multiple, rounding_mode="floor") * multiple // stride
+    used = (sizes_hw + stride - 1).div(stride, rounding_mode="floor")
+    row = torch.arange(h, device=images.device)[None, :, None] < used[:, 0, None, None]
+    column = torch.arange(w, device=images.device)[None, None] < used[:, 1, None, None]
+    valid = row & column
+    same = bool((own[:, 0] == h).all() and (own[:, 1] == w).all())
+    maps = encode(images) if at_once or same else _by_size(encode, images, own, stride)
+    return VisionMaps(maps[0], valid, own, used, bool(valid.all()), maps[1:])
+
+
+def _by_size(
+    encode: Callable[[Tensor], list[Tensor]], images: Tensor, own_cells_hw: Tensor, stride: int
+) -> list[Tensor]:
+    """Groups of images of the same own size, each put on the batch's canvas."""
+    canvases: list[Tensor] = []
+    for size in own_cells_hw.unique(dim=0):
+        group = (own_cells_hw == size).all(1).nonzero()[:, 0]
+        h, w = (int(v) * stride for v in size)
+        parts = encode(images[group, :, :h, :w])
+        if not canvases:
+            canvases = [
+                part.new_zeros(len(images), part.shape[1], *(side // (w // part.shape[-1]) for side in images.shape[-2:]))
+                for part in parts
+            ]  # fmt: skip
+        for canvas, part in zip(canvases, parts, strict=True):
+            canvas[group, :, : part.shape[-2], : part.shape[-1]] = part
+    return canvases
