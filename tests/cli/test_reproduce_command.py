@@ -109,6 +109,24 @@ def test_lengths_follow_the_share_of_masks(tmp_path: Path) -> None:
     assert epochs("1") == lengths[max(lengths)][0]
 
 
+def test_each_role_has_its_learning_rate(tmp_path: Path) -> None:
+    def rates(experiment: str, stage: str) -> dict[str, float]:
+        nodes = make_plan(experiment, Settings(scale="standard", seeds=(0,)), tmp_path, []).graph
+        found = {}
+        for node in nodes:
+            if node.stage == stage:
+                assert node.options.count("--lr") == 1, node.out
+                found[node.out] = float(node.options[node.options.index("--lr") + 1])
+        return found
+
+    masks = rates("figure1", "train-res")
+    assert masks["seed0/first-mdetr-0.01.h5"] == recipes.RATES["mdetr-masks"]
+    assert masks["seed0/first-naive-1.h5"] == recipes.RATES["masks"]
+    assert rates("refshapes", "train-res")["seed0/first-zoom-augmented-1.h5"] == recipes.RATE
+    boxes = rates("figure1", "train-rec")
+    assert boxes["seed0/siri1.h5"] == boxes["seed0/mdetr.h5"] != boxes["seed0/rec.h5"]
+
+
 # ---- the command
 
 
