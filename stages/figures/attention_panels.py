@@ -21,14 +21,15 @@ class AttentionRow:
 
     Attributes:
         points_xy: (P, 2) predicted contour, original pixels.
-        chosen: positions in `points_xy` whose attention is shown.
-        maps: (len(chosen), h, w) float attention over the cells of the picture.
+        chosen: positions in `points_xy` whose attention is shown; None when the model wrote no points and looked once
+            for the whole outline (a detector's query).
+        maps: (len(chosen) or 1, h, w) float attention over the cells of the picture.
         box_xyxy: (4,) the box that the model wrote, or None.
     """
 
     label: str
     points_xy: NDArray[np.floating]
-    chosen: Sequence[int]
+    chosen: Sequence[int] | None
     maps: NDArray[np.floating]
     box_xyxy: NDArray[np.floating] | None = None
 
@@ -41,7 +42,7 @@ def attention_figure(
     *,
     tile: int = TILE,
 ) -> Picture:
-    """Sentence on top; then for each model its contour with the chosen points in red, and a map a point.
+    """Sentence on top; then for each model its contour with the chosen points in red, and a map a point (or one for all).
 
     `truth_xy`: contour (M, 2) of the true mask where it may be shown, drawn in green under the prediction.
     """
@@ -54,15 +55,21 @@ def attention_figure(
         if one.box_xyxy is not None:
             first = overlays.with_box(first, one.box_xyxy, BOX, scale=scale)
         first = overlays.with_filled_contour(first, one.points_xy, PREDICTED, scale=scale, opacity=0.25)
-        first = overlays.with_points(first, one.points_xy, PREDICTED, scale=scale, radius=2.5)
-        first = overlays.with_points(first, one.points_xy[list(one.chosen)], CHOSEN, scale=scale, radius=4)
+        if one.chosen is not None:
+            first = overlays.with_points(first, one.points_xy, PREDICTED, scale=scale, radius=2.5)
+            first = overlays.with_points(
+                first, one.points_xy[list(one.chosen)], CHOSEN, scale=scale, radius=4
+            )
         label = one.label if len(one.points_xy) else f"{one.label}: no contour"
-        tiles = [captioned(first, label)]
-        for position, cells in zip(one.chosen, one.maps, strict=True):
-            heat = overlays.with_heat(drawn, cells)
-            heat = overlays.with_points(heat, one.points_xy[[position]], CHOSEN, scale=scale, radius=4)
-            tiles.append(captioned(heat, f"point {position + 1} of {len(one.points_xy)}"))
-        lines.append(row(tiles))
+        heats = [overlays.with_heat(drawn, cells) for cells in one.maps]
+        if one.chosen is None:
+            tiles = [captioned(heat, "attention of the query") for heat in heats]
+        else:
+            tiles = []
+            for position, heat in zip(one.chosen, heats, strict=True):
+                heat = overlays.with_points(heat, one.points_xy[[position]], CHOSEN, scale=scale, radius=4)
+                tiles.append(captioned(heat, f"point {position + 1} of {len(one.points_xy)}"))
+        lines.append(row([captioned(first, label), *tiles]))
     body = column(lines)
     return np.concatenate([text_band(f"“{sentence}”", body.shape[1], size=18, bold=True), body])
 

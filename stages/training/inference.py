@@ -98,6 +98,11 @@ class AttentionSample:
     maps: NDArray[np.float32]
     step_of_point: NDArray[np.int64]
 
+    @property
+    def looks_once(self) -> bool:
+        """One map belongs to the whole outline (a detector's query); a box or point takes at least two slots."""
+        return len(self.maps) == 1
+
 
 @dataclass
 class EncodedGroup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from stages.artifacts import open_artifact, verify_artifact
 from stages.artifacts.job import RunOptions
 from stages.data.dataset import ReferringDataset
 from stages.errors import ArtifactError, StaleOutputError, UsageError
+from stages.figures import overlays, samples
 from stages.figures.samples import Truth, point_maps, spread_points
 from stages.training.inference import AttentionSample
 from stages.visualize_attention import Config, run
@@ -244,3 +246,32 @@ def test_a_model_that_draws_nothing_still_makes_a_picture(
     assert (tmp_path / "a_figures" / "attention_001.png").is_file()
     with open_artifact(out) as a:
         assert np.isnan(a["box_xyxy"]).all() and len(a.ragged("points_xy")[0]) == 0
+
+
+def test_a_detector_is_shown_with_the_one_map_of_its_query(
+    files: dict[str, Path], calls: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detected(
+        loaded: Any, data: ReferringDataset, rows: Sequence[int], prompt: bool
+    ) -> list[AttentionSample]:
+        all_steps = [made_up(data, int(s)) for s in rows]
+        none = np.zeros(4, np.int64)
+        return [replace(sample, maps=sample.maps[4:5], step_of_point=none) for sample in all_steps]
+
+    monkeypatch.setattr("stages.training.inference.attention_for_sentences", detected)
+    rows: list[Any] = []
+    figure = samples.attention_figure
+
+    def watched(*args: Any, **more: Any) -> Any:
+        rows.append(args[2][0])
+        return figure(*args, **more)
+
+    monkeypatch.setattr("stages.figures.samples.attention_figure", watched)
+    run(Config(samples=1), dataset=files["dataset"], model=files["model"], out=tmp_path / "a.h5")
+    one = rows[0]
+    assert one.chosen is None and one.maps.shape == (1, 3, 4) and one.maps[0, 1, 0] == 1
+    picture = figure(np.zeros((*SIZE, 3), np.uint8), "a", [one])
+    dotted = figure(np.zeros((*SIZE, 3), np.uint8), "a", [replace(one, chosen=[0])])
+    assert picture.shape == dotted.shape
+    red = [(np.asarray(p) == overlays.CHOSEN).all(-1).sum() for p in (picture, dotted)]
+    assert red[0] == 0 < red[1]
