@@ -193,7 +193,8 @@ def test_a_running_step_is_ended(tmp_path: Path, calls: Calls, interruptible: No
         target=lambda: results.append(work.run(Node("a.h5", "toy", ("--slow",)), False))
     )
     thread.start()
-    while not (tmp_path / "calls").exists():
+    log = tmp_path / "calls"
+    while not (log.exists() and log.read_text().endswith("\n")):  # a file that is there may still be empty
         threading.Event().wait(0.02)
     work.worker().stop()
     thread.join(30)
