@@ -75,8 +75,8 @@ BESIDE = {
 REC = {"tiny": "--lr 0.003", "smoke": "--lr 0.003 --frozen all", "standard": "--lr 0.003"}
 # of train-res: small steps, and many of them, earn more than few large ones
 RES = {"tiny": "", "smoke": "", "standard": "--batch-images 8"}
-# Its peak learning rate, by role. What refines a comprehension model on masks with the whole image before it unlearns
-# the boxes at a high rate (docs/EXPERIMENTS.md); a second look has none to lose.
+# Its peak learning rate, by role. A comprehension model that is refined on masks alone, the whole image before it,
+# unlearns the boxes at a high rate (docs/EXPERIMENTS.md). All other roles train boxes beside, or leave them to a locator.
 RATE = 0.002
 RATES = {"masks": 0.001, "second": 0.001, "mdetr-masks": 0.0005}
 # the cells' answer weighs more than beside tokens: the losses of boxes are larger numbers that teach less

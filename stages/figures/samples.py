@@ -111,13 +111,10 @@ def attention_part(
                 if iou is not None:
                     scores[label].append(iou)
                 words.append(label if iou is None else f"{label}: IoU {iou:.2f}")
-                if sample.looks_once:
-                    row = AttentionRow(words[-1], sample.points_xy, None, sample.maps, sample.box_xyxy)
-                else:
-                    shown = spread_points(len(sample.points_xy), points, numbers)
-                    maps = point_maps(sample)[shown]
-                    row = AttentionRow(words[-1], sample.points_xy, shown, maps, sample.box_xyxy)
-                rows.append(row)
+                n = len(sample.points_xy)
+                shown = None if sample.looks_once else spread_points(n, points, numbers)
+                maps = sample.maps if shown is None else point_maps(sample)[shown]
+                rows.append(AttentionRow(words[-1], sample.points_xy, shown, maps, sample.box_xyxy))
             text = data.texts[sentence]
             image = data.image(int(data.referent_image[referent]))
             picture = attention_figure(image, text, rows, truth.contour(referent))
