@@ -34,7 +34,8 @@ class Config(TrainingSettings):
     """What the sequence looks like and how to optimise; the defaults suit RefShapes."""
 
     sequence: Literal["contour", "box-contour", "multitask"] = option(
-        "box-contour", "what is written: the contour, or the box and then the contour"
+        "box-contour",
+        "what is written: the contour, the box and then the contour, or either as its [TASK] token says",
     )
     task_token: Literal["zero", "learnable", "task-wise"] = option(
         "learnable", "[TASK] token: zero = plain fine-tuning, learnable = the paper, task-wise = multitask"

@@ -10,21 +10,19 @@ Lengths = dict[str, Length | dict[float, Length]]
 
 # ------------------------------------------------------------------ lengths, by scale
 
+# rec: boxes. masks: the contour on the whole image, from masks alone (naive, task token, CCTF, PMCA, table 1).
+# first: box-then-contour and second look, from the few masks. second: from masks and pseudo points, where a round
+# starts from the box model; onward: where it goes on from the model before. multitask: table 1, boxes and masks from the
+# start, as many pictures as rec and masks together. mdetr-rec: also each SiRi round.
 LENGTHS: dict[str, Lengths] = {
     "tiny": {
         "rec": (1, 2),
-        "masks": (
-            1,
-            2,
-        ),  # contour on the whole image, from masks alone: naive, task token, CCTF, PMCA, table 1
-        "first": (1, 2),  # box-then-contour and second look, from the few masks
-        "second": (1, 2),  # from masks and pseudo points, where a round starts from the box model
-        "onward": (1, 2),  # the same, where it goes on from the model before
-        "multitask": (
-            1,
-            2,
-        ),  # table 1, boxes and masks from the start: as many steps as rec and masks together
-        "mdetr-rec": (1, 2),  # also each SiRi round
+        "masks": (1, 2),
+        "first": (1, 2),
+        "second": (1, 2),
+        "onward": (1, 2),
+        "multitask": (1, 2),
+        "mdetr-rec": (1, 2),
         "mdetr-masks": (1, 2),
     },
     "smoke": {

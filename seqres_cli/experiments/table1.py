@@ -46,7 +46,7 @@ def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
             "[TASK] tokens, all masks",
             tuple(n for n in make.rows if n != "rec"),
             (*_AT, "oiou", "acc@0.5", "filled_box", "ellipse", "above_trivial"),
-            "Printed: RefCOCOg val, full-size model. Multi-task starts from no REC model and takes as many steps as "
+            "Printed: RefCOCOg val, full-size model. Multi-task starts from no REC model and sees as many pictures as "
             "REC and refining together.",
         ),
         Table("Comprehension", ("rec",), ("acc@0.5", "mean_box_iou")),
