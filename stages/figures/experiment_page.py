@@ -79,7 +79,13 @@ def report_files(
     }
     figures = []
     if lines:
-        picture = curve_picture(experiment.curve_title, lines, x_label="masks seen, %", y_label="mIoU")
+        picture = curve_picture(
+            experiment.curve_title,
+            lines,
+            x_label="masks seen, %",
+            y_label="mIoU",
+            level_label="with all masks",
+        )
         files["curve.png"] = png_bytes(picture)
         files["curve.json"] = _json_bytes(_curve_numbers(lines))
         caption = "Means; bars are the standard deviation over seeds, dashed lines full supervision."

@@ -31,8 +31,14 @@ class Line:
     level: float | None = None
 
 
-def curve_picture(title: str, lines: Sequence[Line], *, x_label: str, y_label: str) -> Picture:
-    """(560, 960, 3) RGB; ticks of x are the values that occur. An empty picture says that nothing was measured."""
+def curve_picture(
+    title: str, lines: Sequence[Line], *, x_label: str, y_label: str, level_label: str = ""
+) -> Picture:
+    """(560, 960, 3) RGB; ticks of x are the values that occur. An empty picture says that nothing was measured.
+
+    Args:
+        level_label: what the dashed levels are, told below the lines' names where a line has one.
+    """
     picture = np.full((*_SIZE_HW, 3), PAPER, np.uint8)
     _put(picture, title, (_LEFT, 14), 20, bold=True)
     xs = sorted({x for line in lines for x, _, _ in line.points})
@@ -52,6 +58,8 @@ def curve_picture(title: str, lines: Sequence[Line], *, x_label: str, y_label: s
         colour = _rgb(LINE_COLOURS[i % len(LINE_COLOURS)])
         _draw(picture, line, colour, across, up)
         _legend(picture, line.label, colour, i)
+    if level_label and any(line.level is not None for line in lines):
+        _legend(picture, level_label, FAINT, len(lines), dashed=True)
     return picture
 
 
@@ -85,9 +93,7 @@ def _y_places(picture: Picture, ys: Sequence[float]) -> Place:
 
 def _draw(picture: Picture, line: Line, colour: Colour, across: Place, up: Place) -> None:
     if line.level is not None:
-        y = up(line.level)
-        for dash in range(_LEFT, _SIZE_HW[1] - _RIGHT - 6, 14):
-            _stroke(picture, (dash, y), (dash + 7, y), colour, 1)
+        _dashes(picture, _LEFT, _SIZE_HW[1] - _RIGHT - 6, up(line.level), colour)
     places = [(across(x), up(y)) for x, y, _ in sorted(line.points)]
     for a, b in itertools.pairwise(places):
         _stroke(picture, a, b, colour, 2)
@@ -100,9 +106,17 @@ def _draw(picture: Picture, line: Line, colour: Colour, across: Place, up: Place
                 _stroke(picture, (across(x) - 5, end), (across(x) + 5, end), colour, 1)
 
 
-def _legend(picture: Picture, words: str, colour: Colour, i: int) -> None:
+def _dashes(picture: Picture, left: float, right: float, y: float, colour: Colour) -> None:
+    for x in np.arange(left, right, 14):
+        _stroke(picture, (x, y), (x + 7, y), colour, 1)
+
+
+def _legend(picture: Picture, words: str, colour: Colour, i: int, *, dashed: bool = False) -> None:
     left, top = _SIZE_HW[1] - _RIGHT + 16, _TOP + 46 * i
-    _stroke(picture, (left, top + 16), (left + 22, top + 16), colour, 3)
+    if dashed:
+        _dashes(picture, left, left + 22, top + 16, colour)
+    else:
+        _stroke(picture, (left, top + 16), (left + 22, top + 16), colour, 3)
     band = text_band(words, _RIGHT - 46, size=15)[:44]
     picture[top : top + len(band), left + 26 : left + 26 + band.shape[1]] = band
 

@@ -191,3 +191,16 @@ def test_higher_scores_are_drawn_higher_and_shares_on_a_logarithmic_axis() -> No
     assert rows.max() - rows.min() > 200
     empty = curve_picture("t", [], x_label="x", y_label="y")
     assert empty.shape == picture.shape and not (empty == blue).all(axis=2).any()
+
+
+def test_a_level_is_drawn_across_and_named_once() -> None:
+    points = ((1.0, 0.2, None), (10.0, 0.4, None))
+
+    def picture(level: float | None, words: str) -> np.ndarray:
+        lines = [Line("a", points, level), Line("b", points)]
+        return curve_picture("t", lines, x_label="x", y_label="y", level_label=words)
+
+    without, plain, named = picture(None, "with all"), picture(0.3, ""), picture(0.3, "with all")
+    np.testing.assert_array_equal(without, picture(None, ""))
+    assert (without != plain)[:, :720].any() and not (without != plain)[:, 720:].any()
+    assert (plain != named)[:, 720:].any() and not (plain != named)[:, :720].any()
