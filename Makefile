@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## the whole pipeline on small made-up pictures; prints scores and a picture page
 	MAKE="$(MAKE)" SEQRES="$(SEQRES_ABS)" bash scripts/demo.sh $(OUT)/demo $(DEMO_ARGS)
 
-reproduce: $(STAMP) ## the same at the standard scale: the numbers of the README
+reproduce: $(STAMP) ## the same at the standard scale, one seed
 	$(MAKE) --no-print-directory -f scripts/pipeline.mk SEQRES="$(SEQRES_ABS)" SCALE=standard OUT=$(OUT)/standard report
 
 test: $(STAMP) ## all tests
