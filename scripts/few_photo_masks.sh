@@ -2,8 +2,8 @@
 # Masks for real photographs of which few have one, REFER layout, two cores, no weights from elsewhere.
 #   scripts/few_photo_masks.sh ROOT [OUT]
 # Shapes that wear parts of the photographs teach what an outline is; then a third of the masks of the training referents
-# is shown, and all other referents are drawn in their known boxes. Prints what the drawings are worth against the masks
-# that were hidden. Fails when the box filled, or the ellipse in it, would have been better.
+# is shown, all other referents are drawn in their known boxes, and redrawn along edges of colour. Prints what the drawings
+# are worth against the masks that were hidden. Fails when the box filled, or the ellipse in it, would have been better.
 # ROOT holds images/…, refcoco/refs(unc).p + instances.json and refcocog/refs(umd).p + instances.json.
 set -euo pipefail
 
@@ -27,6 +27,7 @@ shapes_flags=${SHAPES_FLAGS:-$look $short --steps-per-epoch 900 --lr 0.002 --sen
 photo_flags=${PHOTO_FLAGS:-$look --epochs 1 --steps-per-epoch 250 --lr 0.001 --rotate 15 --paste 0.5 --mask-images 4 --ellipse-weight 0.3 --validation-sentences 1}
 # no audit: what was hidden is measured below
 pseudo_flags=${PSEUDO_FLAGS:---sentences-per-referent 1 --audit-split train}
+select_flags="--fit box --between curve --n-points 80 --score-threshold 2"
 
 run() {
   echo
@@ -44,7 +45,7 @@ run train-rec --dataset "$out/shapes.h5" $rec_flags --out "$out/rec.h5"
 run train-res --dataset "$out/shapes.h5" --split "$out/all.h5" --rec "$out/rec.h5" $shapes_flags --out "$out/shapes-res.h5"
 
 # ------------------------------------------------------------------ few masks of photographs
-triples=()
+drawn=() refined=()
 for set in $sets; do
   name=${set%/*} by=${set#*/}
   to=$out/$name-$by
@@ -58,20 +59,26 @@ for set in $sets; do
     # shellcheck disable=SC2086
     run pseudo-label --dataset "$to/dataset.h5" --split "$to/split$seed.h5" --model "$to/res$seed.h5" --box-prompt \
       $pseudo_flags --out "$to/pseudo$seed.h5"
+    run refine-masks --dataset "$to/dataset.h5" --pseudo "$to/pseudo$seed.h5" --out "$to/refined$seed.h5"
     # every outline, stretched to its box
-    run resample-points --dataset "$to/dataset.h5" --pseudo "$to/pseudo$seed.h5" --fit box --score-threshold 2 \
-      --out "$to/points$seed.h5"
-    triples+=("$to/dataset.h5" "$to/pseudo$seed.h5" "$to/points$seed.h5")
+    for kind in pseudo refined; do
+      run resample-points --dataset "$to/dataset.h5" --pseudo "$to/$kind$seed.h5" $select_flags --out "$to/$kind-points$seed.h5"
+    done
+    drawn+=("$to/dataset.h5" "$to/pseudo$seed.h5" "$to/pseudo-points$seed.h5")
+    refined+=("$to/dataset.h5" "$to/refined$seed.h5" "$to/refined-points$seed.h5")
   done
   first=${seeds%% *}
   run visualize-attention --dataset "$to/dataset.h5" --split "$to/split$first.h5" --model "$to/res$first.h5" \
-    --pseudo "$to/pseudo$first.h5" --points "$to/points$first.h5" --split-name train --samples 4 --pseudo-samples 16 \
+    --pseudo "$to/refined$first.h5" --points "$to/refined-points$first.h5" --split-name train --samples 4 --pseudo-samples 16 \
     --show-hidden --out "$to/attention.h5"
   echo "pictures: $to/attention_figures/index.html"
 done
 
 echo
-"$python" "$here/audit_pseudo.py" "${triples[@]}" | tee "$out/hidden.tsv"
+echo "as the model drew them, stretched to their boxes:"
+"$python" "$here/audit_pseudo.py" "${drawn[@]}" | tee "$out/hidden-drawn.tsv"
+echo "redrawn along edges of colour:"
+"$python" "$here/audit_pseudo.py" "${refined[@]}" | tee "$out/hidden.tsv"
 # the last line: outlines (column 5) against the ellipse and the filled box of the same referents (6 and 7)
 tail -n 1 "$out/hidden.tsv" | awk -F '\t' '{ exit !($5 > $6 && $5 > $7) }' ||
   { echo "the drawings are not better than the ellipse in the box, or the box" >&2; exit 1; }

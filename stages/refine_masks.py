@@ -1,12 +1,12 @@
-"""refine-masks: let a SAM checkpoint redraw pseudo labels, and keep what agrees with the box and with the old outline.
+"""refine-masks: redraw pseudo labels along the picture's edges; keep what agrees with the box and with the old outline.
 
-In: a dataset (pictures and boxes, never a mask) and its pseudo points; a SAM checkpoint from a local folder or hub.
-Out: pseudo points again, so that resample-points takes either. It is a step of its own, because it is optional, needs
-its own checkpoint and can be repeated without drawing again. Why: a contour of a dozen points finds the object, but
-not its edge; a promptable segmenter finds edges, but not the object that the sentence means.
+In: a dataset (pictures and boxes, never a mask) and its pseudo points; perhaps a SAM checkpoint from a local folder or
+hub. Out: pseudo points again, so that resample-points takes either. It is a step of its own, because it is optional and
+can be repeated without drawing again. Why: a contour of a dozen points finds the object, but not its edge; colours
+(GrabCut) or a promptable segmenter (SAM) find edges, but not the object that the sentence means.
 
-The prompt is the known box with a few points deep inside the outline that resample-points would choose. A refined
-outline belongs to the referent: it replaces that of all its sentences, whose tokens and confidences stay.
+Both are given the known box and the outline that resample-points would choose; SAM takes a few points deep inside it. A
+refined outline belongs to the referent: it replaces that of all its sentences, whose tokens and confidences stay.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, option
-from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from stages.artifacts import Artifact, ArtifactWriter
@@ -38,10 +38,11 @@ STAGE_VERSION = 1
 class Config:
     """Which segmenter, how it is asked, and when it is believed."""
 
-    sam: str | None = option(None, "SAM checkpoint: a local folder with safetensors, or a hub id (required)")
-    prompt_points: int = option(
-        3, "points inside the outline that go with the box as a prompt", min=0, max=16
+    sam: str | None = option(
+        None,
+        "SAM checkpoint: a local folder with safetensors, or a hub id (default: none, colours decide: GrabCut)",
     )
+    prompt_points: int = option(3, "points inside the outline that SAM is given with the box", min=0, max=16)
     min_box_iou: float = option(
         0.8, "keep a mask whose extent overlaps the known box by at least this IoU", min=0, max=1
     )
@@ -66,12 +67,9 @@ def run(
     """Redraw one outline a referent; write all rows of `pseudo`, in its order.
 
     Raises:
-        UsageError: no checkpoint is given.
         ArtifactError: an input or the checkpoint cannot be used, or `pseudo` was not made from `dataset`.
         StaleOutputError: `out` exists and was made from something else.
     """
-    if config.sam is None:
-        raise UsageError("refine-masks needs --sam", hint="give a folder that holds a SAM checkpoint")
     job = StageJob(
         stage=STAGE,
         version=STAGE_VERSION,
@@ -79,7 +77,7 @@ def run(
         kind="pseudo_points",
         out=out,
         inputs={"dataset": (dataset, "dataset"), "pseudo": (pseudo, "pseudo_points")},
-        external={"sam": config.sam if Path(config.sam).exists() else None},
+        external={"sam": config.sam} if config.sam and Path(config.sam).exists() else {},
         options=options,
     )
     job.require_same("dataset_digest", "pseudo", "dataset")
@@ -91,7 +89,6 @@ def run(
 
     from stages.data.dataset import ReferringDataset
     from stages.metrics.selection import best_sentences, read_candidates
-    from stages.models.sam import load_sam
     from stages.training.devices import choose_device
 
     source = job.artifact("pseudo")
@@ -99,8 +96,8 @@ def run(
     candidates = read_candidates(job.artifact("dataset"), source, reporter)
     rows = best_sentences(candidates)
     device = choose_device(config.device)
-    predictor = load_sam(config.sam, device)
     job.device = str(device)
+    predictor = load_predictor(config.sam, device)
     verdicts = refine(view, candidates, rows, predictor, config, reporter)
     scores = _scores_after(candidates, rows, verdicts)
     summary = summarise(candidates, rows, verdicts, scores, config)
@@ -112,7 +109,8 @@ def run(
         if "prompt" in source.attrs:
             w.attr("prompt", source.attrs["prompt"])
         w.attr("n_points", candidates.n_points)
-        w.note_attr("sam", config.sam)
+        if config.sam:
+            w.note_attr("sam", config.sam)
         for name in (
             "referent_index",
             "sentence_index",
@@ -126,14 +124,23 @@ def run(
         w.column("decisions/referent_index", candidates.referent[rows])
         w.column("decisions/sentence_index", candidates.sentence[rows])
         w.strings("decisions/reason", [v.reason for v in verdicts])
-        for name, values in (
-            ("box_iou", [v.box_iou for v in verdicts]),
-            ("outline_iou", [v.outline_iou for v in verdicts]),
-            ("sam_score", [v.score for v in verdicts]),
-        ):
-            w.column(f"decisions/{name}", np.array(values, np.float32))
+        w.column("decisions/box_iou", np.array([v.box_iou for v in verdicts], np.float32))
+        w.column("decisions/outline_iou", np.array([v.outline_iou for v in verdicts], np.float32))
+        if config.sam:
+            w.column("decisions/sam_score", np.array([v.score for v in verdicts], np.float32))
         w.json("summary", summary)
     return job.result(summary)
+
+
+def load_predictor(sam: str | None, device: torch.device) -> MaskPredictor:
+    """SAM from its checkpoint; GrabCut where none is given."""
+    if sam is None:
+        from stages.models.grabcut import GrabCut
+
+        return GrabCut()
+    from stages.models.sam import load_sam
+
+    return load_sam(sam, device)
 
 
 def refine(
@@ -161,10 +168,10 @@ def refine(
             if asked:
                 encoded = predictor.encode(view.image(int(images[asked[0]])))
                 boxes = candidates.boxes_xyxy[rows[asked]]
-                points = np.stack([interior_points(rle_to_mask(old[i]), config.prompt_points) for i in asked])
-                for i, box, masks, scores in zip(
-                    asked, boxes, *predictor.draw(encoded, boxes, points), strict=True
-                ):
+                drawn = np.stack([rle_to_mask(old[i]) for i in asked])
+                points = np.stack([interior_points(mask, config.prompt_points) for mask in drawn])
+                redrawn = predictor.draw(encoded, boxes, points, drawn)
+                for i, box, masks, scores in zip(asked, boxes, *redrawn, strict=True):
                     verdicts[i] = judge(
                         masks, scores, box, old[i],
                         least_box_iou=config.min_box_iou, least_outline_iou=config.min_outline_iou,

@@ -112,8 +112,10 @@ class Bench:
         seconds = _steps(length) * recipes.STEP_SECONDS[kind] + recipes.START_SECONDS
         return self._own(f"{name}-{ratio:g}", "train-res", words, inputs, seconds)
 
-    def labels(self, name: str, ratio: float, model: str, prompt: str, select: str) -> tuple[str, str]:
-        """Pseudo labels by the model, and what is kept of them: two files, named by their maker."""
+    def labels(
+        self, name: str, ratio: float, model: str, prompt: str, select: str, refined: bool = False
+    ) -> tuple[str, str]:
+        """Pseudo labels by the model, perhaps refined, and what is kept of them: two files, named by their maker."""
         device = ("--device", self.settings.device)
         inputs = [("split", self.split(ratio)), ("model", model)]
         pseudo = self._own(
@@ -123,6 +125,12 @@ class Bench:
             inputs,
             recipes.PSEUDO_SECONDS[self.settings.scale],
         )
+        if refined:
+            prompt += "-refined"
+            seconds = recipes.REFINE_SECONDS[self.settings.scale]
+            pseudo = self._own(
+                f"pseudo-{name}-{prompt}-{ratio:g}", "refine-masks", (), [("pseudo", pseudo)], seconds
+            )
         points = self._own(
             f"points-{name}-{prompt}-{select}-{ratio:g}",
             "resample-points",

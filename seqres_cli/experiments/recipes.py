@@ -130,4 +130,5 @@ STEP_SECONDS = {"rec": 0.9, "zoom": 0.35, "whole": 0.45, "mdetr": 1.3}
 START_SECONDS = 6.0  # of a training, and of anything that loads torch
 PREPARE_SECONDS = {"tiny": 3.0, "smoke": 15.0, "standard": 120.0}
 PSEUDO_SECONDS = {"tiny": 6.0, "smoke": 30.0, "standard": 240.0}
+REFINE_SECONDS = {"tiny": 2.0, "smoke": 60.0, "standard": 600.0}
 EVALUATE_SECONDS = {"tiny": 6.0, "smoke": 15.0, "standard": 20.0}

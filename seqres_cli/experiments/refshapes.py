@@ -24,6 +24,7 @@ class Method:
         few: flags added where only masks are learned from.
         prompt: how pseudo labels are drawn, a key of recipes.PSEUDO; None = no pseudo labels.
         select: what of them is kept, a key of recipes.SELECT.
+        refined: they are redrawn by colour before (refine-masks).
         rounds: further trainings, each with labels that the model before draws, or with the masks alone.
         keep: `--init-keep`: a round goes on from the model before; empty = it starts from the box model.
         reference: the row that is 100 %.
@@ -37,6 +38,7 @@ class Method:
     few: str = ""
     prompt: str | None = None
     select: str = "plain"
+    refined: bool = False
     rounds: int = 0
     keep: str = ""
 
@@ -87,6 +89,10 @@ METHODS = (
     Method(
         "curved", "the same, curves between their points", "zoom", "outlines", "full-all",
         few=_AUGMENTED, prompt="box-all", select="curve", rounds=1, keep="all",
+    ),
+    Method(
+        "refined", "the same curves, redrawn along edges of colour", "zoom", "curved", "full-all",
+        few=_AUGMENTED, prompt="box-all", select="curve", refined=True, rounds=1, keep="all",
     ),
     Method(
         "rounds", "+ rounds", "zoom", "curved", "full-all",
@@ -148,8 +154,9 @@ def train(bench: Bench, method: Method, ratio: float) -> Trained:
     for number in range(1, 1 + method.rounds):
         if method.prompt:
             prompt = method.prompt if number == 1 else recipes.LATER_PROMPT
-            labels.append(bench.labels(maker, ratio, model, prompt, method.select))
+            labels.append(bench.labels(maker, ratio, model, prompt, method.select, method.refined))
         kind = f"-{method.prompt}-{method.select}" if method.prompt else ""
+        kind += "-refined" if method.refined else ""
         maker = f"round{number}-{base}{kind}" + (f"-{method.keep}" if method.keep else "")
         model = bench.res(
             maker,

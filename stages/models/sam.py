@@ -33,11 +33,16 @@ class MaskPredictor(Protocol):
         """(H, W, 3) RGB -> whatever `draw` takes."""
 
     def draw(
-        self, encoded: Any, boxes_xyxy: NDArray[np.floating], points_xy: NDArray[np.floating]
+        self,
+        encoded: Any,
+        boxes_xyxy: NDArray[np.floating],
+        points_xy: NDArray[np.floating],
+        drawn: NDArray[np.bool_],
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """Masks (P, C, H, W) and the model's own estimate of their IoU (P, C).
+        """Masks (P, C, H, W) and the segmenter's own estimate of their IoU (P, C), NaN if it has none.
 
-        boxes_xyxy (P, 4), points_xy (P, n, 2): pixels of the original image, all points inside; n may be 0.
+        boxes_xyxy (P, 4), points_xy (P, n, 2): pixels of the original image, all points inside `drawn`; n may be 0.
+        drawn (P, H, W): the masks to be redrawn, none empty.
         """
 
 
@@ -74,9 +79,13 @@ class Sam:
 
     @torch.inference_mode()
     def draw(
-        self, encoded: EncodedPicture, boxes_xyxy: NDArray[np.floating], points_xy: NDArray[np.floating]
+        self,
+        encoded: EncodedPicture,
+        boxes_xyxy: NDArray[np.floating],
+        points_xy: NDArray[np.floating],
+        drawn: NDArray[np.bool_],
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """See `MaskPredictor`."""
+        """See `MaskPredictor`; of the old masks only the points in them are used."""
         scale = np.array(encoded.own_hw[::-1]) / np.array(encoded.size_hw[::-1])
         # SamModel adds half a pixel to a point, because it counts pixels; our origin is the corner of the first one.
         points = np.asarray(points_xy, np.float64) * scale - 0.5

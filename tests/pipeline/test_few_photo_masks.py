@@ -35,14 +35,15 @@ def test_from_photographs_to_a_judgement(project_root: Path, tmp_path: Path) -> 
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr[-2000:]
     head, *rows = [line.split("\t") for line in (out / "hidden.tsv").read_text("utf-8").splitlines()]
-    assert [row[0] for row in rows] == ["points0", "points1", "all"]
+    assert [row[0] for row in rows] == ["refined-points0", "refined-points1", "all"]
+    assert "\npseudo-points0\t" in (out / "hidden-drawn.tsv").read_text("utf-8")
     table = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
     with (
         open_artifact(out / "refshapes-unc/split0.h5") as split,
         open_artifact(out / "refshapes-unc/dataset.h5") as data,
     ):
         hidden = int(((data["referents/split"] == 0) & ~split["visible"]).sum())
-    assert int(table["points0"]["referents"]) == hidden
+    assert int(table["refined-points0"]["referents"]) == hidden
     assert int(table["all"]["referents"]) == 2 * hidden
     ours, ellipse, box = (
         float(table["all"][key]) for key in ("kept_outlines", "kept_ellipse", "kept_filled_box")

@@ -1,4 +1,4 @@
-"""refine-masks: what is written, with a predictor whose masks are known and with a tiny SAM."""
+"""refine-masks: what is written, with a predictor whose masks are known, by colour, and with a tiny SAM."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages import prepare_data, resample_points
 from stages.artifacts import RunOptions, open_artifact, verify_artifact
 from stages.data.dataset import ReferringDataset
 from stages.errors import ArtifactError, StaleOutputError, UsageError
-from stages.geometry.boxes import polygon_extent
+from stages.geometry.boxes import ellipse_in, polygon_extent
 from stages.geometry.projection import projection_scores
 from stages.geometry.rasterise import box_to_rle, ellipse_to_rle, polygon_to_rle, rle_to_mask
 from stages.metrics.segmentation import overlaps
@@ -28,7 +28,8 @@ class Known:
     """Draws for each box what `answer` says, and counts."""
 
     def __init__(self, answer: Any) -> None:
-        self.answer, self.encoded, self.prompts = answer, 0, []  # type: ignore[var-annotated]
+        self.answer, self.encoded = answer, 0
+        self.prompts: list[tuple[list[float], list[list[float]], np.ndarray]] = []
 
     def encode(self, picture: np.ndarray) -> tuple[int, int]:
         assert picture.dtype == np.uint8 and picture.shape[2] == 3
@@ -36,9 +37,9 @@ class Known:
         return picture.shape[0], picture.shape[1]
 
     def draw(
-        self, encoded: tuple[int, int], boxes: np.ndarray, points: np.ndarray
+        self, encoded: tuple[int, int], boxes: np.ndarray, points: np.ndarray, drawn: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        self.prompts += list(zip(boxes.tolist(), points.tolist(), strict=True))
+        self.prompts += list(zip(boxes.tolist(), points.tolist(), drawn, strict=True))
         masks = [[rle_to_mask(rle) for rle in self.answer(box, encoded)] for box in boxes]
         return np.array(masks), np.full((len(boxes), len(masks[0])), 0.75, np.float32)
 
@@ -125,12 +126,13 @@ def test_prompts_are_the_known_box_and_points_inside_the_better_outline(
 ) -> None:
     known, data = use(monkeypatch, true_ellipse), ReferringDataset.open(dataset)
     run(config(prompt_points=2), dataset=dataset, pseudo=pseudo, out=tmp_path / "r.h5")
-    boxes = {tuple(box): np.array(points) for box, points in known.prompts}
-    assert set(boxes) == {tuple(data.boxes_xyxy[r].tolist()) for r in (0, 1, 3, 4, 5)}
-    for box, points in boxes.items():
+    assert {tuple(box) for box, _, _ in known.prompts} == {
+        tuple(data.boxes_xyxy[r].tolist()) for r in (0, 1, 3, 4, 5)
+    }
+    for box, points, drawn in known.prompts:
         inside = rle_to_mask(polygon_to_rle(diamond(box), data.image_sizes_hw[0]))
-        assert points.shape == (2, 2)
-        assert all(inside[int(y), int(x)] for x, y in points)
+        assert np.array_equal(drawn, inside)
+        assert len(points) == 2 and all(inside[int(y), int(x)] for x, y in points)
 
 
 def test_what_disagrees_stays_as_it_was(
@@ -231,8 +233,6 @@ def test_inputs_must_belong_together(pseudo: Path, tmp_path: Path) -> None:
     other = write_dataset(tmp_path / "d.h5", ["train"] * 3)
     with pytest.raises(ArtifactError, match=r"p\.h5 was not made from .*d\.h5"):
         run(config(), dataset=other, pseudo=pseudo, out=tmp_path / "r.h5")
-    with pytest.raises(UsageError, match="refine-masks needs --sam"):
-        run(Config(), dataset=other, pseudo=pseudo, out=tmp_path / "r.h5")
 
 
 @pytest.mark.parametrize(
@@ -246,6 +246,41 @@ def test_inputs_must_belong_together(pseudo: Path, tmp_path: Path) -> None:
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         config(**options)
+
+
+# ---- by colour ----
+
+
+def test_without_a_checkpoint_colours_decide(dataset: Path, tmp_path: Path) -> None:
+    """Ellipses in the boxes of shapes that no ellipse describes come nearer to their true masks."""
+    data = ReferringDataset.open(dataset, masks="all")
+    referents = range(20)
+    rows = [
+        (r, int(data.sentence_offsets[r]), 0.9, ellipse_in(data.boxes_xyxy[r], 40).tolist())
+        for r in referents
+    ]
+    pseudo = write_pseudo(tmp_path / "p.h5", dataset, rows, n_points=40)
+    loose = Config(device="cpu", min_box_iou=0.6)
+    result = run(loose, dataset=dataset, pseudo=pseudo, out=tmp_path / "r.h5")
+    assert verify_artifact(tmp_path / "r.h5") == []
+
+    def iou(path: Path) -> np.ndarray:
+        with open_artifact(path) as a:
+            rings = a.ragged("points_xy")
+            drawn = [polygon_to_rle(rings[r], data.image_sizes_hw[data.referent_image[r]]) for r in referents]
+        return overlaps(drawn, [data.mask_rle(r) for r in referents]).iou
+
+    before, after = iou(pseudo), iou(tmp_path / "r.h5")
+    with open_artifact(tmp_path / "r.h5") as a:
+        refined = a["refined"]
+        assert "decisions/sam_score" not in a and "sam" not in a.attrs
+        assert not a.provenance["external"]
+    assert result.summary["refined"] == refined.sum() > 5
+    assert np.array_equal(after[~refined], before[~refined])
+    assert after[refined].mean() > before[refined].mean() + 0.1
+    assert run(loose, dataset=dataset, pseudo=pseudo, out=tmp_path / "r.h5").status == "up-to-date"
+    again = run(loose, dataset=dataset, pseudo=pseudo, out=tmp_path / "again.h5")
+    assert again.digest == result.digest
 
 
 # ---- a tiny SAM through the real loading code ----

@@ -35,14 +35,17 @@ def test_prompts_alone_equal_prompts_together(folder: Path) -> None:
         [[4, 4, 30, 30], [20, 10, 70, 40], [0, 0, 80, 48]] * 4, np.float64
     )  # more than one piece
     points = rng.uniform(5, 40, (12, 2, 2))
-    masks, scores = model.draw(encoded, boxes, points)
+    unused = np.ones((12, 48, 80), np.bool_)  # what was drawn before: only the points tell of it
+    masks, scores = model.draw(encoded, boxes, points, unused)
     assert masks.shape == (12, 3, 48, 80) and masks.dtype == bool
     assert scores.shape == (12, 3)
     for k in (0, 9):
-        mask, score = model.draw(encoded, boxes[k : k + 1], points[k : k + 1])
+        mask, score = model.draw(encoded, boxes[k : k + 1], points[k : k + 1], unused[:1])
         assert (mask[0] == masks[k]).mean() > 0.999
         assert score[0] == pytest.approx(scores[k], abs=1e-5)
-    assert model.draw(encoded, boxes[:1], points[:1, :0])[0].shape == (1, 3, 48, 80), "a box alone"
+    assert model.draw(encoded, boxes[:1], points[:1, :0], unused[:1])[0].shape == (1, 3, 48, 80), (
+        "a box alone"
+    )
     assert not np.allclose(scores[0], scores[1], atol=1e-7), "the prompt matters"
 
 
@@ -58,7 +61,9 @@ def test_points_and_boxes_are_scaled_to_the_input(folder: Path, monkeypatch: pyt
         return original(**arguments)
 
     monkeypatch.setattr(model.model, "forward", watch)
-    model.draw(encoded, np.array([[10.0, 20, 50, 60]]), np.array([[[20.5, 30.5]]]))
+    model.draw(
+        encoded, np.array([[10.0, 20, 50, 60]]), np.array([[[20.5, 30.5]]]), np.ones((1, 128, 96), np.bool_)
+    )
     assert seen["input_boxes"].tolist() == [[[5, 10, 25, 30]]]
     assert seen["input_points"].tolist() == [[[[9.75, 14.75]]]], "half a pixel is added by the model"
     assert seen["input_labels"].tolist() == [[[1]]]
