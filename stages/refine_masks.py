@@ -40,7 +40,7 @@ class Config:
 
     sam: str | None = option(
         None,
-        "SAM checkpoint: a local folder with safetensors, or a hub id (default: none, colours decide: GrabCut)",
+        "SAM checkpoint: a local folder with safetensors, or a hub id; without one colours decide (GrabCut)",
     )
     prompt_points: int = option(3, "points inside the outline that SAM is given with the box", min=0, max=16)
     min_box_iou: float = option(

@@ -56,6 +56,22 @@ def test_experiments_share_what_they_have_in_common(tmp_path: Path) -> None:
     assert all(both.nodes[n.inputs[1][1]].stage == "pseudo-label" for n in fits)
 
 
+def test_refined_labels_are_learned_from_and_measured(tmp_path: Path) -> None:
+    plan = make_plan("refshapes", Settings(scale="tiny", seeds=(0,)), tmp_path, ["curved", "refined"])
+    drawn, redrawn = (row.runs[0] for row in plan.report.rows if row.name in ("curved", "refined"))
+    ((pseudo, points),) = [
+        [file.relative_to(tmp_path).as_posix() for file in pair] for pair in redrawn.labels
+    ]
+    nodes = plan.graph.nodes
+    assert nodes[pseudo].stage == "refine-masks"
+    assert dict(nodes[points].inputs)["pseudo"] == pseudo
+    assert tmp_path / dict(nodes[pseudo].inputs)["pseudo"] == drawn.labels[0][0], (
+        "the same labels, once drawn"
+    )
+    model = nodes[redrawn.model.relative_to(tmp_path).as_posix()]
+    assert dict(model.inputs)["points"] == points and redrawn.model != drawn.model
+
+
 def test_seeds_change_splits_and_trainings_but_not_the_data(tmp_path: Path) -> None:
     graph = make_plan("refshapes", Settings(scale="tiny", seeds=(3, 4)), tmp_path, ["naive"]).graph
     seeds = {n.out: n.options[n.options.index("--seed") + 1] for n in graph if "--seed" in n.options}
