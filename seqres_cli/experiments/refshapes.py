@@ -98,6 +98,10 @@ METHODS = (
         "rounds", "+ rounds", "zoom", "curved", "full-all",
         few=_AUGMENTED, prompt="box-all", select=recipes.FULL_METHOD_SELECT, rounds=recipes.ROUNDS, keep="all",
     ),
+    Method(
+        "refined-rounds", "+ rounds, all redrawn along edges of colour", "zoom", "refined", "full-all",
+        few=_AUGMENTED, prompt="box-all", select=recipes.FULL_METHOD_SELECT, refined=True, rounds=recipes.ROUNDS, keep="all",
+    ),
 )  # fmt: skip
 # Run only when named
 MORE_METHODS = (
@@ -128,7 +132,7 @@ ALL_MASKS = {
 }  # fmt: skip
 
 # Rows whose model is also asked for contours in the true box, and for what it marks
-_LOOKED_AT = ("most-steps", "rounds", "full-all")
+_LOOKED_AT = ("most-steps", "rounds", "refined-rounds", "full-all")
 _BESIDE = tuple(recipes.BESIDE)
 SCORES = (
     "miou", "oiou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "acc@0.5", "filled_box", "ellipse",
