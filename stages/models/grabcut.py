@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from stages.geometry.boxes import pixel_interval
 
 MARGIN = 0.2  # ground seen on each side of the box, of its longer side
-LONGER_SIDE = (
-    128,
-    256,
-)  # px of that window's, at least and at most: a cut through few pixels loses small objects
+# px of that window's longer side, at least and at most: a cut through few pixels loses small objects
+LONGER_SIDE = (128, 256)
 CORE = 0.3  # the deepest part of the outline is object for certain: the share of its depth, from the inside
 ITERATIONS = 2
 
