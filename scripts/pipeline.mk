@@ -19,7 +19,7 @@ RATIO_smoke    := 0.05
 RATIO_standard := 0.01
 RATIO  ?= $(or $(RATIO_$(SCALE)),0.05)
 SEED   ?= 0
-# How often the box-only objects are labelled and learned from. Files of round 2 are pseudo2-, points2-, final2-RATIO ...
+# How often the box-only objects are labelled and learned from. Files of round 2 are pseudo2-, refined2-, points2-, final2-RATIO ...
 ROUNDS ?= 1
 # What a round takes over from the model that labelled for it: none (every round starts from the box model), all, encoder.
 # There are no steps to learn outlines twice at either scale; what goes on must not unlearn the masks (--mask-images).
@@ -70,11 +70,10 @@ VARIED          ?= --box-only-images 0 $(VARY) $(VARY_$(SCALE))
 RES_FLAGS       ?= $(METHOD_FLAGS) $(RES_STEPS_$(SCALE)) $(VARIED)
 FULL_FLAGS      ?= $(METHOD_FLAGS) $(FULL_STEPS_$(SCALE)) $(VARIED)
 PSEUDO_FLAGS    ?= --box-prompt --sentences-per-referent 1
-# Short trainings draw loosely: with the usual 0.1 hardly an outline would be kept
-THRESHOLD_smoke := --score-threshold 0.15
-# Drawn outlines are sampled a second time by the training; straight lines between few points would cut corners twice
-BETWEEN_standard := --between curve --n-points 80
-RESAMPLE_FLAGS  ?= --fit none $(THRESHOLD_$(SCALE)) $(BETWEEN_$(SCALE))
+# Along edges of colour; or --sam FOLDER
+REFINE_FLAGS    ?=
+# Outlines are sampled a second time by the training; few points would cut corners twice
+RESAMPLE_FLAGS  ?= --fit none --n-points 80
 FINAL_FLAGS     ?= $(METHOD_FLAGS) $(or $(FINAL_STEPS_$(SCALE)),$(FULL_STEPS_$(SCALE))) $(VARIED)
 # Training flags of the rounds after the first
 ROUND_FLAGS     ?= $(FINAL_FLAGS)
@@ -100,7 +99,7 @@ LAST   := $(call tag,$(ROUNDS))
 .NOTPARALLEL:
 # make shall delete none of these, neither as an intermediate nor on Ctrl-C: seqres leaves only whole files.
 .PRECIOUS: $(OUT)/dataset.h5 $(OUT)/rec.h5 $(OUT)/full.h5 $(OUT)/eval/%.h5 $(foreach kind,\
-  split naive first $(foreach n,$(rounds),$(addsuffix $(call tag,$(n)),pseudo points final)) attention$(LAST),$(OUT)/$(kind)-%.h5)
+  split naive first $(foreach n,$(rounds),$(addsuffix $(call tag,$(n)),pseudo refined points final)) attention$(LAST),$(OUT)/$(kind)-%.h5)
 
 D := $(if $(DATA),$(DATA),$(OUT)/dataset.h5)
 S := $(OUT)/split-$(RATIO).h5
@@ -126,6 +125,7 @@ $(call flags,naive,$(NAIVE_FLAGS) --seed $(SEED))
 $(call flags,first,$(RES_FLAGS) --seed $(SEED))
 $(call flags,full,$(FULL_FLAGS) --seed $(SEED))
 $(call flags,pseudo,$(PSEUDO_FLAGS))
+$(call flags,refine,$(REFINE_FLAGS))
 $(call flags,resample,$(RESAMPLE_FLAGS))
 $(call flags,final,$(FINAL_FLAGS) $(ROUND_KEEP) --seed $(SEED))
 $(call flags,round,$(ROUND_FLAGS) $(ROUND_KEEP) --seed $(SEED))
@@ -155,7 +155,7 @@ $(OUT)/naive-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/rec.h5 $(OUT)/.flags/naive
 $(OUT)/first-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/rec.h5 $(OUT)/.flags/first
 	$(call run,train-res --dataset $(D) --split $(OUT)/split-$*.h5 --rec $(OUT)/rec.h5,$(RES_FLAGS) --seed $(SEED))
 
-# 4. Contours for everything known by its box only; keep and resample what agrees with the box
+# 4. Contours for everything known by its box only, redrawn along edges; keep and resample what agrees with the box
 # 5. Second pass, again from the box model or going on from the first: masks and pseudo points
 # Both once a round; $(1) = number of the round
 init = $(if $(filter-out none,$(ROUND_KEEP)), --init $(OUT)/$(call teacher,$(1))-$$*.h5 --init-keep $(ROUND_KEEP))
@@ -163,8 +163,11 @@ define round
 $(OUT)/pseudo$(call tag,$(1))-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/$(call teacher,$(1))-%.h5 $(OUT)/.flags/pseudo
 	$$(call run,pseudo-label --dataset $(D) --split $(OUT)/split-$$*.h5 --model $(OUT)/$(call teacher,$(1))-$$*.h5,$$(PSEUDO_FLAGS))
 
-$(OUT)/points$(call tag,$(1))-%.h5: $(D) $(OUT)/pseudo$(call tag,$(1))-%.h5 $(OUT)/.flags/resample
-	$$(call run,resample-points --dataset $(D) --pseudo $(OUT)/pseudo$(call tag,$(1))-$$*.h5,$$(RESAMPLE_FLAGS))
+$(OUT)/refined$(call tag,$(1))-%.h5: $(D) $(OUT)/pseudo$(call tag,$(1))-%.h5 $(OUT)/.flags/refine
+	$$(call run,refine-masks --dataset $(D) --pseudo $(OUT)/pseudo$(call tag,$(1))-$$*.h5,$$(REFINE_FLAGS))
+
+$(OUT)/points$(call tag,$(1))-%.h5: $(D) $(OUT)/refined$(call tag,$(1))-%.h5 $(OUT)/.flags/resample
+	$$(call run,resample-points --dataset $(D) --pseudo $(OUT)/refined$(call tag,$(1))-$$*.h5,$$(RESAMPLE_FLAGS))
 
 $(OUT)/final$(call tag,$(1))-%.h5: $(D) $(OUT)/split-%.h5 $(OUT)/rec.h5 $(OUT)/points$(call tag,$(1))-%.h5 $(OUT)/.flags/$(if $(call tag,$(1)),round,final)
 	$$(call run,train-res --dataset $(D) --split $(OUT)/split-$$*.h5 --rec $(OUT)/rec.h5 --points $(OUT)/points$(call tag,$(1))-$$*.h5$(call init,$(1)),$$($(if $(call tag,$(1)),ROUND,FINAL)_FLAGS) --seed $$(SEED))
@@ -187,13 +190,13 @@ EVALUATIONS := $(addprefix $(OUT)/eval/,rec.h5 naive-$(RATIO).h5 first-$(RATIO).
 GIVEN_BOX   := $(OUT)/eval/box-full.h5
 
 # 7. Pictures of the last round
-$(OUT)/attention$(LAST)-%.h5: $(D) $(OUT)/final$(LAST)-%.h5 $(OUT)/naive-%.h5 $(OUT)/pseudo$(LAST)-%.h5 $(OUT)/points$(LAST)-%.h5 $(OUT)/split-%.h5 $(OUT)/.flags/visualize
+$(OUT)/attention$(LAST)-%.h5: $(D) $(OUT)/final$(LAST)-%.h5 $(OUT)/naive-%.h5 $(OUT)/refined$(LAST)-%.h5 $(OUT)/points$(LAST)-%.h5 $(OUT)/split-%.h5 $(OUT)/.flags/visualize
 	$(call run,visualize-attention --dataset $(D) --model $(OUT)/final$(LAST)-$*.h5 --compare-model $(OUT)/naive-$*.h5 \
-	  --pseudo $(OUT)/pseudo$(LAST)-$*.h5 --points $(OUT)/points$(LAST)-$*.h5 --split $(OUT)/split-$*.h5,$(VISUALIZE_FLAGS))
+	  --pseudo $(OUT)/refined$(LAST)-$*.h5 --points $(OUT)/points$(LAST)-$*.h5 --split $(OUT)/split-$*.h5,$(VISUALIZE_FLAGS))
 
 # Every file by its name: one that make knows from patterns only would not be made again when it is deleted
 all: $(foreach kind,split first attention$(LAST),$(OUT)/$(kind)-$(RATIO).h5)
-all: $(foreach n,$(rounds),$(foreach kind,pseudo points final,$(OUT)/$(kind)$(call tag,$(n))-$(RATIO).h5))
+all: $(foreach n,$(rounds),$(foreach kind,pseudo refined points final,$(OUT)/$(kind)$(call tag,$(n))-$(RATIO).h5))
 all: $(EVALUATIONS) $(GIVEN_BOX)
 
 table: $(EVALUATIONS) $(GIVEN_BOX)

@@ -87,8 +87,8 @@ def check_calls(calls: list[list[str]], expected: int, without: Collection[str] 
     ]
     assert len(stages_called) >= expected
     assert {call[0] for call in stages_called} == {
-        "prepare-data", "split-masks", "train-rec", "train-res", "pseudo-label", "resample-points", "evaluate",
-        "visualize-attention",
+        "prepare-data", "split-masks", "train-rec", "train-res", "pseudo-label", "refine-masks", "resample-points",
+        "evaluate", "visualize-attention",
     } - set(without)  # fmt: skip
     for call in stages_called:
         assert main([*call, "--print-config"]) == 0, " ".join(call)
@@ -97,10 +97,10 @@ def check_calls(calls: list[list[str]], expected: int, without: Collection[str] 
 @pytest.mark.parametrize(
     ("scale", "more", "expected"),
     [
-        ("tiny", [], 17),
-        ("smoke", [], 17),
-        ("standard", [], 17),
-        ("tiny", ["ROUNDS=2", "ROUND_KEEP=encoder"], 21),
+        ("tiny", [], 18),
+        ("smoke", [], 18),
+        ("standard", [], 18),
+        ("tiny", ["ROUNDS=2", "ROUND_KEEP=encoder"], 23),
     ],
 )
 def test_the_pipeline_gives_flags_that_the_stages_take(
@@ -131,7 +131,7 @@ def test_the_photograph_script_gives_flags_that_the_stages_take(tmp_path: Path) 
         str(tmp_path),
         str(tmp_path / "out"),
     ]
-    check_calls(logged_calls(command, seqres), 2 * 9)
+    check_calls(logged_calls(command, seqres), 2 * 9, without={"refine-masks"})
 
 
 def test_the_script_for_few_masks_gives_flags_that_the_stages_take(tmp_path: Path) -> None:
@@ -142,5 +142,5 @@ def test_the_script_for_few_masks_gives_flags_that_the_stages_take(tmp_path: Pat
     command = [
         "env", f"SEQRES={seqres}", f"PYTHON={python}", "scripts/few_photo_masks.sh", str(tmp_path), out,
     ]  # fmt: skip
-    check_calls(logged_calls(command, seqres), 4 + 2 * (1 + 3 * 4 + 1), without={"evaluate"})
+    check_calls(logged_calls(command, seqres), 4 + 2 * (1 + 3 * 6 + 1), without={"evaluate"})
     assert (tmp_path / "out" / "hidden.tsv").read_text().startswith("all\t6")

@@ -93,6 +93,7 @@ OF_RATIO = [
         "first-{r}",
         "eval/first-{r}",
         "pseudo-{r}",
+        "refined-{r}",
         "points-{r}",
     )
 ] + ["final-{r}.h5", "eval/final-{r}.h5", "attention-{r}.h5"]
@@ -126,7 +127,8 @@ def test_another_ratio_makes_only_what_depends_on_it(build: Build) -> None:
 
 def test_a_second_round_labels_with_the_model_of_the_first(build: Build, tmp_path: Path) -> None:
     build("SCALE=tiny")
-    second = {"pseudo2-0.3.h5", "points2-0.3.h5", "final2-0.3.h5", "eval/final2-0.3.h5", "attention2-0.3.h5"}
+    stages = ("pseudo2", "refined2", "points2", "final2", "eval/final2", "attention2")
+    second = {f"{stage}-0.3.h5" for stage in stages}
     assert set(build("SCALE=tiny", "ROUNDS=2")) == second
     assert build("SCALE=tiny", "ROUNDS=2") == []
     assert build("SCALE=tiny") == []
@@ -135,11 +137,12 @@ def test_a_second_round_labels_with_the_model_of_the_first(build: Build, tmp_pat
         return (tmp_path / "out" / name).read_text().replace(str(tmp_path / "out") + "/", "")
 
     assert "--model final-0.3.h5" in inputs("pseudo2-0.3.h5")
-    assert "--pseudo pseudo2-0.3.h5" in inputs("points2-0.3.h5")
+    assert "--pseudo pseudo2-0.3.h5" in inputs("refined2-0.3.h5")
+    assert "--pseudo refined2-0.3.h5" in inputs("points2-0.3.h5")
     assert "--rec rec.h5 --points points2-0.3.h5 --sequence" in inputs("final2-0.3.h5")
     shown = inputs("attention2-0.3.h5")
     assert "--model final2-0.3.h5" in shown
-    assert "--pseudo pseudo2-0.3.h5 --points points2-0.3.h5" in shown
+    assert "--pseudo refined2-0.3.h5 --points points2-0.3.h5" in shown
 
 
 def test_all_rounds_at_once_and_what_a_round_takes_over(build: Build, tmp_path: Path) -> None:
@@ -179,7 +182,9 @@ def test_a_number_of_rounds_that_is_none_is_refused(build: Build, rounds: str) -
         build(f"ROUNDS={rounds}")
 
 
-@pytest.mark.parametrize("name", ["dataset.h5", "rec.h5", "split-0.05.h5", "pseudo-0.05.h5", "eval/full.h5"])
+@pytest.mark.parametrize(
+    "name", ["dataset.h5", "rec.h5", "split-0.05.h5", "pseudo-0.05.h5", "refined-0.05.h5", "eval/full.h5"]
+)
 def test_a_deleted_file_is_made_again_and_what_follows_is_only_asked(
     build: Build, tmp_path: Path, name: str
 ) -> None:
