@@ -135,9 +135,11 @@ def run(
 def load_predictor(sam: str | None, device: torch.device) -> MaskPredictor:
     """SAM from its checkpoint; GrabCut where none is given."""
     if sam is None:
+        import torch
+
         from stages.models.grabcut import GrabCut
 
-        return GrabCut()
+        return GrabCut(torch.get_num_threads())
     from stages.models.sam import load_sam
 
     return load_sam(sam, device)

@@ -1,4 +1,4 @@
-"""Redraw pseudo labels along the picture's edges; keep what agrees with the box and the old outline (optional step).
+"""Redraw pseudo labels along edges; keep what agrees with the box and the old outline (optional step).
 
 Goes between pseudo-label and resample-points, which takes either file. No mask of the dataset is read. Colours decide
 where the object ends (GrabCut between the outline's middle and the known box), or a SAM checkpoint that is asked with

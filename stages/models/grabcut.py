@@ -6,6 +6,9 @@ them where neighbours differ. It knows nothing about objects: the outline says w
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +23,10 @@ ITERATIONS = 2
 
 
 class GrabCut:
-    """`MaskPredictor` that looks at colours alone."""
+    """`MaskPredictor` that looks at colours alone, at so many objects of a picture at once as there are threads."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(threads)  # OpenCV works without Python's lock
 
     def encode(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The picture itself."""
@@ -34,7 +40,7 @@ class GrabCut:
         drawn: NDArray[np.bool_],
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """One mask a prompt, without an estimate of its IoU (NaN). See `MaskPredictor`; the points are not needed."""
-        masks = [cut(encoded, box, old) for box, old in zip(boxes_xyxy, drawn, strict=True)]
+        masks = list(self._pool.map(cut, repeat(encoded), boxes_xyxy, drawn))
         return np.stack(masks)[:, None], np.full((len(masks), 1), np.nan, np.float32)
 
 

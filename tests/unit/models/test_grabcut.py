@@ -110,10 +110,11 @@ def test_the_same_mask_whatever_ran_before() -> None:
 
 
 def test_as_a_predictor() -> None:
-    predictor, picture = GrabCut(), painted(cross())
-    boxes, points = np.stack([BOX, BOX]), np.zeros((2, 0, 2))
-    masks, scores = predictor.draw(
-        predictor.encode(picture), boxes, points, np.stack([ellipse(), ellipse(BOX - 5)])
-    )
-    assert masks.shape == (2, 1, *SIZE) and scores.shape == (2, 1) and np.isnan(scores).all()
-    assert np.array_equal(masks[0, 0], cut(picture, BOX, ellipse()))
+    picture = painted(cross())
+    drawn = [ellipse(), ellipse(BOX - 5), cross(), ellipse(BOX + 3)]
+    boxes, points = np.stack([BOX] * 4), np.zeros((4, 0, 2))
+    for predictor in (GrabCut(), GrabCut(threads=3)):
+        masks, scores = predictor.draw(predictor.encode(picture), boxes, points, np.stack(drawn))
+        assert masks.shape == (4, 1, *SIZE) and scores.shape == (4, 1) and np.isnan(scores).all()
+        for mask, old in zip(masks[:, 0], drawn, strict=True):
+            assert np.array_equal(mask, cut(picture, BOX, old)), "whoever draws beside it"
