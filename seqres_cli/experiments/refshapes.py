@@ -118,7 +118,8 @@ MORE_METHODS = (
         few=_AUGMENTED, prompt="box-all", select="curve", rounds=1,
     ),
 )  # fmt: skip
-# Pseudo labels earn less than as many steps with the masks alone (docs/EXPERIMENTS.md), so the best method has none
+# Two rounds of pseudo labels, redrawn or not, earn no more than as many steps with the masks alone
+# (docs/EXPERIMENTS.md), so this method has none
 OF_CURVE = {"naive": "naive", "paper": "rpp", "full": "most-steps"}
 SECOND_NAMES = {"paper": ["rpp"], "full": ["most-steps"]}
 CURVE_LABELS = {"naive": "naive", "paper": "the paper's method", "full": "the full method"}
