@@ -275,8 +275,6 @@ def test_without_a_checkpoint_colours_decide(dataset: Path, tmp_path: Path) -> N
         refined = a["refined"]
         assert "decisions/sam_score" not in a
         assert not a.provenance["external"]
-    with h5py.File(tmp_path / "r.h5") as file:
-        assert "sam" not in file["notes"].attrs
     assert result.summary["refined"] == refined.sum() > 5
     assert np.array_equal(after[~refined], before[~refined])
     assert after[refined].mean() > before[refined].mean() + 0.1
