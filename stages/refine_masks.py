@@ -97,7 +97,7 @@ def run(
     rows = best_sentences(candidates)
     device = choose_device(config.device)
     job.device = str(device)
-    predictor = load_predictor(config.sam, device)
+    predictor = load_predictor(config, device)
     verdicts = refine(view, candidates, rows, predictor, config, reporter)
     scores = _scores_after(candidates, rows, verdicts)
     summary = summarise(candidates, rows, verdicts, scores, config)
@@ -132,9 +132,9 @@ def run(
     return job.result(summary)
 
 
-def load_predictor(sam: str | None, device: torch.device) -> MaskPredictor:
+def load_predictor(config: Config, device: torch.device) -> MaskPredictor:
     """SAM from its checkpoint; GrabCut where none is given."""
-    if sam is None:
+    if config.sam is None:
         import torch
 
         from stages.models.grabcut import GrabCut
@@ -142,7 +142,7 @@ def load_predictor(sam: str | None, device: torch.device) -> MaskPredictor:
         return GrabCut(torch.get_num_threads())
     from stages.models.sam import load_sam
 
-    return load_sam(sam, device)
+    return load_sam(config.sam, device, config.prompt_points)
 
 
 def refine(
@@ -157,7 +157,7 @@ def refine(
     import numpy as np
 
     from stages.geometry.rasterise import rle_area, rle_to_mask
-    from stages.metrics.refinement import NO_OUTLINE, interior_points, judge, nothing
+    from stages.metrics.refinement import NO_OUTLINE, judge, nothing
 
     verdicts = [nothing(NO_OUTLINE) for _ in rows]
     images = view.referent_image[candidates.referent[rows]]
@@ -171,8 +171,7 @@ def refine(
                 encoded = predictor.encode(view.image(int(images[asked[0]])))
                 boxes = candidates.boxes_xyxy[rows[asked]]
                 drawn = np.stack([rle_to_mask(old[i]) for i in asked])
-                points = np.stack([interior_points(mask, config.prompt_points) for mask in drawn])
-                redrawn = predictor.draw(encoded, boxes, points, drawn)
+                redrawn = predictor.draw(encoded, boxes, drawn)
                 for i, box, masks, scores in zip(asked, boxes, *redrawn, strict=True):
                     verdicts[i] = judge(
                         masks, scores, box, old[i],

@@ -20,6 +20,7 @@ from stages.geometry.rasterise import polygon_to_window, rle_to_mask
 from stages.geometry.resampling import mask_to_points
 
 _PAIRS = 1024 * 24**2  # of edges that are compared at once: an upper bound of memory, not of the polygons
+_MANY = 128  # edges, from which on it pays to look for those that are near each other first
 _MIN_AREA = 16.0  # square pixels; below, which pixel centres are hit decides, so pixels are asked
 
 Float = NDArray[np.float64]
@@ -97,24 +98,54 @@ def is_plain(rings_xy: Float, sizes_hw: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.zeros(count, dtype=bool)
     limits = np.asarray(sizes_hw, dtype=np.float64)[:, None, ::-1]
     inside = ((rings_xy >= 0) & (rings_xy <= limits)).all(axis=(1, 2))
-    ahead = np.roll(rings_xy, -1, axis=1)
+    ahead, behind = np.roll(rings_xy, -1, axis=1), np.roll(rings_xy, 1, axis=1)
     large = np.abs(_cross(rings_xy, ahead).sum(axis=1)) / 2 >= _MIN_AREA
-    return np.asarray(inside & large & ~_meets_itself(rings_xy, ahead))
+    folded = (_cross(rings_xy - behind, ahead - rings_xy) == 0).any(axis=1)
+    plain = np.asarray(inside & large & ~folded)
+    left = np.flatnonzero(plain)  # outlines of masks have straight runs, so few of theirs
+    plain[left] = ~_meets_itself(rings_xy[left], ahead[left])
+    return plain
 
 
 def _meets_itself(start: Float, stop: Float) -> NDArray[np.bool_]:
     """Whether two edges of a ring that are no neighbours have a point in common (N, P, 2) -> (N,)."""
-    length = start.shape[1]
-    first, second = np.triu_indices(length, 2)
-    apart = (first != 0) | (second != length - 1)
-    first, second = first[apart], second[apart]
-    a, b, c, d = start[:, first], stop[:, first], start[:, second], stop[:, second]
+    count, length = start.shape[:2]
+    if length < _MANY:
+        first, second = np.triu_indices(length, 2)
+        apart = (first != 0) | (second != length - 1)
+        pair = first[apart], second[apart]
+        return np.asarray(_meet(*(ends[:, rows] for rows in pair for ends in (start, stop))).any(axis=1))
+    meets = np.zeros(count, dtype=bool)
+    for ring, first, second in _near(start[..., 0], stop[..., 0]):
+        apart = ~np.isin(np.abs(first - second), (1, length - 1))
+        ring, first, second = ring[apart], first[apart], second[apart]
+        pair_meets = _meet(start[ring, first], stop[ring, first], start[ring, second], stop[ring, second])
+        meets[ring[pair_meets]] = True
+    return meets
+
+
+def _near(start: Float, stop: Float) -> Iterator[tuple[NDArray[np.intp], ...]]:
+    """All pairs of edges that share an x, from the x of their ends (N, P), piece by piece: ring, edge, other edge.
+
+    In the order of their left ends, an edge is compared with its next neighbour, its next but one and so on, until no
+    edge reaches so far.
+    """
+    low, high = np.minimum(start, stop), np.maximum(start, stop)
+    order = low.argsort(axis=1)
+    low, high = (np.take_along_axis(ends, order, axis=1) for ends in (low, high))
+    for further in range(1, low.shape[1]):
+        ring, place = np.nonzero(low[:, further:] <= high[:, :-further])
+        if not len(ring):
+            return
+        yield ring, order[ring, place], order[ring, place + further]
+
+
+def _meet(a: Float, b: Float, c: Float, d: Float) -> NDArray[np.bool_]:
+    """Whether the edges a-b and c-d (..., 2) have a point in common; also where they lie on one line."""
     along, across = b - a, d - c
     c_side, d_side = _cross(along, c - a), _cross(along, d - a)
     a_side, b_side = _cross(across, a - c), _cross(across, b - c)
-    meets = (c_side * d_side <= 0) & (a_side * b_side <= 0)
-    folded = (_cross(start - np.roll(start, 1, axis=1), stop - start) == 0).any(axis=1)
-    return np.asarray(meets.any(axis=1) | folded)
+    return np.asarray((c_side * d_side <= 0) & (a_side * b_side <= 0))
 
 
 def _is_blunt(rings: Float) -> NDArray[np.bool_]:

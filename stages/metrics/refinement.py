@@ -84,27 +84,3 @@ def outline_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         return contour
     simpler = cv2.approxPolyDP(contour[:, None], _SIMPLER_PX, True).reshape(-1, 2)
     return np.asarray(simpler if len(simpler) >= 3 else contour, np.float32)
-
-
-def interior_points(mask: NDArray[np.bool_], n: int) -> NDArray[np.float32]:
-    """n pixel centres deep inside a mask (H, W) that is not empty, and apart from each other: (n, 2) float32 xy.
-
-    Each is the largest of min(distance to the border, distance to the points before it); a mask of fewer pixels gives
-    some twice.
-    """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    top, left = int(rows[0]), int(columns[0])
-    window = mask[top : rows[-1] + 1, left : columns[-1] + 1]
-    # a frame of one empty pixel, so that the edge of the window is a border, too
-    depth = cv2.distanceTransform(np.pad(window, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    y, x = np.mgrid[: window.shape[0], : window.shape[1]]
-    points = np.zeros((n, 2), np.float32)
-    for k in range(n):
-        at = int(depth.argmax())
-        v, u = divmod(at, window.shape[1])
-        points[k] = (u + left + 0.5, v + top + 0.5)
-        if depth.flat[at] > 0:
-            depth = np.minimum(depth, np.hypot(x - u, y - v))
-        else:  # every pixel is taken
-            points[k] = points[0]
-    return points

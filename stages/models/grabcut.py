@@ -36,10 +36,9 @@ class GrabCut:
         self,
         encoded: NDArray[np.uint8],
         boxes_xyxy: NDArray[np.floating],
-        points_xy: NDArray[np.floating],
         drawn: NDArray[np.bool_],
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """One mask a prompt, without an estimate of its IoU (NaN). See `MaskPredictor`; the points are not needed."""
+        """One mask a prompt, without an estimate of its IoU (NaN). See `MaskPredictor`."""
         masks = list(self._pool.map(cut, repeat(encoded), boxes_xyxy, drawn))
         return np.stack(masks)[:, None], np.full((len(masks), 1), np.nan, np.float32)
 

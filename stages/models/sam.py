@@ -1,6 +1,6 @@
 """A promptable segmenter (SAM, through `transformers`): picture, box and points in, masks out.
 
-P prompts, C masks offered for each, n points. Pictures are prepared here: SAM's own processor needs pillow or
+The points lie deep inside the outline that is to be redrawn. P prompts, C masks offered for each. Pictures are prepared here: SAM's own processor needs pillow or
 torchvision. An image is encoded once for all of its prompts.
 """
 
@@ -36,13 +36,11 @@ class MaskPredictor(Protocol):
         self,
         encoded: Any,
         boxes_xyxy: NDArray[np.floating],
-        points_xy: NDArray[np.floating],
         drawn: NDArray[np.bool_],
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Masks (P, C, H, W) and the segmenter's own estimate of their IoU (P, C), NaN if it has none.
 
-        boxes_xyxy (P, 4), points_xy (P, n, 2): pixels of the original image, all points inside `drawn`; n may be 0.
-        drawn (P, H, W): the masks to be redrawn, none empty.
+        boxes_xyxy (P, 4): pixels of the original image. drawn (P, H, W): the masks to be redrawn, none empty.
         """
 
 
@@ -56,10 +54,10 @@ class EncodedPicture:
 
 
 class Sam:
-    """`MaskPredictor` of a `transformers` SamModel."""
+    """`MaskPredictor` of a `transformers` SamModel, asked with the box and so many points inside the old mask."""
 
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self.model, self.device = model.to(device).eval(), device
+    def __init__(self, model: Any, device: torch.device, prompt_points: int) -> None:
+        self.model, self.device, self.prompt_points = model.to(device).eval(), device, prompt_points
         self.side = int(model.config.vision_config.image_size)
 
     @torch.inference_mode()
@@ -82,13 +80,13 @@ class Sam:
         self,
         encoded: EncodedPicture,
         boxes_xyxy: NDArray[np.floating],
-        points_xy: NDArray[np.floating],
         drawn: NDArray[np.bool_],
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """See `MaskPredictor`; of the old masks only the points in them are used."""
+        """See `MaskPredictor`."""
+        points_xy = np.stack([interior_points(mask, self.prompt_points) for mask in drawn])
         scale = np.array(encoded.own_hw[::-1]) / np.array(encoded.size_hw[::-1])
         # SamModel adds half a pixel to a point, because it counts pixels; our origin is the corner of the first one.
-        points = np.asarray(points_xy, np.float64) * scale - 0.5
+        points = points_xy.astype(np.float64) * scale - 0.5
         boxes = np.asarray(boxes_xyxy, np.float64) * np.tile(scale, 2)
         masks, scores = [], []
         for start in range(0, len(boxes), _AT_ONCE):
@@ -105,6 +103,30 @@ class Sam:
             masks.append(at_original_size(out.pred_masks[0], self.side, encoded.own_hw, encoded.size_hw))
             scores.append(out.iou_scores[0].float().cpu().numpy())
         return np.concatenate(masks), np.concatenate(scores)
+
+
+def interior_points(mask: NDArray[np.bool_], n: int) -> NDArray[np.float32]:
+    """n pixel centres deep inside a mask (H, W) that is not empty, and apart from each other: (n, 2) float32 xy.
+
+    Each is the largest of min(distance to the border, distance to the points before it); a mask of fewer pixels gives
+    some twice.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, left = int(rows[0]), int(columns[0])
+    window = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    # a frame of one empty pixel, so that the edge of the window is a border, too
+    depth = cv2.distanceTransform(np.pad(window, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.mgrid[: window.shape[0], : window.shape[1]]
+    points = np.zeros((n, 2), np.float32)
+    for k in range(n):
+        at = int(depth.argmax())
+        v, u = divmod(at, window.shape[1])
+        points[k] = (u + left + 0.5, v + top + 0.5)
+        if depth.flat[at] > 0:
+            depth = np.minimum(depth, np.hypot(x - u, y - v))
+        else:  # every pixel is taken
+            points[k] = points[0]
+    return points
 
 
 def own_size(height: int, width: int, side: int) -> tuple[int, int]:
@@ -124,8 +146,8 @@ def at_original_size(
     )
 
 
-def load_sam(source: str, device: torch.device) -> Sam:
-    """A SAM checkpoint from a local folder or hub id; safetensors only.
+def load_sam(source: str, device: torch.device, prompt_points: int) -> Sam:
+    """A SAM checkpoint from a local folder or hub id; safetensors only. See `Sam` for the points.
 
     Raises:
         ArtifactError: nothing is there, it is no SAM, its weights are pickles, damaged, or not complete.
@@ -154,7 +176,7 @@ def load_sam(source: str, device: torch.device) -> Sam:
         raise ArtifactError(
             f"{source} does not hold the whole SAM", facts=[f"missing: {k}" for k in missing[:20]] + more
         )
-    return Sam(model, device)
+    return Sam(model, device, prompt_points)
 
 
 def _refuse_pickles(source: str) -> None:

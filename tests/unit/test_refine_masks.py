@@ -28,8 +28,8 @@ class Known:
     """Draws for each box what `answer` says, and counts."""
 
     def __init__(self, answer: Any) -> None:
-        self.answer, self.encoded = answer, 0
-        self.prompts: list[tuple[list[float], list[list[float]], np.ndarray]] = []
+        self.answer, self.encoded, self.prompt_points = answer, 0, -1
+        self.prompts: list[tuple[list[float], np.ndarray]] = []
 
     def encode(self, picture: np.ndarray) -> tuple[int, int]:
         assert picture.dtype == np.uint8 and picture.shape[2] == 3
@@ -37,16 +37,21 @@ class Known:
         return picture.shape[0], picture.shape[1]
 
     def draw(
-        self, encoded: tuple[int, int], boxes: np.ndarray, points: np.ndarray, drawn: np.ndarray
+        self, encoded: tuple[int, int], boxes: np.ndarray, drawn: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        self.prompts += list(zip(boxes.tolist(), points.tolist(), drawn, strict=True))
+        self.prompts += list(zip(boxes.tolist(), drawn, strict=True))
         masks = [[rle_to_mask(rle) for rle in self.answer(box, encoded)] for box in boxes]
         return np.array(masks), np.full((len(boxes), len(masks[0])), 0.75, np.float32)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Known:
     known = Known(answer)
-    monkeypatch.setattr(sam, "load_sam", lambda source, device: known)
+
+    def load(source: str, device: Any, prompt_points: int) -> Known:
+        known.prompt_points = prompt_points
+        return known
+
+    monkeypatch.setattr(sam, "load_sam", load)
     return known
 
 
@@ -121,18 +126,18 @@ def test_refined_outlines_take_the_place_of_the_old(
         assert a.attrs["model_digest"] == old.attrs["model_digest"]
 
 
-def test_prompts_are_the_known_box_and_points_inside_the_better_outline(
+def test_prompts_are_the_known_box_and_the_better_outline(
     dataset: Path, pseudo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known, data = use(monkeypatch, true_ellipse), ReferringDataset.open(dataset)
     run(config(prompt_points=2), dataset=dataset, pseudo=pseudo, out=tmp_path / "r.h5")
-    assert {tuple(box) for box, _, _ in known.prompts} == {
+    assert {tuple(box) for box, _ in known.prompts} == {
         tuple(data.boxes_xyxy[r].tolist()) for r in (0, 1, 3, 4, 5)
     }
-    for box, points, drawn in known.prompts:
+    for box, drawn in known.prompts:
         inside = rle_to_mask(polygon_to_rle(diamond(box), data.image_sizes_hw[0]))
         assert np.array_equal(drawn, inside)
-        assert len(points) == 2 and all(inside[int(y), int(x)] for x, y in points)
+    assert known.prompt_points == 2
 
 
 def test_what_disagrees_stays_as_it_was(

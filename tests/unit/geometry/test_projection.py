@@ -121,6 +121,21 @@ def test_plain_polygons() -> None:
     assert not is_plain(square[None, :2], np.array([[20, 20]]))[0]
 
 
+@settings(max_examples=40)
+@given(st.integers(0, 2**32))
+def test_rings_of_many_points_are_plain_when_their_corners_are(seed: int) -> None:
+    """Points added along the edges change nothing, but how the edges are compared."""
+    rng = np.random.default_rng(seed)
+    ring = random_polygons(seed, 1, wildness=rng.choice([0.1, 1.0]))[0].astype(np.float64)
+    size = np.array([SIZE])
+    steps = np.linspace(0, 1, 100)[:-1, None]
+    dense = np.concatenate(
+        [a + steps * (b - a) for a, b in zip(ring, np.roll(ring, -1, axis=0), strict=True)]
+    )
+    dense += rng.normal(0, 1e-9, dense.shape)  # no three points on one line
+    assert is_plain(dense[None], size)[0] == is_plain(ring[None], size)[0]
+
+
 def test_outline_agrees_with_pixels() -> None:
     """Resampled polygons draw the same shape as outlines of their rasters, and start at the same place."""
     rings = [r for r in random_polygons(3, 200, 0.15) if len(r) >= 6]

@@ -1,4 +1,4 @@
-"""When another segmenter's mask is taken, its outline, and the points that prompt it."""
+"""When another segmenter's mask is taken, and its outline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.geometry.rasterise import box_to_rle, ellipse_to_rle, polygon_to_rle, rle_to_mask
-from stages.metrics.refinement import interior_points, judge, outline_of
+from stages.metrics.refinement import judge, outline_of
 from stages.metrics.segmentation import overlaps
 
 SIZE = (60, 80)
@@ -76,17 +76,3 @@ def test_outlines_have_few_points_and_lose_little() -> None:
     one[3, 4] = True
     assert len(outline_of(one)) >= 3
     assert outline_of(np.zeros(SIZE, bool)).shape == (0, 2)
-
-
-def test_interior_points_lie_deep_inside_and_apart() -> None:
-    mask = box_mask(10, 12, 40, 22)
-    points = interior_points(mask, 3)
-    assert all(mask[int(y), int(x)] for x, y in points)
-    assert (points % 1 == 0.5).all(), "pixel centres"
-    assert 16 <= points[0, 1] <= 18, "the middle line"
-    distances = [np.hypot(*(a - b)) for k, a in enumerate(points) for b in points[:k]]
-    assert min(distances) >= 4
-    two = np.zeros(SIZE, bool)
-    two[0, 0] = two[0, 1] = True
-    assert {tuple(p) for p in interior_points(two, 4).tolist()} == {(0.5, 0.5), (1.5, 0.5)}
-    assert interior_points(two, 0).shape == (0, 2)

@@ -112,9 +112,9 @@ def test_the_same_mask_whatever_ran_before() -> None:
 def test_as_a_predictor() -> None:
     picture = painted(cross())
     drawn = [ellipse(), ellipse(BOX - 5), cross(), ellipse(BOX + 3)]
-    boxes, points = np.stack([BOX] * 4), np.zeros((4, 0, 2))
+    boxes = np.stack([BOX] * 4)
     for predictor in (GrabCut(), GrabCut(threads=3)):
-        masks, scores = predictor.draw(predictor.encode(picture), boxes, points, np.stack(drawn))
+        masks, scores = predictor.draw(predictor.encode(picture), boxes, np.stack(drawn))
         assert masks.shape == (4, 1, *SIZE) and scores.shape == (4, 1) and np.isnan(scores).all()
         for mask, old in zip(masks[:, 0], drawn, strict=True):
             assert np.array_equal(mask, cut(picture, BOX, old)), "whoever draws beside it"

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from stages.errors import ArtifactError
+from stages.geometry.rasterise import box_to_rle, rle_to_mask
 from stages.models import sam
 from tests.oracles.tiny_sam import write_tiny_sam
 
@@ -28,29 +29,27 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 
 def test_prompts_alone_equal_prompts_together(folder: Path) -> None:
-    model = sam.load_sam(str(folder), torch.device("cpu"))
+    model = sam.load_sam(str(folder), torch.device("cpu"), 1)
     rng = np.random.default_rng(0)
     encoded = model.encode(rng.integers(0, 256, (48, 80, 3), np.uint8))
     boxes = np.array(
         [[4, 4, 30, 30], [20, 10, 70, 40], [0, 0, 80, 48]] * 4, np.float64
     )  # more than one piece
-    points = rng.uniform(5, 40, (12, 2, 2))
-    unused = np.ones((12, 48, 80), np.bool_)  # what was drawn before: only the points tell of it
-    masks, scores = model.draw(encoded, boxes, points, unused)
+    drawn = rng.random((12, 48, 80)) < 0.5
+    masks, scores = model.draw(encoded, boxes, drawn)
     assert masks.shape == (12, 3, 48, 80) and masks.dtype == bool
     assert scores.shape == (12, 3)
     for k in (0, 9):
-        mask, score = model.draw(encoded, boxes[k : k + 1], points[k : k + 1], unused[:1])
+        mask, score = model.draw(encoded, boxes[k : k + 1], drawn[k : k + 1])
         assert (mask[0] == masks[k]).mean() > 0.999
         assert score[0] == pytest.approx(scores[k], abs=1e-5)
-    assert model.draw(encoded, boxes[:1], points[:1, :0], unused[:1])[0].shape == (1, 3, 48, 80), (
-        "a box alone"
-    )
+    model.prompt_points = 0
+    assert model.draw(encoded, boxes[:1], drawn[:1])[0].shape == (1, 3, 48, 80), "a box alone"
     assert not np.allclose(scores[0], scores[1], atol=1e-7), "the prompt matters"
 
 
 def test_points_and_boxes_are_scaled_to_the_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = sam.load_sam(str(folder), torch.device("cpu"))
+    model = sam.load_sam(str(folder), torch.device("cpu"), 1)
     encoded = model.encode(np.zeros((128, 96, 3), np.uint8))
     assert encoded.own_hw == (64, 48)
     seen: dict[str, Any] = {}
@@ -61,12 +60,26 @@ def test_points_and_boxes_are_scaled_to_the_input(folder: Path, monkeypatch: pyt
         return original(**arguments)
 
     monkeypatch.setattr(model.model, "forward", watch)
-    model.draw(
-        encoded, np.array([[10.0, 20, 50, 60]]), np.array([[[20.5, 30.5]]]), np.ones((1, 128, 96), np.bool_)
-    )
+    drawn = np.zeros((1, 128, 96), np.bool_)
+    drawn[0, 30, 20] = True
+    model.draw(encoded, np.array([[10.0, 20, 50, 60]]), drawn)
     assert seen["input_boxes"].tolist() == [[[5, 10, 25, 30]]]
     assert seen["input_points"].tolist() == [[[[9.75, 14.75]]]], "half a pixel is added by the model"
     assert seen["input_labels"].tolist() == [[[1]]]
+
+
+def test_interior_points_lie_deep_inside_and_apart() -> None:
+    mask = rle_to_mask(box_to_rle([10, 12, 40, 22], (60, 80)))
+    points = sam.interior_points(mask, 3)
+    assert all(mask[int(y), int(x)] for x, y in points)
+    assert (points % 1 == 0.5).all(), "pixel centres"
+    assert 16 <= points[0, 1] <= 18, "the middle line"
+    distances = [np.hypot(*(a - b)) for k, a in enumerate(points) for b in points[:k]]
+    assert min(distances) >= 4
+    two = np.zeros((60, 80), np.bool_)
+    two[0, 0] = two[0, 1] = True
+    assert {tuple(p) for p in sam.interior_points(two, 4).tolist()} == {(0.5, 0.5), (1.5, 0.5)}
+    assert sam.interior_points(two, 0).shape == (0, 2)
 
 
 def test_masks_come_back_without_the_padding() -> None:
@@ -81,7 +94,7 @@ def test_masks_come_back_without_the_padding() -> None:
 def test_pictures_are_encoded_at_their_own_size_with_zeros_behind(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = sam.load_sam(str(folder), torch.device("cpu"))
+    model = sam.load_sam(str(folder), torch.device("cpu"), 1)
     seen: list[torch.Tensor] = []
     original = model.model.get_image_embeddings
     monkeypatch.setattr(model.model, "get_image_embeddings", lambda x: seen.append(x) or original(x))
@@ -98,18 +111,18 @@ def test_weights_are_safetensors_only(copy: Path) -> None:
     (copy / "model.safetensors").unlink()
     (copy / "pytorch_model.bin").write_bytes(b"never opened")
     with pytest.raises(ArtifactError, match=r"are pickles, which are not read: pytorch_model\.bin") as caught:
-        sam.load_sam(str(copy), torch.device("cpu"))
+        sam.load_sam(str(copy), torch.device("cpu"), 1)
     assert "save_pretrained" in str(caught.value.hint)
 
 
 def test_a_pickle_beside_safetensors_is_not_opened(copy: Path) -> None:
     (copy / "pytorch_model.bin").write_bytes(b"never opened")
-    assert sam.load_sam(str(copy), torch.device("cpu")).side == 64
+    assert sam.load_sam(str(copy), torch.device("cpu"), 1).side == 64
 
 
 def test_what_is_no_checkpoint_is_told(copy: Path, tmp_path: Path) -> None:
     def load(path: Path) -> None:
-        sam.load_sam(str(path), torch.device("cpu"))
+        sam.load_sam(str(path), torch.device("cpu"), 1)
 
     with pytest.raises(ArtifactError, match="no SAM checkpoint at"):
         load(tmp_path / "absent")
@@ -133,5 +146,5 @@ def test_weights_that_are_not_complete_are_listed(copy: Path) -> None:
         {k: v for k, v in state.items() if k != lost}, copy / "model.safetensors", metadata={"format": "pt"}
     )
     with pytest.raises(ArtifactError, match="does not hold the whole SAM") as caught:
-        sam.load_sam(str(copy), torch.device("cpu"))
+        sam.load_sam(str(copy), torch.device("cpu"), 1)
     assert caught.value.facts == (f"missing: {lost}",)
