@@ -69,7 +69,8 @@ def entries(file: h5py.File, path: Path) -> dict[str, Entry]:
     """
     found: dict[str, Entry] = {}
     with damage_as_error(path, "reading its tree"):
-        _walk(file["/"], "", {h5py.h5o.get_info(file.id).addr}, found, path)
+        root = h5py.h5g.open(file.id, b"/")
+        _walk(root, "", {h5py.h5o.get_info(root).addr}, found, path)
     total = path.stat().st_size
     stored = sum(entry.stored_bytes for entry in found.values())
     if stored > total:
@@ -77,37 +78,38 @@ def entries(file: h5py.File, path: Path) -> dict[str, Entry]:
     return dict(sorted(found.items()))
 
 
-def _walk(group: h5py.Group, prefix: str, seen: set[int], found: dict[str, Entry], path: Path) -> None:
+def _walk(group: h5py.h5g.GroupID, prefix: str, seen: set[int], found: dict[str, Entry], path: Path) -> None:
+    """In h5py's low-level calls: models have hundreds of datasets, and every stage walks through its inputs."""
     if prefix.count("/") > MAX_DEPTH:
         raise _refused(path, f"{prefix} is nested too deeply")
     for name in group:
-        here = f"{prefix}{name}"
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        here = prefix + name.decode("utf-8")
+        if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
             raise _refused(path, f"{here} is a link")
-        item = group[name]
-        address = h5py.h5o.get_info(item.id).addr
+        item = h5py.h5o.open(group, name)
+        address = h5py.h5o.get_info(item).addr
         if address in seen:
             raise _refused(path, f"{here} is reached twice")
         seen.add(address)
-        if isinstance(item, h5py.Group):
+        if isinstance(item, h5py.h5g.GroupID):
             _walk(item, f"{here}/", seen, found, path)
-        elif isinstance(item, h5py.Dataset):
+        elif isinstance(item, h5py.h5d.DatasetID):
             found[here] = _entry(item, here, path)
         else:
             raise _refused(path, f"{here} is neither a group nor a dataset")
 
 
-def _entry(dataset: h5py.Dataset, name: str, path: Path) -> Entry:
-    creation = dataset.id.get_create_plist()
-    if dataset.is_virtual or creation.get_external_count():
+def _entry(dataset: h5py.h5d.DatasetID, name: str, path: Path) -> Entry:
+    creation = dataset.get_create_plist()
+    if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
         raise _refused(path, f"{name} is stored in another file")
     filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
     if set(filters) - _KNOWN_FILTERS or filters.count(h5py.h5z.FILTER_DEFLATE) > 1:
         raise _refused(path, f"{name} uses filters {filters}")
-    if dataset.shape is None:
+    if dataset.get_space().get_simple_extent_type() == h5py.h5s.NULL:
         raise _refused(path, f"{name} holds nothing")
-    shape, stored = tuple(int(n) for n in dataset.shape), int(dataset.id.get_storage_size())
-    logical = dataset.id.get_type().get_size()
+    shape, stored = dataset.shape, dataset.get_storage_size()
+    logical = dataset.get_type().get_size()
     for n in shape:
         logical *= n
     if logical > stored * (DEFLATE_LIMIT if filters else 1):
@@ -115,15 +117,16 @@ def _entry(dataset: h5py.Dataset, name: str, path: Path) -> Entry:
     return Entry(name, _dtype_name(dataset, name, path), shape, stored)
 
 
-def _dtype_name(dataset: h5py.Dataset, name: str, path: Path) -> str:
-    if dataset.id.get_type().get_class() not in _SIMPLE_CLASSES:
+def _dtype_name(dataset: h5py.h5d.DatasetID, name: str, path: Path) -> str:
+    if dataset.get_type().get_class() not in _SIMPLE_CLASSES:
         raise _refused(path, f"{name} has a type that is no number, bool or text")
-    text = h5py.check_string_dtype(dataset.dtype)
+    dtype = dataset.dtype
+    text = h5py.check_string_dtype(dtype)
     if text is not None and text.encoding == "utf-8" and (text.length is None or dataset.shape == ()):
         return "text"
-    if dataset.dtype.kind not in "biuf" or dataset.dtype.itemsize > 8:
-        raise _refused(path, f"{name} has type {dataset.dtype}")
-    return dataset.dtype.str
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise _refused(path, f"{name} has type {dtype}")
+    return dtype.str
 
 
 def _refused(path: Path, fact: str) -> ArtifactError:
