@@ -23,6 +23,8 @@ BOX: Colour = (60, 150, 255)
 CHOSEN: Colour = (230, 30, 40)
 EDGE: Colour = (15, 15, 15)
 
+_RIM = 1.8  # drawn pixels round a disc
+_SMALLEST_DISC = 1.5  # its radius with the rim
 _SHIFT = 4  # fractional bits of cv2's fixed-point coordinates: contours keep their sub-pixel position
 
 
@@ -75,11 +77,18 @@ def with_filled_contour(
 def with_points(
     picture: Picture, points_xy: ArrayLike, colour: Colour, *, scale: float = 1.0, radius: float = 4.0
 ) -> Picture:
-    """Each point (P, 2) as a disc with a white and a dark rim; `radius` in drawn pixels."""
+    """Each point (P, 2) as a disc with a white and a dark rim; `radius` in drawn pixels, less where half of the points
+    would touch the next one."""
     out = picture.copy()
-    for x, y in _fixed(points_xy, scale).tolist():
-        for extra, fill in ((1.8, EDGE), (1.0, (255, 255, 255)), (0.0, colour)):
-            cv2.circle(out, (x, y), round((radius + extra) * (1 << _SHIFT)), fill, -1, cv2.LINE_AA, _SHIFT)
+    points = np.asarray(points_xy, np.float64).reshape(-1, 2)
+    shrunk = 1.0
+    if len(points) > 1:
+        apart = float(np.median(np.hypot(*np.diff(points, axis=0).T))) * scale
+        shrunk = min(1.0, max(_SMALLEST_DISC, apart / 2) / (radius + _RIM))
+    for x, y in _fixed(points, scale).tolist():
+        for extra, fill in ((_RIM, EDGE), (_RIM - 0.8, (255, 255, 255)), (0.0, colour)):
+            size = round(shrunk * (radius + extra) * (1 << _SHIFT))
+            cv2.circle(out, (x, y), size, fill, -1, cv2.LINE_AA, _SHIFT)
     return out
 
 

@@ -43,6 +43,18 @@ def test_points_have_their_colour_in_the_middle() -> None:
     assert tuple(picture[20, 30]) == (120, 120, 120)
 
 
+def test_discs_shrink_until_they_do_not_touch() -> None:
+    def row(apart: float) -> np.ndarray:
+        return overlays.with_points(GREY, [(10.5 + apart * k, 20.5) for k in range(3)], CHOSEN, radius=3)[20]
+
+    def width_of_the_first(apart: float) -> int:
+        return int((row(apart)[:15] == CHOSEN).all(-1).sum())
+
+    assert width_of_the_first(20) == width_of_the_first(12) == 7, "far apart they have their size"
+    assert 1 <= width_of_the_first(6) < 7
+    assert (row(6)[13] != CHOSEN).any() and tuple(row(6)[16]) == CHOSEN, "each is seen by itself"
+
+
 def test_filling_tints_the_inside_only() -> None:
     picture = overlays.with_filled_contour(GREY, SQUARE, PREDICTED, opacity=0.5)
     assert picture[15, 20] == pytest.approx((120 + np.array(PREDICTED)) / 2, abs=1)
