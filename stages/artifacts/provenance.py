@@ -25,7 +25,7 @@ import numpy as np
 
 import stages
 
-_LIBRARIES = ("numpy", "h5py", "torch", "transformers", "accelerate", "cv2", "pycocotools")
+_LIBRARIES = ("numpy", "h5py", "torch", "transformers", "cv2", "pycocotools")
 
 
 def versions() -> dict[str, str]:

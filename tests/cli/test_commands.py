@@ -22,7 +22,7 @@ from stages.artifacts import write_artifact
 from stages.config import option_info
 
 Seqres = Callable[..., Any]
-NOT_FOR_HELP = ["torch", "transformers", "accelerate", "cv2", "h5py", "pycocotools", "rich"]
+NOT_FOR_HELP = ["torch", "transformers", "cv2", "h5py", "pycocotools", "rich"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,7 +10,7 @@ import pytest
 
 BASE = {"artifacts", "geometry", "errors", "config", "reporter", "configs"}
 MIDDLE = {"training", "models", "data", "metrics", "figures"}
-HEAVY = {"torch", "transformers", "accelerate", "cv2", "h5py", "pycocotools", "safetensors"}
+HEAVY = {"torch", "transformers", "cv2", "h5py", "pycocotools", "safetensors"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
