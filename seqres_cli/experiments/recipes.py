@@ -27,13 +27,13 @@ LENGTHS: dict[str, Lengths] = {
     },
     "smoke": {
         "rec": (1, 320),
-        "masks": (1, 80),
+        "masks": {0.0: (1, 80), 0.25: (1, 240)},
         "first": (1, 160),
         "second": (1, 240),
         "onward": (1, 80),
-        "multitask": (1, 400),
+        "multitask": (1, 560),
         "mdetr-rec": (1, 320),
-        "mdetr-masks": (1, 80),
+        "mdetr-masks": {0.0: (1, 80), 0.25: (1, 240)},
     },
     "standard": {
         "rec": (2, 300),
