@@ -1,7 +1,7 @@
 """A promptable segmenter (SAM, through `transformers`): picture, box and points in, masks out.
 
-The points lie deep inside the outline that is to be redrawn. P prompts, C masks offered for each. Pictures are prepared here: SAM's own processor needs pillow or
-torchvision. An image is encoded once for all of its prompts.
+The points lie deep inside the outline that is to be redrawn. P prompts, C masks offered for each. Pictures are prepared
+here: SAM's own processor needs pillow or torchvision. An image is encoded once for all of its prompts.
 """
 
 from __future__ import annotations
