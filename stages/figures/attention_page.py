@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from stages.artifacts import Artifact
 from stages.figures import overlays
-from stages.figures.curves import histogram, line_chart
+from stages.figures.charts import histogram, line_chart
 from stages.figures.report import Section, page
 from stages.figures.samples import Part
 
@@ -56,31 +58,31 @@ def attention_page(
     return page(f"seqres: attention and contours, {split_name}", "", sections)
 
 
-def history_charts(histories: Mapping[str, list[dict[str, Any]]]) -> list[str]:
-    """SVG charts of the loss and of the validation scores by epoch, a line a model."""
+_CHARTS = (
+    ("Training loss", "loss", {"loss": ""}),
+    ("Validation", "IoU", {"val_miou": "mIoU", "val_box_iou": "box IoU"}),
+)
+
+
+def history_charts(histories: Mapping[str, list[dict[str, Any]]]) -> list[Markup]:
+    """SVG of the loss and of the validation scores by epoch, a line a model and score."""
     charts = []
-    for title, keys in (("loss", ("loss",)), ("validation", ("val_miou", "val_box_iou"))):
+    for title, y_label, keys in _CHARTS:
         series = {}
         for label, history in histories.items():
-            for key in keys:
+            for key, words in keys.items():
                 line = [(float(h["epoch"]), float(h[key])) for h in history if h.get(key) is not None]
                 if line:
-                    name = (
-                        label if len(keys) == 1 else f"{label}: {key.removeprefix('val_').replace('_', ' ')}"
-                    )
-                    series[name] = line
+                    series[f"{label}: {words}" if words else label] = line
         if series:
-            charts.append(line_chart(title, series, x_label="epoch"))
+            charts.append(line_chart(title, series, x_label="epoch", y_label=y_label))
     return charts
 
 
-def _score_charts(points: Artifact | None) -> list[str]:
+def _score_charts(points: Artifact | None) -> list[Markup]:
     """Histogram of projection scores, when the resampled points carry one."""
     found = points.json("summary").get("histogram") if points is not None and "summary" in points else None
     if not found:
         return []
-    return [
-        histogram(
-            "referents by projection score", found["edges"], found["counts"], x_label="score (0 = agrees)"
-        )
-    ]
+    title, x_label = "Referents by projection score", "projection score (0 = agrees with the box)"
+    return [histogram(title, found["edges"], found["counts"], x_label=x_label, y_label="referents")]

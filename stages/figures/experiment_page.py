@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.artifacts.provenance import plain_json
-from stages.figures.overlays import png_bytes
-from stages.figures.plot import Line, curve_picture
+from stages.figures.charts import Line, curve_png
 from stages.figures.report import Figure, Section, page
 from stages.metrics.experiment import spread_of
 from stages.metrics.experiment_rows import Curve, Experiment, Table
@@ -78,24 +77,27 @@ def report_files(
         "table.md": "\n".join(line for t, rows in tables for line in _table_text(t, rows)).encode("utf-8"),
     }
     figures = []
+    links = {"table.json": "every number", "table.csv": "for a spreadsheet", "table.md": "tables alone"}
     if lines:
-        picture = curve_picture(
+        trivial = trivial_points(experiment.curves, measured)
+        files["curve.png"] = curve_png(
             experiment.curve_title,
             lines,
-            x_label="masks seen, %",
-            y_label="mIoU",
-            level_label="with all masks",
+            x_label="masks seen, % of all (logarithmic)",
+            y_label=f"mIoU of {split}",
+            level_label="the same line's value with all masks",
+            trivial=trivial,
+            trivial_label="trivial: better of the filled box and the ellipse in it, boxes as predicted",
         )
-        files["curve.png"] = png_bytes(picture)
-        files["curve.json"] = _json_bytes(_curve_numbers(lines))
-        caption = "Means; bars are the standard deviation over seeds, dashed lines full supervision."
-        figures = [Figure("curve.png", caption, experiment.curve_title)]
-    files["report.md"] = _markdown(experiment, tables, lines).encode("utf-8")
+        files["curve.json"] = _json_bytes(_curve_numbers(lines, trivial))
+        links["curve.json"] = "numbers of the curve"
+        caption = "Means over the seeds; bars are one standard deviation to either side."
+        figures = [Figure("curve.png", caption, f"Chart: {experiment.curve_title}")]
+    files["report.md"] = _markdown(experiment, tables, links).encode("utf-8")
     sections = [Section(t.heading, t.note, table=rows) for t, rows in tables if rows]
     if figures:
         sections.append(Section(experiment.curve_title, figures=figures))
-    links = "Numbers: table.json (every seed), table.csv, table.md" + (", curve.json." if lines else ".")
-    return numbers, page(experiment.title, f"{experiment.intro} {links}", sections), files
+    return numbers, page(experiment.title, experiment.intro, sections, links), files
 
 
 def table_rows(table: Table, measured: Rows) -> list[dict[str, object]]:
@@ -143,13 +145,23 @@ def round_rows(measured: Rows, keys: Mapping[str, str]) -> list[dict[str, object
 
 
 def curve_line(curve: Curve, measured: Rows) -> Line:
-    """Shares in percent; rows that were not measured are left out."""
+    """Shares in percent; rows that were not measured, or that see no mask, have no place on a logarithmic axis."""
     points = []
-    for name in curve.rows:
-        if name in measured and (found := spread_of(measured[name], "miou")) is not None:
-            points.append((100 * float(measured[name]["ratio"]), found.mean, found.deviation))
+    for row in (measured[name] for name in curve.rows if name in measured):
+        if row["ratio"] > 0 and (found := spread_of(row, "miou")) is not None:
+            points.append((100 * float(row["ratio"]), found.mean, found.deviation))
     full = [y for x, y, _ in points if x >= 100]
     return Line(curve.label, tuple(sorted(points)), full[0] if curve.level and full else None)
+
+
+def trivial_points(curves: Sequence[Curve], measured: Rows) -> list[tuple[float, float]]:
+    """(share in percent, mIoU of the better trivial baseline in the boxes that the rows of that share predict)."""
+    found: dict[float, list[float]] = {}
+    for row in (measured[name] for curve in curves for name in curve.rows if name in measured):
+        both = [s.mean for key in ("filled_box", "ellipse") if (s := spread_of(row, key)) is not None]
+        if both and row["ratio"] > 0:
+            found.setdefault(100 * float(row["ratio"]), []).append(max(both))
+    return [(x, sum(values) / len(values)) for x, values in sorted(found.items())]
 
 
 def _numbers(experiment: Experiment, measured: Rows, split: str) -> dict[str, Any]:
@@ -167,7 +179,7 @@ def _numbers(experiment: Experiment, measured: Rows, split: str) -> dict[str, An
     }  # fmt: skip
 
 
-def _curve_numbers(lines: Sequence[Line]) -> dict[str, Any]:
+def _curve_numbers(lines: Sequence[Line], trivial: Sequence[tuple[float, float]]) -> dict[str, Any]:
     series = [
         {
             "label": line.label,
@@ -176,7 +188,10 @@ def _curve_numbers(lines: Sequence[Line]) -> dict[str, Any]:
         }
         for line in lines
     ]
-    return {"x": "share of masks seen, percent", "y": "mIoU", "series": series}
+    return {
+        "x": "share of masks seen, percent", "y": "mIoU", "series": series,
+        "trivial": [{"percent": x, "miou": y} for x, y in trivial],
+    }  # fmt: skip
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -193,16 +208,17 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _markdown(
-    experiment: Experiment, tables: Sequence[tuple[Table, list[dict[str, object]]]], lines: Sequence[Line]
+    experiment: Experiment,
+    tables: Sequence[tuple[Table, list[dict[str, object]]]],
+    links: Mapping[str, str],
 ) -> str:
     text = [f"# {experiment.title}", "", experiment.intro, ""]
     for table, rows in tables:
         text += _table_text(table, rows)
-    if lines:
+    if "curve.json" in links:
         text += [f"## {experiment.curve_title}", "", f"![{experiment.curve_title}](curve.png)", ""]
-    links = ["[every number](table.json)", "[for a spreadsheet](table.csv)", "[tables alone](table.md)"]
-    links += ["[numbers of the curve](curve.json)"] if lines else []
-    return "\n".join([*text, " · ".join([*links, "[this page as HTML](index.html)"]), ""])
+    files = [*links.items(), ("index.html", "this page as HTML")]
+    return "\n".join([*text, " · ".join(f"[{words}]({file})" for file, words in files), ""])
 
 
 def _table_text(table: Table, rows: Sequence[Mapping[str, object]]) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from stages.errors import ArtifactError
 from stages.figures import report
+from stages.figures.charts import line_chart
 from stages.figures.report import Figure, Section, page, require_replaceable, write_folder
 
 EVIL = '<script>alert("x")</script> & $title'
@@ -18,12 +20,14 @@ class Reader(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
         self.sources: list[str] = []
         self.words = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
         self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
 
     def handle_data(self, data: str) -> None:
@@ -38,6 +42,49 @@ def test_every_text_is_escaped_and_shown() -> None:
     assert read.words.count(EVIL) == 9  # title, h1, intro, heading, note, caption, key, table head and cell
     assert read.sources == ["a%20b%22%3C.png"]
     assert "1,234" in read.words and "0.500" in read.words
+
+
+HOSTILE_NAMES = (
+    "javascript:alert(1)",
+    "//evil.example/x.png",
+    "data:text/html,<script>",
+    'a" onerror="x',
+    "\udc80",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_file_name_is_never_an_address_or_an_attribute(name: str) -> None:
+    html = page("t", "", [Section("s", figures=[Figure(name, "c", 'x" onload="y')])], links={name: EVIL})
+    read = Reader(html)
+    assert len(read.sources) == 2
+    for source in read.sources:
+        parts = urlsplit(source)
+        assert not parts.scheme and not parts.netloc and "/" not in source
+    assert not {"onerror", "onload"} & {key for _, key, _ in read.attributes}
+    assert ("img", "alt", 'x" onload="y') in read.attributes
+    assert "script" not in read.tags and EVIL in read.words
+
+
+def test_only_our_own_charts_are_markup() -> None:
+    chart = line_chart(EVIL, {EVIL: [(1, 1), (2, 2)]}, x_label="x", y_label="y")
+    read = Reader(page("t", "", [Section("s", charts=[chart])]))
+    assert "svg" in read.tags and "script" not in read.tags
+    forged = Reader(page("t", "", [Section("s", charts=["<svg><script></script></svg>"])]))  # type: ignore[list-item]
+    assert not {"svg", "script"} & set(forged.tags)
+
+
+def test_text_that_no_file_can_hold_does_not_stop_the_page(tmp_path: Path) -> None:
+    write_folder(tmp_path / "p", page("t \udc80", "", [Section("s", table=[{"file": "\udcff.h5"}])]), {})
+    assert "?.h5" in (tmp_path / "p" / "index.html").read_text("utf-8")
+
+
+def test_the_page_is_wrapped_for_people_who_hear_or_zoom_it() -> None:
+    read = Reader(page("t", "", [Section("s", table=[{"a": True, "b": None}], colours={"k": (1, 2, 3)})]))
+    assert ("html", "lang", "en") in read.attributes and ("th", "scope", "col") in read.attributes
+    assert {"main", "section", "thead"} <= set(read.tags)
+    assert any(key == "name" and value == "viewport" for _, key, value in read.attributes)
+    assert "True" in read.words and "–" in read.words
 
 
 def test_a_new_folder_replaces_an_old_page_as_a_whole(tmp_path: Path) -> None:

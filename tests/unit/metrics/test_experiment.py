@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ import pytest
 from stages.artifacts import write_artifact
 from stages.errors import ArtifactError
 from stages.experiment_report import Curve, Experiment, Row, RunFiles, Table, write_report
-from stages.figures.experiment_page import round_rows
-from stages.figures.plot import Line, curve_picture
+from stages.figures.experiment_page import curve_line, round_rows, trivial_points
 from stages.metrics.experiment import measure_row, with_comparisons
 from stages.metrics.spread import spread
 from stages.metrics.tables import MASK_METRICS
@@ -149,6 +149,8 @@ def test_the_report_in_all_its_forms(experiment: Experiment, tmp_path: Path) -> 
     assert text in (folder / "report.md").read_text().replace("# Toy & more\n\nWhat was tried.\n\n", "")
     page = (folder / "index.html").read_text()
     assert "Toy &amp; more" in page and "the | more &lt;row&gt;" in page and "curve.png" in page
+    links = set(re.findall(r'(?:href|src)="([^"]+)"', page))
+    assert links == {"table.json", "table.csv", "table.md", "curve.json", "curve.png"}
     table = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
     assert float(table[2]["miou mean"]) == pytest.approx(0.7) and table[2]["miou n"] == "2"
 
@@ -156,7 +158,9 @@ def test_the_report_in_all_its_forms(experiment: Experiment, tmp_path: Path) -> 
 def test_the_curve_keeps_to_what_was_measured(experiment: Experiment, tmp_path: Path) -> None:
     folder = tmp_path / "report"
     write_report(experiment, dataset=tmp_path / "d.h5", split="val", folder=folder, audits=tmp_path)
-    (line,) = json.loads((folder / "curve.json").read_text())["series"]
+    numbers = json.loads((folder / "curve.json").read_text())
+    (line,) = numbers["series"]
+    assert [(p["percent"], p["miou"]) for p in numbers["trivial"]] == [(x, 0.35) for x in (1, 10, 100)]
     assert [(p["percent"], p["miou"]) for p in line["points"]] == [
         (1, pytest.approx(0.45)), (10, pytest.approx(0.7)), (100, pytest.approx(0.9)),
     ]  # fmt: skip
@@ -178,29 +182,16 @@ def test_rounds_of_a_row_over_its_seeds() -> None:
     assert round_rows(rows, {"all": "all"}) == []  # a single round is in the table already
 
 
-def test_higher_scores_are_drawn_higher_and_shares_on_a_logarithmic_axis() -> None:
-    blue = np.array([0x00, 0x72, 0xB2])
-    points = tuple((x, 0.2 + 0.3 * i, None) for i, x in enumerate((1.0, 10.0, 100.0)))
-    picture = curve_picture("t", [Line("a", points)], x_label="x", y_label="y")
-    marked = (picture[:, :700] == blue).all(axis=2)
-    rows, columns = np.nonzero(marked)
-    left, right = columns.min() + 5, columns.max() - 5  # a mark has a radius of 5
-    middle = (left + right) // 2
-    heights = [np.flatnonzero(marked[:, x]).mean() for x in (left, middle, right)]
-    assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=2)
-    assert rows.max() - rows.min() > 200
-    empty = curve_picture("t", [], x_label="x", y_label="y")
-    assert empty.shape == picture.shape and not (empty == blue).all(axis=2).any()
+def test_the_trivial_row_is_the_better_baseline_of_each_share() -> None:
+    def measured(ratio: float, **scores: float) -> dict[str, Any]:
+        return {"ratio": ratio, "spread": {key: spread([value]) for key, value in scores.items()}}
 
-
-def test_a_level_is_drawn_across_and_named_once() -> None:
-    points = ((1.0, 0.2, None), (10.0, 0.4, None))
-
-    def picture(level: float | None, words: str) -> np.ndarray:
-        lines = [Line("a", points, level), Line("b", points)]
-        return curve_picture("t", lines, x_label="x", y_label="y", level_label=words)
-
-    without, plain, named = picture(None, "with all"), picture(0.3, ""), picture(0.3, "with all")
-    np.testing.assert_array_equal(without, picture(None, ""))
-    assert (without != plain)[:, :720].any() and not (without != plain)[:, 720:].any()
-    assert (plain != named)[:, 720:].any() and not (plain != named)[:, :720].any()
+    rows = {
+        "rec": measured(0.0, filled_box=0.9),
+        "a": measured(0.01, filled_box=0.3, ellipse=0.5),
+        "b": measured(0.01, filled_box=0.4),
+        "c": measured(1.0),
+    }
+    found = trivial_points((Curve("x", ("rec", "a", "gone")), Curve("y", ("b", "c"))), rows)
+    assert found == [(1.0, pytest.approx(0.45))]
+    assert curve_line(Curve("x", ("rec",)), {"rec": measured(0.0, miou=0.5)}).points == ()
