@@ -32,19 +32,20 @@ def attention_page(
         Section(
             "Where the model looks",
             f"Samples of {split_name}. Left: the predicted contour. Right: cross-attention of the last decoder "
-            "layer, mean of its heads and of the steps that wrote a point's x and y; bright = looked at most.",
+            "layer, mean of its heads and of the two steps that predict a point's x and y; bright = looked at most.",
             attention.figures,
             colours=colours,
         )
     ]
-    if labels.figures:
+    scores = _score_charts(inputs.get("points"))
+    if labels.figures or scores:
         sections.append(
             Section(
                 "Pseudo labels",
-                "Left: the contour drawn for a referent known by its box only. Middle: what is trained on. "
-                "Right: the same number of points on the true outline.",
+                "Left: the contour predicted for a referent that is known by its box only. Middle: what is trained on. "
+                "Right: the same number of points on the true contour.",
                 labels.figures,
-                charts=_score_charts(inputs.get("points")),
+                scores,
             )
         )
     charts = history_charts(histories)

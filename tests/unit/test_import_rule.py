@@ -10,7 +10,7 @@ import pytest
 
 BASE = {"artifacts", "geometry", "errors", "config", "reporter", "configs"}
 MIDDLE = {"training", "models", "data", "metrics", "figures"}
-HEAVY = {"torch", "transformers", "cv2", "h5py", "pycocotools", "safetensors"}
+HEAVY = {"torch", "transformers", "cv2", "h5py", "pycocotools", "safetensors", "matplotlib", "jinja2"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -79,6 +79,13 @@ def test_what_help_reads_imports_nothing_heavy(folder: str) -> None:
             continue
         heavy = {name.split(".")[0] for name in imported(path, at_import_time=True)} & HEAVY
         assert not heavy, f"{path} imports {heavy} at module level"
+
+
+def test_charts_and_pages_load_their_libraries_only_to_draw() -> None:
+    for path in [*sources("stages"), *sources("seqres_cli")]:
+        libraries = {name.split(".")[0] for name in imported(path, at_import_time=True)}
+        assert not libraries & {"matplotlib", "jinja2"}, path
+        assert not any(name.startswith("matplotlib.pyplot") for name in imported(path)), path
 
 
 def test_the_command_line_reaches_stages_only_through_their_front() -> None:

@@ -112,6 +112,42 @@ def test_two_models_pseudo_labels_and_charts_make_one_page(
         assert len(a["pseudo/referent_index"]) == 2
 
 
+def test_what_data_say_is_never_markup(
+    files: dict[str, Path], calls: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil = "<script>alert(1)</script>"
+    opened = ReferringDataset.open
+
+    def hostile(*args: Any, **more: Any) -> ReferringDataset:
+        data = opened(*args, **more)
+        data.texts = [f'"{evil}" onerror="x'] * len(data.texts)
+        return data
+
+    monkeypatch.setattr(ReferringDataset, "open", hostile)
+    model = files["model"].rename(tmp_path / "<img src=x onerror=alert(1)>.h5")
+    config = Config(sentences=(3,), split_name=f"</title>{evil}")
+    run(config, dataset=files["dataset"], model=model, out=tmp_path / "a.h5")
+    page = (tmp_path / "a_figures" / "index.html").read_text("utf-8")
+    assert "<script" not in page and "<img src=x" not in page and ' onerror="x' not in page
+    assert "&lt;script&gt;" in page and "&lt;img src=x" in page
+
+
+def test_scores_are_shown_also_when_no_pseudo_label_was_kept(
+    files: dict[str, Path], calls: list[Any], tmp_path: Path
+) -> None:
+    from stages import resample_points
+
+    points = tmp_path / "none.h5"
+    resample_points.run(
+        resample_points.Config(score_threshold=0.0, points=8),
+        dataset=files["dataset"], pseudo=files["pseudo"], out=points,
+    )  # fmt: skip
+    result = run(Config(samples=1), **files, points=points, out=tmp_path / "a.h5")
+    page = (tmp_path / "a_figures" / "index.html").read_text("utf-8")
+    assert result.summary["pseudo_samples"] == 0
+    assert "Pseudo labels" in page and page.count("<svg") == 3
+
+
 def test_the_same_call_is_up_to_date_until_its_pictures_are_gone(
     files: dict[str, Path], calls: list[Any], tmp_path: Path
 ) -> None:

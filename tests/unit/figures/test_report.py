@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -40,7 +41,7 @@ def test_every_text_is_escaped_and_shown() -> None:
     read = Reader(page(EVIL, EVIL, [Section(EVIL, EVIL, [figure], table=[row], colours={EVIL: (1, 2, 3)})]))
     assert "script" not in read.tags
     assert read.words.count(EVIL) == 9  # title, h1, intro, heading, note, caption, key, table head and cell
-    assert read.sources == ["a%20b%22%3C.png"]
+    assert read.sources == ["a%20b%22%3C.png"] * 2  # a picture leads to itself in full size
     assert "1,234" in read.words and "0.500" in read.words
 
 
@@ -57,7 +58,7 @@ HOSTILE_NAMES = (
 def test_a_file_name_is_never_an_address_or_an_attribute(name: str) -> None:
     html = page("t", "", [Section("s", figures=[Figure(name, "c", 'x" onload="y')])], links={name: EVIL})
     read = Reader(html)
-    assert len(read.sources) == 2
+    assert len(read.sources) == 3  # picture, the link round it, download
     for source in read.sources:
         parts = urlsplit(source)
         assert not parts.scheme and not parts.netloc and "/" not in source
@@ -81,7 +82,8 @@ def test_text_that_no_file_can_hold_does_not_stop_the_page(tmp_path: Path) -> No
 
 def test_the_page_is_wrapped_for_people_who_hear_or_zoom_it() -> None:
     read = Reader(page("t", "", [Section("s", table=[{"a": True, "b": None}], colours={"k": (1, 2, 3)})]))
-    assert ("html", "lang", "en") in read.attributes and ("th", "scope", "col") in read.attributes
+    assert ("html", "lang", "en") in read.attributes and read.tags.count("th") == 3
+    assert {("th", "scope", "col"), ("th", "scope", "row")} <= set(read.attributes)
     assert {"main", "section", "thead"} <= set(read.tags)
     assert any(key == "name" and value == "viewport" for _, key, value in read.attributes)
     assert "True" in read.words and "–" in read.words
@@ -116,3 +118,13 @@ def test_a_failed_write_leaves_the_old_page(tmp_path: Path) -> None:
         write_folder(folder, page("two", "", []), {"missing/inner.png": b"2"})
     assert (folder / "old.png").read_bytes() == b"1"
     assert [p.name for p in tmp_path.iterdir()] == ["figures"]
+
+
+def test_the_templates_belong_to_the_package() -> None:
+    setuptools = pytest.importorskip("setuptools")
+    root = Path(report.__file__).parents[2]
+    settings = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    found = setuptools.find_namespace_packages(str(root), include=settings["packages"]["find"]["include"])
+    assert "stages.figures.templates" in found
+    shipped = settings["package-data"]["*"]
+    assert all(f"*{p.suffix}" in shipped for p in (root / "stages/figures/templates").iterdir())
