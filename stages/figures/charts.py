@@ -49,6 +49,8 @@ _STYLE: Any = {
 }
 _LARGEST = 1e100  # values beyond are no measurement, and sums of them overflow
 _LINE_INCHES = 0.21  # height of a line of the legend
+_INCH_LETTERS = 11  # letters on an inch of a line
+_KEY_LETTERS = 9  # what the sample of a line and the gap to the next column take
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,14 @@ def line_chart(
         from matplotlib.ticker import MaxNLocator
 
         figure, axes = _axes(title, x_label, y_label)
-        handles = {}
+        handles = []
         for i, (name, points) in enumerate(series.items()):
             kept = [(x, y if abs(y) < _LARGEST else math.nan) for x, y in points if math.isfinite(x)]
             xs, ys = zip(*kept, strict=True) if kept else ((), ())
             size = 4 if len(xs) <= 40 else 2
-            (handles[name],) = axes.plot(xs, ys, **_look(i), markersize=size, linewidth=1.8)
-            if not any(math.isfinite(y) for y in ys):
-                del handles[name]
+            (drawn,) = axes.plot(xs, ys, **_look(i), markersize=size, linewidth=1.8)
+            if any(math.isfinite(y) for y in ys):
+                handles.append((name, drawn))
         axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
         low, high = axes.dataLim.intervalx
         if low == high:
@@ -129,23 +131,25 @@ def curve_png(
     """
     with _drawing():
         figure, axes = _axes(title, x_label, y_label, size=(8.0, 4.6))
-        handles: dict[str, Any] = {}
+        handles: list[tuple[str, Any]] = []
         for i, line in enumerate(lines):
             points = sorted(line.points)
             xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
             bars = [math.nan if d is None else d for _, _, d in points]
-            handles[line.label] = axes.errorbar(
+            drawn = axes.errorbar(
                 xs, ys, bars, **_look(i), markersize=6, linewidth=2, elinewidth=1.2, capsize=3.5
             )
+            handles.append((line.label, drawn))
             if line.level is not None:
                 axes.axhline(
                     line.level, color=COLOURS[i % len(COLOURS)], linewidth=1.3, linestyle=(0, (6, 4))
                 )
         if level_label and any(line.level is not None for line in lines):
-            handles[level_label] = _key(_GREY, (0, (6, 4)))
+            handles.append((level_label, _key(_GREY, (0, (6, 4)))))
         if trivial:
             xs, ys = [x for x, _ in sorted(trivial)], [y for _, y in sorted(trivial)]
-            (handles[trivial_label],) = axes.plot(xs, ys, color=_GREY, linewidth=1.6, linestyle=(0, (1, 2)))
+            (dotted,) = axes.plot(xs, ys, color=_GREY, linewidth=1.6, linestyle=(0, (1, 2)))
+            handles.append((trivial_label, dotted))
         _share_axis(axes, sorted({x for line in lines for x, _, _ in line.points}))
         _finish(figure, axes, handles)
         return _png(figure)
@@ -192,17 +196,18 @@ def _axes(
     return figure, axes
 
 
-def _finish(figure: Figure, axes: Axes, handles: Mapping[str, Any]) -> None:
+def _finish(figure: Figure, axes: Axes, handles: Sequence[tuple[str, Any]]) -> None:
     """The legend below the axes, where it covers no line; the figure grows by its lines."""
     if not handles:
         axes.text(0.5, 0.5, "nothing was measured", ha="center", transform=axes.transAxes, color=_GREY)
         return
     width, height = figure.get_size_inches()
-    columns = max(1, int(width * 11 / (6 + max(len(name) for name in handles))))
-    names = [_words(name, width * 11 / columns - 6) for name in handles]
+    letters = width * _INCH_LETTERS
+    columns = max(1, int(letters / (_KEY_LETTERS + max(len(name) for name, _ in handles))))
+    names = [_words(name, letters / columns - _KEY_LETTERS) for name, _ in handles]
     rows = math.ceil(len(names) / columns) * max(name.count("\n") + 1 for name in names)
     figure.set_size_inches(width, height + _LINE_INCHES * rows)
-    figure.legend(list(handles.values()), names, loc="outside lower left", ncols=columns)
+    figure.legend([drawn for _, drawn in handles], names, loc="outside lower left", ncols=columns)
 
 
 def _words(text: str, width: float = 60) -> str:

@@ -86,11 +86,20 @@ def test_names_are_words_whatever_they_hold() -> None:
     assert root.get("role") == "img" and found is not None and found.text in shown
 
 
-def test_the_legend_stands_below_the_axes() -> None:
-    svg = epochs("t", {f"model {i}": [(1, i), (9, -i)] for i in range(7)})
-    texts = list(ElementTree.fromstring(svg).iter(f"{SVG}text"))
-    axis = next(float(t.get("y", "nan")) for t in texts if t.text == "epoch")
-    assert all(float(t.get("y", "nan")) > axis for t in texts if (t.text or "").startswith("model"))
+@pytest.mark.parametrize("name", ["m", "model: mIoU", "a rather long name of a model " * 5])
+def test_the_legend_stands_below_the_axes_and_inside_the_picture(name: str) -> None:
+    svg = epochs("t", {f"{i}: {name}": [(1, i), (9, -i)] for i in range(9)})
+    root = ElementTree.fromstring(svg)
+    width, height = map(float, root.get("viewBox", "").split()[2:])
+    places = {}
+    for text in root.iter(f"{SVG}text"):
+        shift = re.match(r"translate\(([\d.]+) ([\d.]+)\)", text.get("transform", ""))
+        x, y = shift.groups() if shift else (text.get("x", ""), text.get("y", ""))
+        places["".join(text.itertext())] = (float(x), float(y))
+    entries = {words: place for words, place in places.items() if re.match(r"\d: ", words)}
+    assert len(entries) == 9
+    for words, (x, y) in entries.items():
+        assert places["epoch"][1] < y < height and x + 6 * len(words) < width
 
 
 def test_several_charts_fit_into_one_page() -> None:
