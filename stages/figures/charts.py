@@ -1,8 +1,8 @@
 """Line charts and histograms, drawn by matplotlib: SVG text for pages, PNG for files.
 
-matplotlib takes a second to import, so each function imports it, and draws without pyplot: no window, no state left
-behind. The settings are matplotlib's own defaults and `_STYLE`, whatever matplotlibrc lies about; the same data give
-the same bytes. Names come from data and are not trusted: they are never read as formulas or markup.
+matplotlib is imported only when something is drawn, and never its pyplot: no window, no state left behind. The settings
+are its own defaults and `_STYLE`, whatever a matplotlibrc lies about; the same data give the same bytes. Names come from
+data and are not trusted: they are never read as formulas or markup.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _GREY = "#555555"
+_DASHED, _DOTTED = (0, (6, 4)), (0, (1, 2))
 _STYLE: Any = {
     "text.parse_math": False,  # "$" in a name is a dollar
     "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
@@ -141,14 +142,13 @@ def curve_png(
             )
             handles.append((line.label, drawn))
             if line.level is not None:
-                axes.axhline(
-                    line.level, color=COLOURS[i % len(COLOURS)], linewidth=1.3, linestyle=(0, (6, 4))
-                )
+                axes.axhline(line.level, color=_look(i)["color"], linewidth=1.3, linestyle=_DASHED)
         if level_label and any(line.level is not None for line in lines):
-            handles.append((level_label, _key(_GREY, (0, (6, 4)))))
+            (dashed,) = axes.plot([], [], color=_GREY, linewidth=1.3, linestyle=_DASHED)
+            handles.append((level_label, dashed))
         if trivial:
             xs, ys = [x for x, _ in sorted(trivial)], [y for _, y in sorted(trivial)]
-            (dotted,) = axes.plot(xs, ys, color=_GREY, linewidth=1.6, linestyle=(0, (1, 2)))
+            (dotted,) = axes.plot(xs, ys, color=_GREY, linewidth=1.6, linestyle=_DOTTED)
             handles.append((trivial_label, dotted))
         _share_axis(axes, sorted({x for line in lines for x, _, _ in line.points}))
         _finish(figure, axes, handles)
@@ -173,12 +173,6 @@ def _share_axis(axes: Axes, xs: Sequence[float]) -> None:
 
 def _look(i: int) -> dict[str, Any]:
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
-
-
-def _key(colour: str, dashes: Any) -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], color=colour, linewidth=1.3, linestyle=dashes)
 
 
 def _axes(

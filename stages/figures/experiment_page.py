@@ -85,9 +85,9 @@ def report_files(
             lines,
             x_label="masks seen, % of all (logarithmic)",
             y_label=f"mIoU of {split}",
-            level_label="the same line's value with all masks",
+            level_label="with all masks",
             trivial=trivial,
-            trivial_label="trivial: better of the filled box and the ellipse in it, boxes as predicted",
+            trivial_label="trivial: filled box or ellipse in it, the best of all rows",
         )
         files["curve.json"] = _json_bytes(_curve_numbers(lines, trivial))
         links["curve.json"] = "numbers of the curve"
@@ -155,13 +155,15 @@ def curve_line(curve: Curve, measured: Rows) -> Line:
 
 
 def trivial_points(curves: Sequence[Curve], measured: Rows) -> list[tuple[float, float]]:
-    """(share in percent, mIoU of the better trivial baseline in the boxes that the rows of that share predict)."""
-    found: dict[float, list[float]] = {}
+    """(share in percent, mIoU of the best trivial baseline in the boxes that a row of that share predicts): what lies
+    below it on the picture lies below its own in the table or has worse boxes than another row."""
+    found: dict[float, float] = {}
     for row in (measured[name] for curve in curves for name in curve.rows if name in measured):
-        both = [s.mean for key in ("filled_box", "ellipse") if (s := spread_of(row, key)) is not None]
-        if both and row["ratio"] > 0:
-            found.setdefault(100 * float(row["ratio"]), []).append(max(both))
-    return [(x, sum(values) / len(values)) for x, values in sorted(found.items())]
+        share = 100 * float(row["ratio"])
+        for key in ("filled_box", "ellipse"):
+            if share > 0 and (trivial := spread_of(row, key)) is not None:
+                found[share] = max(trivial.mean, found.get(share, 0.0))
+    return sorted(found.items())
 
 
 def _numbers(experiment: Experiment, measured: Rows, split: str) -> dict[str, Any]:
