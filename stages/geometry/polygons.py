@@ -4,6 +4,7 @@
 and the projections of a filled polygon are the intervals of its extent. So only polygons that cross or
 touch themselves, leave the image or hardly cover a pixel are rasterised; the others cost a few microseconds
 and are exact where pixels round (tests: test_scores_agree_with_pixels, test_outline_agrees_with_pixels).
+Polygons as annotation tools nest them: segmentations.py.
 Letters: N polygons, P points each.
 """
 

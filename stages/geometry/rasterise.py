@@ -17,6 +17,7 @@ from pycocotools import mask as coco
 from stages.errors import ArtifactError
 from stages.geometry.boxes import pixel_interval
 from stages.geometry.runs import counts_to_bytes, rle_counts
+from stages.geometry.segmentations import polygon_rings
 
 Rle = dict[str, Any]
 Size = Sequence[int]
@@ -136,27 +137,36 @@ def resize_mask_nearest(mask: NDArray[Any], size_hw: Size) -> NDArray[np.bool_]:
 def rle_from_segmentation(segmentation: Any, size_hw: Size) -> Rle:
     """A COCO `segmentation` field -> one mask, the union of its parts.
 
-    Takes polygons (a list of flat x, y lists), one flat polygon, a compressed or uncompressed RLE dict
-    (crowd regions), or a list of such dicts. Polygons with fewer than three points cover nothing. `None`
-    and empty lists are the empty mask.
+    Takes polygons in any nesting (segmentations.py), a compressed or uncompressed RLE dict (crowd regions),
+    or a list of such dicts. Polygons with fewer than three points cover nothing. `None` and empty lists are
+    the empty mask.
 
     Raises:
         ArtifactError: the field has another form, a size other than `size_hw`, or runs that do not fill the
-        image.
+        image; polygons that lie within one pixel, because they are shares of the picture.
     """
     if segmentation is None:
         return empty_rle(size_hw)
-    if isinstance(segmentation, Mapping):
+    if _is_rle(segmentation):
         return checked_rle(segmentation, size_hw)
-    if isinstance(segmentation, str | bytes) or not isinstance(segmentation, Sequence | np.ndarray):
+    if isinstance(segmentation, str | bytes) or not isinstance(segmentation, Sequence | Mapping | np.ndarray):
         raise ArtifactError(
             f"segmentation must be polygons or run lengths, got {type(segmentation).__name__}"
         )
-    parts = list(segmentation)
-    if parts and np.isscalar(parts[0]):
-        parts = [parts]
-    masks = [checked_rle(p, size_hw) if isinstance(p, Mapping) else _part_to_rle(p, size_hw) for p in parts]
-    return union_rle(masks, size_hw)
+    several = [] if isinstance(segmentation, Mapping) else list(segmentation)
+    masks = [checked_rle(part, size_hw) for part in several if _is_rle(part)]
+    rest = [part for part in several if not _is_rle(part)] if masks else segmentation
+    rings = [ring for ring in polygon_rings(rest) if len(ring) >= 3]
+    union = union_rle(masks + [polygon_to_rle(ring, size_hw) for ring in rings], size_hw)
+    if rings and not rle_area(union) and all(0 <= r.min() < r.max() <= 1 for r in rings):
+        raise ArtifactError(
+            "polygon lies within one pixel: its points must be pixels, not shares of the picture"
+        )
+    return union
+
+
+def _is_rle(value: Any) -> bool:
+    return isinstance(value, Mapping) and not value.keys().isdisjoint(("counts", "size", "rle"))
 
 
 def _near_points(points_xy: ArrayLike, size_hw: Size) -> NDArray[np.float64]:
@@ -175,30 +185,28 @@ def _fill(points: NDArray[np.float64], size_hw: Size) -> Rle:
     return _first(coco.frPyObjects([points.reshape(-1).tolist()], int(size_hw[0]), int(size_hw[1])))
 
 
-def _part_to_rle(part: Any, size_hw: Size) -> Rle:
-    try:
-        numbers = np.asarray(part, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        raise ArtifactError(f"polygon must be a flat list of numbers, got {str(part)[:60]}") from None
-    if len(numbers) % 2:
-        raise ArtifactError(f"polygon must have an even number of coordinates, got {len(numbers)}")
-    if not np.isfinite(numbers).all():
-        raise ArtifactError("polygon has a coordinate that is NaN or infinite")
-    return polygon_to_rle(numbers, size_hw) if len(numbers) >= 6 else empty_rle(size_hw)
-
-
 def checked_rle(rle: Mapping[str, Any], size_hw: Size) -> Rle:
     """Validate before pycocotools sees it: its C decoder trusts the runs."""
     size, counts = rle.get("size"), rle.get("counts")
+    if "rle" in rle:
+        raise ArtifactError(
+            "run lengths of Label Studio are not read",
+            hint="export them as COCO or as PNG masks, or write size and counts",
+        )
     if not isinstance(size, list | tuple | np.ndarray) or list(size) != [int(v) for v in size_hw]:
+        turned = isinstance(size, list | tuple) and list(size) == [int(v) for v in reversed(size_hw)]
         raise ArtifactError(
             f"mask size {size} does not match its image {[int(v) for v in size_hw]} (height, width)"
+            + (": it is written as width, height" if turned else "")
         )
     if isinstance(counts, str | bytes):
         runs = rle_counts(counts)
     else:
         try:
-            runs = np.asarray(counts if counts is not None else [], dtype=np.int64).reshape(-1)
+            values = np.asarray(counts if counts is not None else [], dtype=np.float64).reshape(-1)
+            if not ((values == np.floor(values)) & (np.abs(values) < 2**62)).all():
+                raise ValueError
+            runs = values.astype(np.int64)
         except (TypeError, ValueError, OverflowError):
             raise ArtifactError(f"mask runs must be whole numbers, got {str(counts)[:60]}") from None
     pixels = int(size[0]) * int(size[1])
