@@ -222,14 +222,17 @@ def _read(
     """The checked tables, and the names of the pictures that were left out because they are missing."""
     import dataclasses
 
+    from stages.data.agreement import check_agreement, check_copies
     from stages.data.images import NO_SUCH_FILE, check_images, find_image_root
 
     reporter.info(f"reading {source.describe()}")
     chosen = Path(config.images) if config.images else None
     tables = source.read(config.skip_invalid, chosen)
-    for notice, n in tables.notices.items():
-        reporter.warn(f"{n} {notice}")
     root = tables.image_root or find_image_root(source.near, tables.image_files, chosen)
+    for doubt in [*check_agreement(tables), *filter(None, [check_copies(tables, root)])]:
+        tables.notices[doubt.what], tables.examples[doubt.what] = doubt.n, doubt.examples
+    for notice, n in tables.notices.items():
+        reporter.warn("\n  ".join([f"{n} {notice}", *tables.examples.get(notice, [])]))
     with reporter.progress("checking pictures", len(tables.image_files), "image") as bar:
         wrong = check_images(
             root, tables.image_files, tables.image_sizes_hw, decode=embed, advance=bar.advance

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from stages.data.images import decode_rgb, decode_size, find_image_root, header_size, path_below, problem_with
 from stages.data.readers.records import LARGEST_SIDE, Findings, Invalid, checked_box, clean_text
-from stages.data.readers.table import open_table
+from stages.data.readers.table_file import open_table
+from stages.data.readers.values import is_nothing, text_of
 from stages.errors import ArtifactError, UsageError
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
@@ -69,10 +70,10 @@ def requests_of_table(table: Path, images: Path | None = None) -> list[Request]:
         UsageError: the file is no table.
         ArtifactError: it cannot be read, a column is missing, or lines are invalid (listed by number).
     """
-    lines = open_table(Path(table), required=("image", "phrase")).lines
-    names = [name.strip() for _, row in lines if isinstance(name := row.get("image"), str) and name.strip()]
-    base = Path(table).resolve().parent
-    root = find_image_root([base], names, images) if names else base
+    opened = open_table(Path(table), required=("image", "phrase"))
+    lines, bases = opened.lines, opened.folders
+    names = [n.strip() for _, row in lines if isinstance(n := row.get("image"), str) and not is_nothing(n)]
+    root = find_image_root(bases, names, images) if names else bases[0]
     requests, findings = [], Findings()
     for number, row in lines:
         try:
@@ -84,13 +85,13 @@ def requests_of_table(table: Path, images: Path | None = None) -> list[Request]:
 
 
 def _request_of_line(where: str, row: Mapping[str, Any], root: Path) -> Request:
-    name, phrase = row.get("image"), clean_text(row.get("phrase"))
-    if not isinstance(name, str) or not name.strip():
+    name, phrase = row.get("image"), text_of(row.get("phrase"))
+    if not isinstance(name, str) or is_nothing(name):
         raise Invalid("no image")
     if not phrase:
         raise Invalid("empty phrase")
     corners = [row.get(column) for column in BOX_COLUMNS]
-    given = [value is not None and str(value).strip() != "" for value in corners]
+    given = [not is_nothing(value) for value in corners]
     if any(given) and not all(given):
         raise Invalid(f"a box without {BOX_COLUMNS[given.index(False)]}")
     try:

@@ -55,6 +55,15 @@ def box_iou_pairwise(a_xyxy: ArrayLike, b_xyxy: ArrayLike) -> Float:
     return np.asarray(np.where(union > 0, iou, 0.0))
 
 
+def reads_as_shares(values: ArrayLike) -> bool:
+    """Whether four numbers (in any order of a box) are shares of the picture: none is above 1, one is no whole number.
+
+    As pixels they would be a box within the first pixel.
+    """
+    box = np.asarray(values, dtype=np.float64)
+    return bool(((box >= 0) & (box <= 1)).all() and (box % 1 != 0).any())
+
+
 def polygon_extent(points_xy: ArrayLike) -> Float:
     """Smallest box round the points (P, 2) -> (4,) xyxy; NaN for no points."""
     points = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)

@@ -9,20 +9,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, TextIO, TypeGuard
 
 import numpy as np
 
 from stages.data.readers.tables import NoTarget, ReferringTables, ordered_splits
 from stages.errors import ArtifactError
+from stages.geometry.boxes import reads_as_shares
 from stages.geometry.rasterise import rle_area, rle_from_segmentation
 
 OVERSHOOT_PX = 1.0  # boxes that leave the image by at most this are cut to it
 LARGEST_SIDE = 100_000
 LARGEST_FILE = 4 << 30  # bytes; the largest public annotation file has 1.5 GB
 _SHOWN = 10  # problems that are listed one by one
+_SHOWN_OF_NOTICE = 3
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _ORDER = {"xywh": "x, y, width, height", "xyxy": "x1, y1, x2, y2"}
 
 
@@ -65,11 +68,14 @@ class Findings:
     """What was repaired or left out, and what is wrong."""
 
     notices: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)  # notice -> the first places, where told
     problems: list[str] = field(default_factory=list)
     n_invalid: int = 0
 
-    def note(self, what: str) -> None:
+    def note(self, what: str, where: str | None = None) -> None:
         self.notices[what] = self.notices.get(what, 0) + 1
+        if where is not None and len(shown := self.examples.setdefault(what, [])) < _SHOWN_OF_NOTICE:
+            shown.append(where)
 
     def problem(self, text: str) -> None:
         self.n_invalid += 1
@@ -120,6 +126,13 @@ def check_file_size(path: Path) -> None:
         )
 
 
+def open_text(path: Path) -> TextIO:
+    """A text file in UTF-8, or in the encoding that its byte order mark tells; the mark is no part of the text."""
+    with open(path, "rb") as stream:
+        head = stream.read(2)
+    return open(path, encoding="utf-16" if head in _UTF16_MARKS else "utf-8-sig", newline="")
+
+
 def load_json(path: Path, keep: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """The content of a JSON file; `keep` is its `object_hook`.
 
@@ -128,7 +141,7 @@ def load_json(path: Path, keep: Callable[[dict[str, Any]], Any] | None = None) -
     """
     check_file_size(path)
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open_text(path) as stream:
             return json.load(stream, object_hook=keep)
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
@@ -172,10 +185,15 @@ def checked_box(
         raise Invalid(f"box is {values!r}, not {_ORDER[order]}") from None
     if not all(math.isfinite(v) for v in (x, y, c, d)):
         raise Invalid(f"box {values} is not finite")
+    height, width = size_hw
+    if max(size_hw) > 1 and reads_as_shares((x, y, c, d)):
+        raise Invalid(
+            f"box {values} lies within one pixel: it reads as shares of the picture, so multiply x by {width} "
+            f"and y by {height}"
+        )
     whole_box = (x, y, x + c, y + d) if order == "xywh" else (x, y, c, d)
     if whole_box[2] <= x or whole_box[3] <= y:
-        raise Invalid(f"box {values} has no area")
-    height, width = size_hw
+        raise Invalid(f"box {values} ({_ORDER[order]}) has no area")
     box = (
         max(x, 0.0),
         max(y, 0.0),
@@ -199,7 +217,7 @@ def mask_bytes(segmentation: Any, size_hw: tuple[int, int], where: str, findings
     except ArtifactError as error:
         raise Invalid(f"{where}: {error.message}") from None
     if not rle_area(rle):
-        findings.note("masks without a pixel, taken as box only")
+        findings.note("masks without a pixel, taken as box only", where)
         return b""
     return bytes(rle["counts"])
 
@@ -220,19 +238,33 @@ def build_tables(
     categories: Sequence[tuple[int, str]],
     findings: Findings,
     no_target: Sequence[NoTarget] | None = None,
+    content_ids: bool = False,
 ) -> ReferringTables:
     """The columns, sorted by split, image and referent. `no_target=None`: a format that has no such referents.
+
+    `content_ids`: the source has no ids of referents; they follow from the content (ids.py), and so does the order.
 
     Raises:
         ArtifactError: no referent, or more splits than a table can hold.
     """
     if not records:
-        raise ArtifactError(f"{source} holds no valid referent")
+        raise ArtifactError(f"{source} holds no valid referent", facts=findings.problems)
     splits = ordered_splits([r.split for r in records] + [n.split for n in no_target or ()])
     if len(splits) > np.iinfo(np.int8).max:
         raise ArtifactError(f"{source} names {len(splits)} splits", facts=[", ".join(splits[:8]) + " …"])
     place = {split: k for k, split in enumerate(splits)}
-    rows = sorted(records, key=lambda r: (place[r.split], r.picture.image_id, r.picture.file_name, r.ref_id))
+    if content_ids:
+        from stages.data.readers.ids import referent_ids  # which needs `Record`
+
+        records = [replace(r, ref_id=i) for r, i in zip(records, referent_ids(records), strict=True)]
+        rows = sorted(
+            records,
+            key=lambda r: (place[r.split], r.picture.file_name, r.picture.image_id, r.box_xyxy, r.ref_id),
+        )
+    else:
+        rows = sorted(
+            records, key=lambda r: (place[r.split], r.picture.image_id, r.picture.file_name, r.ref_id)
+        )
     pictures = list({(r.picture.image_id, r.picture.file_name): r.picture for r in rows}.values())
     image_row = {(p.image_id, p.file_name): k for k, p in enumerate(pictures)}
     category_row = {category_id: k for k, (category_id, _) in enumerate(categories)}
@@ -257,6 +289,7 @@ def build_tables(
         sentence_ids=_ints(i for r in rows for i, _ in r.sentences),
         texts=[text for r in rows for _, text in r.sentences],
         notices=findings.notices,
+        examples=findings.examples,
         n_targets=None if no_target is None else _ints(r.n_targets for r in rows).astype(np.int32),
         no_target=tuple(no_target or ()),
     )

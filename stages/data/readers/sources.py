@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +34,19 @@ def open_source(kind: str, root: Path, name: str | None, by: str | None) -> Sour
     return _OPEN[kind](root, name, by)
 
 
+def _near(folder: Path, levels: int) -> tuple[Path, ...]:
+    """The folder and so many above it, as they are seen; then those of what a link in the path leads to."""
+    seen, real = Path(os.path.abspath(folder)), folder.resolve()
+    return tuple(dict.fromkeys(p for start in (seen, real) for p in [start, *start.parents[:levels]]))
+
+
 def _refer(root: Path, name: str | None, by: str | None) -> Source:
     from stages.data.readers.refer import find_refer_files, read_refer
 
     files = find_refer_files(root, name, by)
-    folder = files.refs.parent
     return Source(
         {"refs": files.refs, "instances": files.instances},
-        (folder, folder.parent),
+        _near(files.refs.parent, 1),
         lambda skip, images: read_refer(files, skip_invalid=skip),
     )
 
@@ -49,10 +55,9 @@ def _seqtr(root: Path, name: str | None, by: str | None) -> Source:
     from stages.data.readers.seqtr import find_seqtr_files, read_seqtr
 
     files = find_seqtr_files(root, name, by)
-    folder = files.instances.resolve().parent  # data/annotations/refcoco-unc; pictures in data/images
     return Source(
         {"instances": files.instances},
-        (folder, folder.parent, folder.parent.parent),
+        _near(files.instances.parent, 2),  # data/annotations/refcoco-unc; pictures in data/images
         lambda skip, images: read_seqtr(files, skip_invalid=skip),
     )
 
@@ -63,7 +68,7 @@ def _mdetr(root: Path, name: str | None, by: str | None) -> Source:
     files = find_mdetr_files(root, name, by)
     return Source(
         dict(files.splits),
-        (files.folder, files.folder.resolve().parent),
+        _near(files.folder, 1),
         lambda skip, images: read_mdetr(files, skip_invalid=skip),
     )
 
@@ -72,21 +77,21 @@ def _grefcoco(root: Path, name: str | None, by: str | None) -> Source:
     from stages.data.readers.grefcoco import find_gref_files, read_grefcoco
 
     files = find_gref_files(root, name, by)
-    folder = files.refs.resolve().parent
     return Source(
         {"refs": files.refs, "instances": files.instances},
-        (folder, folder.parent),
+        _near(files.refs.parent, 1),
         lambda skip, images: read_grefcoco(files, skip_invalid=skip),
     )
 
 
 def _table(root: Path, name: str | None, by: str | None) -> Source:
-    from stages.data.readers.table import open_table, read_table
+    from stages.data.readers.table import read_table
+    from stages.data.readers.table_file import open_table
 
     table = open_table(root, name, by)
     return Source(
         {"table": root, "masks": table.mask_files()},
-        (root.resolve().parent,),
+        tuple(table.folders),
         lambda skip, images: read_table(table, images, skip_invalid=skip),
     )
 

@@ -4,24 +4,26 @@
     kitchen/001.jpg,the red mug,120,80,210,190,train,masks/001-mug.png
 
 `image` is relative to --images or to the table's folder. `x1, y1, x2, y2` are pixels, right and lower edge exclusive.
-`split` (default: train) and `mask` may be missing or empty; a mask is the path, relative to the table, of a PNG of the
-picture's size (any non-zero pixel belongs to the object) or of a JSON file with a COCO segmentation (polygons or RLE);
-in JSON lines it may also be the segmentation itself. Lines that agree in image, box and split are phrases of one object.
+`split` (default: train), `mask` and `category` may be missing or empty; a mask is the path, relative to the table, of a
+picture of the same size (mask_files.py; `ids.png#2` or the column `mask_value`: the object of this value) or of a JSON
+file with a COCO segmentation (polygons or RLE), or it is the segmentation itself. Lines that agree in image, box, split
+and mask are phrases of one object; so is a line without a mask where the others have only one.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from stages.data.images import decode_size, find_image_root, header_size, path_below
+from stages.data.readers.ids import distinct_ids
+from stages.data.readers.mask_files import MaskPicture, read_mask_picture
 from stages.data.readers.records import (
     LARGEST_SIDE,
     Findings,
@@ -29,115 +31,18 @@ from stages.data.readers.records import (
     Picture,
     Record,
     build_tables,
-    check_file_size,
     checked_box,
     checked_split,
-    clean_text,
     load_json,
     mask_bytes,
 )
+from stages.data.readers.table_file import REQUIRED, Table, is_json
 from stages.data.readers.tables import ReferringTables
-from stages.errors import ArtifactError, UsageError, did_you_mean
+from stages.data.readers.values import is_nothing, label_of, text_of
+from stages.errors import ArtifactError
 from stages.geometry.rasterise import mask_to_rle
 
-REQUIRED = ("image", "phrase", "x1", "y1", "x2", "y2")
-OPTIONAL = ("split", "mask", "category")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_JSON_LINES = (".jsonl", ".ndjson")
-_LONGEST_FIELD = 16 << 20  # characters; a run-length mask written into a line
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """The parsed lines, before any picture or mask has been opened."""
-
-    path: Path
-    name: str
-    by: str
-    lines: list[tuple[int, Mapping[str, Any]]]  # (line number, counted from 1; column -> value)
-
-    def mask_files(self) -> tuple[Path, ...]:
-        """The mask files that exist, each once: their content decides the result, too."""
-        names = {m.strip() for _, row in self.lines if isinstance(m := row.get("mask"), str)} - {""}
-        paths = (path_below(self.path.parent, name) for name in sorted(names))
-        return tuple(path for path in paths if path.is_file())
-
-
-def open_table(
-    path: Path, name: str | None = None, by: str | None = None, *, required: Sequence[str] = REQUIRED
-) -> Table:
-    """Parse a table that has at least the columns `required`.
-
-    Raises:
-        UsageError: the file has another ending.
-        ArtifactError: the file is missing, too large, no text, has no such column, or a line that cannot be parsed.
-    """
-    kinds = [*_DELIMITERS, *_JSON_LINES]
-    if path.is_dir() or path.suffix.lower() not in kinds:
-        raise UsageError(f"{path} is no table", hint=f"give a file that ends with {', '.join(kinds)}")
-    check_file_size(path)
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            read = _json_lines if path.suffix.lower() in _JSON_LINES else _delimited
-            lines = list(read(path, stream, required))
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"{path} is not UTF-8 text", facts=[str(error)[:120]]) from error
-    if not lines:
-        raise ArtifactError(f"{path} has no line with an object")
-    return Table(path, name or path.stem, by or "table", lines)
-
-
-def _delimited(path: Path, stream: Any, required: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    limit = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        reader = csv.reader(stream, delimiter=_DELIMITERS[path.suffix.lower()], strict=True)
-        header = [cell.strip() for cell in next(reader, [])]
-        _check_columns(path, header, required)
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(header):
-                raise ArtifactError(
-                    f"{path} line {reader.line_num}: {len(cells)} values for {len(header)} columns",
-                    hint='put phrases that hold the delimiter in quotes: "the mug, left"',
-                )
-            yield reader.line_num, dict(zip(header, cells, strict=True))
-    except csv.Error as error:
-        raise ArtifactError(f"{path} line {reader.line_num}: {error}") from error
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _json_lines(path: Path, stream: Any, required: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(stream, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"{path} line {number}: no valid JSON", facts=[str(error)[:120]]) from error
-        if not isinstance(row, dict):
-            raise ArtifactError(
-                f"{path} line {number}: not an object", hint='{"image": "a.jpg", "phrase": …}'
-            )
-        if number == 1:
-            _check_columns(path, list(row), required)
-        yield number, row
-
-
-def _check_columns(path: Path, header: list[str], required: Sequence[str]) -> None:
-    missing = [column for column in required if column not in header]
-    if missing:
-        near = did_you_mean(missing[0], [c for c in header if c not in (*REQUIRED, *OPTIONAL)])
-        raise ArtifactError(
-            f"{path} has no column {', '.join(missing)}",
-            facts=[f"its columns: {', '.join(header)[:200] or 'none'}"],
-            hint=f"rename {near!r} to {missing[0]!r}" if near else f"columns: {', '.join(required)}",
-        )
-    if len(set(header)) != len(header):
-        raise ArtifactError(f"{path} has two columns of one name", facts=[", ".join(header)[:200]])
+_GEOJSON = ("FeatureCollection", "Feature", "GeometryCollection", "Polygon", "MultiPolygon")
 
 
 def read_table(table: Table, images: Path | None, *, skip_invalid: bool = False) -> ReferringTables:
@@ -147,100 +52,234 @@ def read_table(table: Table, images: Path | None, *, skip_invalid: bool = False)
         ArtifactError: no folder of pictures, a name that leaves its folder, or invalid lines (listed by number) and
         `skip_invalid` is not set.
     """
-    names = [n for _, row in table.lines if isinstance(n := row.get("image"), str) and n.strip()]
-    base = table.path.resolve().parent
-    root = find_image_root([base], [name.strip() for name in names], images) if names else images or base
+    names = [
+        n.strip() for _, row in table.lines if isinstance(n := row.get("image"), str) and not is_nothing(n)
+    ]
+    root = find_image_root(table.folders, names, images) if names else images or table.folders[0]
     findings = Findings()
-    reader = _Reader(table, root, findings)
-    for number, row in table.lines:
-        try:
-            reader.add(number, row)
-        except Invalid as error:
-            findings.leave_out(f"line {number}", error)
+    reader = _Reader(table, root, findings, names)
+    records = reader.records()
     findings.finish(table.path, skip_invalid)
     built = build_tables(
         name=table.name,
         by=table.by,
         source=table.path,
-        records=list(reader.records.values()),
-        categories=[(k, name) for name, k in reader.categories.items()],
+        records=records,
+        categories=reader.categories,
         findings=findings,
+        content_ids=True,
     )
-    return replace(built, image_root=root)
+    said = zip(built.ref_ids[built.sentence_referent].tolist(), built.texts, strict=True)
+    sentence_ids = np.array(distinct_ids([("sentence", *pair) for pair in said]), np.int64)
+    return replace(built, image_root=root, sentence_ids=sentence_ids)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What one line says, as far as it can be checked without opening a file."""
+
+    number: int
+    image: str  # one name a picture
+    corners: tuple[float, ...]
+    split: str
+    phrase: str
+    category: str
+    mask: Any  # None, the name of a file, or the segmentation
+    mask_value: str
+
+    @property
+    def where(self) -> str:
+        return f"line {self.number}"
 
 
 class _Reader:
     """Turns lines into referents."""
 
-    def __init__(self, table: Table, root: Path, findings: Findings) -> None:
+    def __init__(self, table: Table, root: Path, findings: Findings, names: Sequence[str]) -> None:
         self.table, self.root, self.findings = table, root, findings
-        self.records: dict[tuple[Any, ...], Record] = {}
-        self.categories: dict[str, int] = {}
-        self._masks: dict[tuple[Any, ...], str] = {}  # referent -> the mask that its first line names
+        self._name_of = one_name_a_picture(root, names, findings)
+        pictures = sorted(set(self._name_of.values()))
+        ids = distinct_ids([("picture", name) for name in pictures])
+        self._id_of_picture = dict(zip(pictures, ids, strict=True))
         self._pictures: dict[str, tuple[Picture, bool]] = {}
+        self._id_of_category: dict[str, int] = {}
+        self._opened: tuple[Path, MaskPicture] | None = None  # lines of one mask file mostly lie together
 
-    def add(self, number: int, row: Mapping[str, Any]) -> None:
-        phrase = clean_text(row.get("phrase"))
+    @property
+    def categories(self) -> list[tuple[int, str]]:
+        return [(k, label) for label, k in self._id_of_category.items()]
+
+    def records(self) -> list[Record]:
+        """Invalid lines are left out and told."""
+        objects: dict[tuple[Any, ...], list[_Line]] = {}
+        for number, row in self.table.lines:
+            try:
+                line = self._line(number, row)
+            except Invalid as error:
+                self.findings.leave_out(f"line {number}", error)
+                continue
+            objects.setdefault((line.split, line.image, line.corners), []).append(line)
+        labels = sorted({line.category for lines in objects.values() for line in lines} - {""})
+        ids = distinct_ids([("category", label) for label in labels])
+        self._id_of_category = dict(zip(labels, ids, strict=True))
+        return [record for lines in objects.values() for record in self._objects(lines)]
+
+    def _line(self, number: int, row: Mapping[str, Any]) -> _Line:
+        phrase, name, mask = text_of(row.get("phrase")), row.get("image"), row.get("mask")
         if not phrase:
-            raise Invalid("empty phrase")
-        name = row.get("image")
-        if not isinstance(name, str) or not name.strip():
+            said = row.get("phrase")
+            raise Invalid(
+                "empty phrase" + (f" ({said.strip()})" if isinstance(said, str) and said.strip() else "")
+            )
+        if not isinstance(name, str) or is_nothing(name):
             raise Invalid("no image")
-        corners = [_number(row.get(key), key) for key in REQUIRED[2:]]
-        split = checked_split(str(row.get("split") or "train").strip())
-        key = (split, name.strip(), *corners)
-        mask = row.get("mask")
-        mask = mask.strip() or None if isinstance(mask, str) else mask or None
-        named = json.dumps(mask, sort_keys=True)
-        if key in self.records:
-            if mask is not None and self._masks[key] != named:
-                raise Invalid("another mask than on the first line of this object")
-            self.records[key].sentences.append((number, phrase))
-            return
-        picture, readable = self._picture(name.strip(), corners)
-        self.records[key] = Record(
-            ref_id=number,
-            ann_id=number,
-            picture=picture,
-            category_id=self._category(row.get("category")),
-            split=split,
-            box_xyxy=checked_box(corners, picture.size_hw, self.findings, "xyxy"),
-            is_crowd=False,
-            rle=self._mask(mask, picture.size_hw) if readable else b"",
-            sentences=[(number, phrase)],
+        if isinstance(mask, str) and is_json(mask):
+            try:
+                mask = json.loads(mask)
+            except (ValueError, RecursionError):
+                raise Invalid(f"mask is no valid JSON: {mask[:40]}") from None
+        return _Line(
+            number,
+            self._name_of[name.strip()],
+            tuple(_number(row.get(key), key) for key in REQUIRED[2:]),
+            checked_split(label_of(row.get("split")) or "train"),
+            phrase,
+            label_of(row.get("category")),
+            None if is_nothing(mask) else mask.strip() if isinstance(mask, str) else mask or None,
+            label_of(row.get("mask_value")),
         )
-        self._masks[key] = named
 
-    def _category(self, name: Any) -> int:
-        label = clean_text(name)
-        return self.categories.setdefault(label, len(self.categories)) if label else -1
+    def _objects(self, lines: list[_Line]) -> list[Record]:
+        """The objects of lines that agree in split, picture and box: one a mask."""
+        picture, readable = self._picture(lines[0].image, lines[0].corners)
+        try:
+            box = checked_box(lines[0].corners, picture.size_hw, self.findings, "xyxy")
+        except Invalid as error:
+            for line in lines:
+                self.findings.leave_out(line.where, error)
+            return []
+        of_mask: dict[bytes, list[_Line]] = {}
+        for line in lines:
+            try:
+                rle = self._mask(line, picture.size_hw, box) if readable else b""
+                of_mask.setdefault(rle, []).append(line)
+            except Invalid as error:
+                self.findings.leave_out(line.where, error)
+        without = of_mask.pop(b"", [])
+        if len(of_mask) > 1:
+            for line in without:
+                self.findings.leave_out(
+                    line.where,
+                    f"{len(of_mask)} objects with their own masks have this box: name the mask of one",
+                )
+        elif without:
+            rle, known = next(iter(of_mask.items()), (b"", []))
+            of_mask = {rle: sorted(known + without, key=lambda line: line.number)}
+        return [self._record(picture, box, rle, same) for rle, same in of_mask.items()]
 
-    def _picture(self, name: str, corners: list[float]) -> tuple[Picture, bool]:
+    def _record(
+        self, picture: Picture, box: tuple[float, float, float, float], rle: bytes, lines: list[_Line]
+    ) -> Record:
+        phrases = dict.fromkeys(line.phrase for line in lines)
+        for _ in range(len(lines) - len(phrases)):
+            self.findings.note("lines left out that repeat another one")
+        labels = sorted({line.category for line in lines} - {""})
+        if len(labels) > 1:
+            self.findings.note("objects of several categories, of which the first is kept", lines[0].where)
+        return Record(
+            ref_id=0,  # follows from the content
+            ann_id=-1,
+            picture=picture,
+            category_id=self._id_of_category[labels[0]] if labels else -1,
+            split=lines[0].split,
+            box_xyxy=box,
+            is_crowd=False,
+            rle=rle,
+            sentences=[(k, phrase) for k, phrase in enumerate(phrases)],
+        )
+
+    def _picture(self, name: str, corners: Sequence[float]) -> tuple[Picture, bool]:
         """The picture, and whether it can be read. One that cannot gets a size that holds the boxes: it is reported
         (or left out) when the pictures are checked, so that all such pictures are listed at once."""
         if name not in self._pictures:
             size = _picture_size(path_below(self.root, name))
             height, width = size or (LARGEST_SIDE, LARGEST_SIDE)
-            self._pictures[name] = (Picture(len(self._pictures), name, height, width), size is not None)
+            self._pictures[name] = (
+                Picture(self._id_of_picture[name], name, height, width),
+                size is not None,
+            )
         return self._pictures[name]
 
-    def _mask(self, mask: Any, size_hw: tuple[int, int]) -> bytes:
-        if mask is None:
+    def _mask(self, line: _Line, size_hw: tuple[int, int], box: Sequence[float]) -> bytes:
+        """Compressed counts; b"" where there is no mask."""
+        where = line.where
+        if line.mask is None:
             return b""
-        if not isinstance(mask, str):
-            return mask_bytes(mask, size_hw, "mask", self.findings)
-        path = path_below(self.table.path.resolve().parent, mask)
-        if path.suffix.lower() == ".png":
-            return mask_bytes(_png_mask(path, mask, size_hw), size_hw, f"mask {mask}", self.findings)
-        if path.suffix.lower() != ".json":
-            raise Invalid(f"mask {mask} is neither a PNG nor a JSON file")
+        if not isinstance(line.mask, str):
+            return mask_bytes(_one_object(line.mask, "mask"), size_hw, "mask", self.findings)
+        path, value = self.table.mask_path(line.mask)
+        if path.suffix.lower() == ".json":
+            try:
+                content = load_json(path)
+            except ArtifactError as error:
+                raise Invalid(error.message) from None
+            content = _one_object(content, f"mask {line.mask}")
+            return mask_bytes(content, size_hw, f"mask {line.mask}", self.findings)
+        if value is not None and line.mask_value and value != line.mask_value:
+            raise Invalid(f"mask {line.mask} and mask_value {line.mask_value} say two values")
+        picture = self._mask_picture(path, line.mask, size_hw)
+        bits, by_box = picture.mask(value or line.mask_value or None, box)
+        if by_box:
+            self.findings.note("masks of several objects, of which the one in the box was taken", where)
+        return mask_bytes(mask_to_rle(bits), size_hw, f"mask {line.mask}", self.findings)
+
+    def _mask_picture(self, path: Path, name: str, size_hw: tuple[int, int]) -> MaskPicture:
+        if self._opened is None or self._opened[0] != path or self._opened[1].values.shape != size_hw:
+            self._opened = (path, read_mask_picture(path, name, size_hw))
+        return self._opened[1]
+
+
+def one_name_a_picture(root: Path, names: Sequence[str], findings: Findings) -> dict[str, str]:
+    """name -> the one name of its picture, whatever way it is spelt or linked, whatever comes first.
+
+    Raises:
+        ArtifactError: a name leaves the folder.
+    """
+    found: dict[Any, dict[str, None]] = {}
+    plain = {name: os.path.relpath(path_below(root, name), os.path.normpath(root)) for name in names}
+    for name in plain.values():
+        path = Path(root, name)
         try:
-            content = load_json(path)
-        except ArtifactError as error:
-            raise Invalid(error.message) from None
-        if isinstance(content, dict) and "segmentation" in content:
-            content = content["segmentation"]
-        return mask_bytes(content, size_hw, f"mask {mask}", self.findings)
+            status = path.stat()
+            key: Any = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
+        except OSError:
+            key = name
+        found.setdefault(key, {})[name] = None
+    chosen: dict[str, str] = {}
+    for same in found.values():
+        first = min(same, key=lambda name: (Path(root, name).is_symlink(), len(Path(name).parts), name))
+        chosen.update(dict.fromkeys(same, first))
+        for name in sorted(set(same) - {first}):
+            findings.note("names that mean a picture of another name", f"{name} is {first}")
+    return {name: chosen[normal] for name, normal in plain.items()}
+
+
+def _one_object(content: Any, where: str) -> Any:
+    """The segmentation in a JSON value; Invalid for files of whole pictures, said as what they are."""
+    if not isinstance(content, dict):
+        return content
+    if "segmentation" in content:
+        return content["segmentation"]
+    what = None
+    if isinstance(content.get("shapes"), list):
+        what = f"a LabelMe file with {len(content['shapes'])} shapes"
+    elif isinstance(content.get("annotations"), list) and "images" in content:
+        what = f"a COCO file with {len(content['annotations'])} annotations"
+    elif content.get("type") in _GEOJSON:
+        what = f"GeoJSON ({content['type']})"
+    if what is not None:
+        raise Invalid(f"{where} is {what}, not one object: write its points alone, [[x, y, x, y, …]]")
+    return content
 
 
 def _number(value: Any, column: str) -> float:
@@ -249,7 +288,10 @@ def _number(value: Any, column: str) -> float:
             raise ValueError
         return float(value)
     except (TypeError, ValueError):
-        raise Invalid(f"{column} is {value!r}, not a number") from None
+        comma = isinstance(value, str) and "," in value and "." not in value
+        raise Invalid(
+            f"{column} is {value!r}, not a number" + (" (decimals follow a point)" if comma else "")
+        ) from None
 
 
 def _picture_size(path: Path) -> tuple[int, int] | None:
@@ -260,24 +302,3 @@ def _picture_size(path: Path) -> tuple[int, int] | None:
         return size if size is not None else decode_size(path)
     except OSError:
         return None
-
-
-def _png_mask(path: Path, name: str, size_hw: tuple[int, int]) -> dict[str, Any]:
-    """The size is looked at before anything is decoded: a small file may unpack to gigabytes."""
-    try:
-        with open(path, "rb") as stream:
-            size = header_size(stream)
-    except OSError as error:
-        raise Invalid(f"mask {name}: {(error.strerror or 'error').lower()}") from None
-    if size is None:
-        raise Invalid(f"mask {name} is no PNG")
-    if size != size_hw:
-        raise Invalid(
-            f"mask {name} is {size[1]}x{size[0]}, its picture {size_hw[1]}x{size_hw[0]} (width x height)"
-        )
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise Invalid(f"mask {name} cannot be decoded")
-    if pixels.ndim == 3:  # colour: any channel counts, an alpha channel alone does not
-        pixels = pixels[..., :3].max(axis=2)
-    return mask_to_rle(pixels > 0)

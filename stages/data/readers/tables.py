@@ -51,6 +51,7 @@ class ReferringTables:
     texts: list[str]  # S
     image_root: Path | None = None
     notices: dict[str, int] = field(default_factory=dict)  # what was left out or repaired -> how often
+    examples: dict[str, list[str]] = field(default_factory=dict)  # notice -> where the first of them are
     n_targets: NDArray[np.int32] | None = None  # (R,) objects in one box and mask; None = always one
     no_target: tuple[NoTarget, ...] = ()
 

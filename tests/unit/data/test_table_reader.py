@@ -15,7 +15,8 @@ import pytest
 from stages.artifacts import verify_artifact
 from stages.artifacts.job import RunOptions
 from stages.data.dataset import ReferringDataset
-from stages.data.readers.table import open_table, read_table
+from stages.data.readers.table import read_table
+from stages.data.readers.table_file import open_table
 from stages.data.readers.tables import ReferringTables
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.geometry.rasterise import rle_to_mask

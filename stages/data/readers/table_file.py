@@ -1,0 +1,178 @@
+"""A table as it lies on disk: CSV, TSV or JSON lines -> (line number, column -> value).
+
+What spreadsheets do to a file is undone: byte order marks, semicolons, columns without a name, lines whose last empty
+cells were dropped. A line number is that of the line where the entry begins.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from stages.data.images import path_below
+from stages.data.readers.records import check_file_size, open_text
+from stages.data.readers.values import is_nothing
+from stages.errors import ArtifactError, UsageError, did_you_mean
+
+REQUIRED = ("image", "phrase", "x1", "y1", "x2", "y2")
+OPTIONAL = ("split", "mask", "mask_value", "category")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_OTHER_DELIMITERS = (";", "\t", ",")  # of a CSV file from a spreadsheet in another language
+_JSON_LINES = (".jsonl", ".ndjson")
+_LONGEST_FIELD = 16 << 20  # characters; a run-length mask written into a line
+
+Line = tuple[int, Mapping[str, Any]]  # (line number, counted from 1; column -> value)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The parsed lines, before any picture or mask has been opened."""
+
+    path: Path
+    name: str
+    by: str
+    lines: list[Line]
+
+    @property
+    def folders(self) -> list[Path]:
+        """What names may be relative to: the folder where the table is seen, then that of the file it links to."""
+        seen = Path(os.path.abspath(self.path)).parent
+        return list(dict.fromkeys([seen, self.path.resolve().parent]))
+
+    def mask_path(self, name: str) -> tuple[Path, str | None]:
+        """The mask file that a cell names, and the value behind its last # (`ids.png#2`), if it has one.
+
+        Raises:
+            ArtifactError: the name leaves the folder of the table.
+        """
+        plain, mark, value = name.rpartition("#")
+        splits = [(name, None), (plain.strip(), value.strip())] if mark and plain else [(name, None)]
+        tried = [(path_below(folder, part), value) for part, value in splits for folder in self.folders]
+        return next((found for found in tried if found[0].is_file()), tried[-len(self.folders)])
+
+    def mask_files(self) -> tuple[Path, ...]:
+        """The mask files that exist, each once: their content decides the result, too."""
+        cells = (row.get("mask") for _, row in self.lines)
+        names = {m.strip() for m in cells if isinstance(m, str) and not is_nothing(m) and not is_json(m)}
+        paths = dict.fromkeys(self.mask_path(name)[0] for name in sorted(names))
+        return tuple(path for path in paths if path.is_file())
+
+
+def is_json(cell: str) -> bool:
+    """Whether a cell of the mask column holds the segmentation itself."""
+    return cell.lstrip()[:1] in ("[", "{")
+
+
+def open_table(
+    path: Path, name: str | None = None, by: str | None = None, *, required: Sequence[str] = REQUIRED
+) -> Table:
+    """Parse a table that has at least the columns `required`.
+
+    Raises:
+        UsageError: the file has another ending.
+        ArtifactError: the file is missing, too large, no text, has no such column, or a line that cannot be parsed.
+    """
+    kinds = [*_DELIMITERS, *_JSON_LINES]
+    if path.is_dir() or path.suffix.lower() not in kinds:
+        raise UsageError(f"{path} is no table", hint=f"give a file that ends with {', '.join(kinds)}")
+    check_file_size(path)
+    try:
+        with open_text(path) as stream:
+            read = _json_lines if path.suffix.lower() in _JSON_LINES else _delimited
+            lines = list(read(path, stream, required))
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+    except UnicodeError as error:
+        raise ArtifactError(
+            f"{path} is not UTF-8 text",
+            facts=[str(error)[:120]],
+            hint='save it as UTF-8; in a spreadsheet as "CSV UTF-8"',
+        ) from error
+    if not lines:
+        raise ArtifactError(f"{path} has no line with an object")
+    return Table(path, name or path.stem, by or "table", lines)
+
+
+def _delimited(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator[Line]:
+    limit = csv.field_size_limit(_LONGEST_FIELD)
+    begin, before = 1, 0
+    try:
+        delimiter, before = _delimiter(path, stream, required)
+        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+        header = [cell.strip() for cell in next(reader, [])]
+        _check_columns(path, header, required)
+        needed = 1 + max(header.index(column) for column in required)
+        begin = before + reader.line_num + 1
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                if len(cells) < needed or any(cell.strip() for cell in cells[len(header) :]):
+                    raise ArtifactError(
+                        f"{path} line {begin}: {len(cells)} values for {len(header)} columns",
+                        hint='put phrases that hold the delimiter in quotes: "the mug, left"',
+                    )
+                cells += [""] * (len(header) - len(cells))
+                yield begin, {key: cell for key, cell in zip(header, cells, strict=False) if key}
+            begin = before + reader.line_num + 1
+    except csv.Error as error:
+        raise ArtifactError(
+            f"{path} line {begin}: {error}",
+            facts=[f"read on to line {end}"] if (end := before + reader.line_num) > begin else [],
+            hint="close the quote that opens there"
+            if "unexpected end" in str(error)
+            else 'in a phrase that begins with a quote, double each: """stop"" sign"',
+        ) from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _delimiter(path: Path, stream: TextIO, required: Sequence[str]) -> tuple[str, int]:
+    """What separates the columns: as the ending says, unless only another one gives the columns that are needed.
+    And how many lines stand before the header."""
+    usual = _DELIMITERS[path.suffix.lower()]
+    head = stream.readline(_LONGEST_FIELD)
+    if head[:4].lower() == "sep=" and len(head.strip()) == 5:  # a line for Excel
+        return head[4], 1
+    stream.seek(0)
+    for delimiter in (usual, *_OTHER_DELIMITERS):
+        names = {name.strip().strip('"') for name in head.split(delimiter)}
+        if names.issuperset(required):
+            return delimiter, 0
+    return usual, 0
+
+
+def _json_lines(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator[Line]:
+    checked = False
+    for number, line in enumerate(stream, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(f"{path} line {number}: no valid JSON", facts=[str(error)[:120]]) from error
+        if not isinstance(row, dict):
+            raise ArtifactError(
+                f"{path} line {number}: not an object", hint='{"image": "a.jpg", "phrase": …}'
+            )
+        if not checked:
+            _check_columns(path, list(row), required)
+            checked = True
+        yield number, row
+
+
+def _check_columns(path: Path, header: list[str], required: Sequence[str]) -> None:
+    missing = [column for column in required if column not in header]
+    named = [column for column in header if column]
+    if missing:
+        near = did_you_mean(missing[0], [c for c in named if c not in (*REQUIRED, *OPTIONAL)])
+        raise ArtifactError(
+            f"{path} has no column {', '.join(missing)}",
+            facts=[f"its columns: {', '.join(named)[:200] or 'none'}"],
+            hint=f"rename {near!r} to {missing[0]!r}" if near else f"columns: {', '.join(required)}",
+        )
+    if len(set(named)) != len(named):
+        raise ArtifactError(f"{path} has two columns of one name", facts=[", ".join(named)[:200]])
