@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stages.data.readers.tables import ReferringTables
 
 STAGE = "prepare-data"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 _PARALLEL_FROM = 400  # pictures; below, starting processes costs more than it saves
 _MISSING = "missing_images"  # JSON list of names, written when pictures were left out

@@ -25,6 +25,7 @@ from stages.geometry.rasterise import box_to_rle, rle_to_mask
 _FITS = 0.5  # IoU of the box and the extent of the mask, below which they are told
 _SAME = 0.75  # IoU from which on another reading explains the difference
 _OUTSIDE = 0.5  # share of the mask outside of its box, from which on it is told even where the extents agree
+_ROUNDED_PX = 1.5
 _SHOWN = 3
 _LOOKED_AT = 200  # referents whose cause is looked for: it is the same for all, or it is told for these
 _SMALLEST_SIDE = 200  # px; in smaller pictures boxes below 100 px are usual
@@ -86,6 +87,7 @@ def _masks_and_boxes(tables: ReferringTables) -> Doubt | None:
     boxes = tables.boxes_xyxy[rows]
     tight = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
     fit = np.maximum(box_iou_pairwise(extents, boxes), box_iou_pairwise(extents, tight))
+    fit[np.abs(extents - boxes).max(axis=1) <= _ROUNDED_PX] = 1.0  # of a few pixels, rounding is half
     outside = np.array(
         [_outside(rle, box) if f < _SAME else 0.0 for rle, box, f in zip(rles, tight, fit, strict=True)]
     )

@@ -5,13 +5,19 @@
     box_x_px, box_y_px, box_width_px, box_height_px    x and y of the top-left corner, pixels of the original image
     category, has_mask (yes or no), sentences (all of them, joined by " | ")
 
-Read back, only the column `ref_id` counts: rows may be deleted or sorted and columns added on the way.
+Read back, a row is found by its id, and must have the picture and the box of that referent; a row whose id is unknown
+is found by picture and box. Columns that are missing are not asked. Rows may be deleted or sorted and columns added.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import math
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +27,9 @@ from stages.artifacts import Artifact
 from stages.errors import ArtifactError, StaleOutputError
 
 ID_COLUMN = "ref_id"
+BOX_COLUMNS = ("box_x_px", "box_y_px", "box_width_px", "box_height_px")
 COLUMNS = (
-    ID_COLUMN, "ann_id", "image_id", "image_file", "box_x_px", "box_y_px", "box_width_px", "box_height_px",
+    ID_COLUMN, "ann_id", "image_id", "image_file", *BOX_COLUMNS,
     "category", "has_mask", "sentences",
 )  # fmt: skip
 BETWEEN_SENTENCES = " | "
@@ -54,30 +61,81 @@ def list_text(dataset: Artifact, referents: NDArray[np.integer]) -> str:
     return stream.getvalue()
 
 
-def ids_of_list(text: str, where: Path) -> list[str] | None:
-    """The cells of the column `ref_id` of a CSV text (separated by comma, semicolon or tab); None when it has none.
+@dataclass(frozen=True)
+class ListRow:
+    """One row of a list that comes back; what a cell does not say is None (or no sentence)."""
+
+    where: str  # "line 12"
+    ref_id: int | None
+    id_text: str
+    image_file: str | None
+    box_xyxy: tuple[float, float, float, float] | None
+    sentences: frozenset[str]
+
+
+def rows_of_list(text: str, where: Path) -> list[ListRow] | None:
+    """The rows of a CSV text (separated by comma, semicolon or tab) with a column `ref_id`; None when it has none.
 
     Raises:
-        ArtifactError: a row without a ref id, or a cell that the CSV reader cannot take.
+        ArtifactError: a row that says neither an id nor a picture and a box, or a cell that the CSV reader cannot take.
     """
-    head, *_ = text.split("\n", 1)
+    lines = text.splitlines(keepends=True)
+    before = 1 if lines and lines[0].lower().startswith("sep=") else 0  # a line for Excel
+    head, text = "".join(lines[before : before + 1]), "".join(lines[before:])
     for delimiter in _DELIMITERS:
         names = [name.strip().strip('"') for name in head.split(delimiter)]
         if ID_COLUMN in names:
             break
     else:
         return None
-    at, ids = names.index(ID_COLUMN), []
+    rows, begin = [], before + 1
     try:
-        for row in (reader := csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)):
-            if reader.line_num == 1 or not any(cell.strip() for cell in row):
-                continue
-            if len(row) <= at or not row[at].strip():
-                raise ArtifactError(f"{where}, line {reader.line_num}: no {ID_COLUMN}")
-            ids.append(row[at].strip())
+        for cells in (reader := csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)):
+            if begin > before + 1 and any(cell.strip() for cell in cells):
+                row = _row(f"line {begin}", dict(zip(names, cells, strict=False)))
+                if row.ref_id is None and (row.image_file is None or row.box_xyxy is None):
+                    wrong = f": {row.id_text!r}" if row.id_text else ""
+                    raise ArtifactError(f"{where}, line {begin}: no {ID_COLUMN}{wrong}")
+                rows.append(row)
+            begin = before + reader.line_num + 1
     except csv.Error as error:
-        raise ArtifactError(f"{where} is no CSV file that can be read", facts=[str(error)]) from error
-    return ids
+        raise ArtifactError(
+            f"{where} is no CSV file that can be read", facts=[f"line {begin}: {error}"]
+        ) from error
+    return rows
+
+
+def _row(where: str, cells: Mapping[str, str]) -> ListRow:
+    corner_and_size = [_decimal(cells.get(column, "")) for column in BOX_COLUMNS]
+    box = None
+    if None not in corner_and_size:
+        x, y, w, h = (v for v in corner_and_size if v is not None)
+        box = (x, y, x + w, y + h)
+    said = cells.get("sentences", "").split(BETWEEN_SENTENCES)
+    image = cells.get("image_file", "").strip().replace("\\", "/")
+    return ListRow(
+        where,
+        whole_id(cells.get(ID_COLUMN, "")),
+        cells.get(ID_COLUMN, "").strip(),
+        posixpath.normpath(image) if image else None,
+        box,
+        frozenset(text.strip() for text in said if text.strip()),
+    )
+
+
+def whole_id(value: str) -> int | None:
+    """An id as text, perhaps with a point that says nothing (48.0); None for anything else."""
+    match = re.fullmatch(r"\s*([+-]?\d+)([.,]0*)?\s*", value)
+    return int(match[1]) if match else None
+
+
+def _decimal(cell: str) -> float | None:
+    """A number as a spreadsheet of any language writes it, None for anything else. It is only compared."""
+    try:
+        number = float(cell.strip().replace(",", "."))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def check_list(path: Path, text: str | None, *, force: bool) -> bool:

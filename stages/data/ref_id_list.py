@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import posixpath
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import Artifact
-from stages.data.annotation_list import ids_of_list
+from stages.data.annotation_list import ListRow, rows_of_list, whole_id
+from stages.data.readers.records import open_text
 from stages.data.release_sample import match_sample
 from stages.errors import ArtifactError
 
+_SAME_PX = 1.0  # spreadsheets round
 _SHOWN = 10
 
 
@@ -56,7 +60,109 @@ def _wanted(path: Path, split_name: str, data: Artifact, rows: NDArray[np.int64]
             texts=[texts[offsets[r] : offsets[r + 1]] for r in rows.tolist()],
         )
         return set(data["referents/ref_id"][matched].tolist())
+    if _is_rows(content):
+        return _found_again(path, content, data, rows)
     return _ref_ids(path, content)
+
+
+def _found_again(path: Path, listed: list[ListRow], data: Artifact, rows: NDArray[np.int64]) -> set[int]:
+    """The ref ids of the rows of a list, which must have the picture and the box that the row says.
+
+    Among several referents of one picture and box, one in `rows` (the split) with the same sentences is taken.
+
+    Raises:
+        ArtifactError: rows that fit no referent, or several; the first ones are listed.
+    """
+    files = [posixpath.normpath(name) for name in data.strings("images/file_name")]
+    known = _Known(
+        data["referents/ref_id"],
+        [files[i] for i in data["referents/image_index"].tolist()],
+        data["referents/box_xyxy"].astype(np.float64),
+        data.strings("sentences/text"),
+        data["referents/sentence_offsets"].tolist(),
+        set(rows.tolist()),
+    )
+    found, problems = set(), []
+    for row in listed:
+        try:
+            found.add(known.find(row))
+        except LookupError as error:
+            problems.append(f"{row.where}: {error}")
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise ArtifactError(
+            f"{len(problems)} of the {len(listed)} rows of {path} do not fit the dataset",
+            facts=[*problems[:_SHOWN], *more],
+            hint="use the list with the dataset that it was exported from, or delete these rows",
+        )
+    return found
+
+
+class _Known:
+    """The referents of a dataset, to be found by id, or by picture and box. LookupError says why one is not."""
+
+    def __init__(
+        self,
+        ref_ids: NDArray[np.int64],
+        files: list[str],
+        boxes_xyxy: NDArray[np.float64],
+        texts: list[str],
+        offsets: list[int],
+        in_split: set[int],
+    ) -> None:
+        self.ref_ids, self.files, self.boxes = ref_ids.tolist(), files, boxes_xyxy
+        self.texts, self.offsets, self.in_split = texts, offsets, in_split
+        self.row_of = {ref_id: row for row, ref_id in enumerate(self.ref_ids)}
+        self.rows_in: dict[str, list[int]] = {}
+        for row, name in enumerate(files):
+            self.rows_in.setdefault(name, []).append(row)
+
+    def find(self, row: ListRow) -> int:
+        """The ref id that a row means."""
+        at = None if row.ref_id is None else self.row_of.get(row.ref_id)
+        if at is None:
+            return int(self.ref_ids[self._by_place(row)])
+        if row.image_file is not None and row.image_file != self.files[at]:
+            raise LookupError(f"ref {row.ref_id} is in {self.files[at]}, the list says {row.image_file}")
+        if row.box_xyxy is not None and not self._same_box(at, row):
+            raise LookupError(
+                f"ref {row.ref_id} has the box {_box_text(self.boxes[at])}, the list says {_box_text(row.box_xyxy)}"
+            )
+        return int(self.ref_ids[at])
+
+    def _by_place(self, row: ListRow) -> int:
+        name = f"ref {row.id_text}"
+        if row.image_file is None or row.box_xyxy is None:
+            raise LookupError(f"{name} is not in the dataset")
+        if row.image_file not in self.rows_in:
+            raise LookupError(f"{name} is not in the dataset, nor is its picture {row.image_file}")
+        same = [at for at in self.rows_in[row.image_file] if self._same_box(at, row)]
+        if not same:
+            raise LookupError(
+                f"{name} is not in the dataset, nor has {row.image_file} the box {_box_text(row.box_xyxy)}"
+            )
+        for fits in (self.in_split.__contains__, lambda at: self._said(at) == row.sentences):
+            same = [at for at in same if fits(at)] or same
+        if len(same) > 1:
+            raise LookupError(
+                f"{name} is not in the dataset, and {len(same)} objects of {row.image_file} have its box"
+            )
+        return same[0]
+
+    def _said(self, at: int) -> frozenset[str]:
+        return frozenset(self.texts[self.offsets[at] : self.offsets[at + 1]])
+
+    def _same_box(self, at: int, row: ListRow) -> bool:
+        return bool(np.abs(self.boxes[at] - np.array(row.box_xyxy)).max() <= _SAME_PX)
+
+
+def _box_text(box_xyxy: Sequence[float] | NDArray[np.float64]) -> str:
+    x1, y1, x2, y2 = (float(v) for v in box_xyxy)
+    return f"x {x1:g} y {y1:g} width {x2 - x1:g} height {y2 - y1:g}"
+
+
+def _is_rows(content: Any) -> TypeGuard[list[ListRow]]:
+    return isinstance(content, list) and bool(content) and isinstance(content[0], ListRow)
 
 
 def _is_entries(value: Any) -> bool:
@@ -96,18 +202,20 @@ def read_ref_ids(path: Path) -> set[int]:
     Raises:
         ArtifactError: the file cannot be read or holds anything but whole numbers.
     """
-    return _ref_ids(path, _read_list(path))
+    content = _read_list(path)
+    return _ref_ids(path, [row.id_text for row in content] if _is_rows(content) else content)
 
 
 def _read_list(path: Path) -> Any:
-    """The JSON content of the file, the ref ids of a table, or the words of a text file."""
+    """The JSON content of the file, the rows of a table, or the words of a text file."""
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        with open_text(path) as stream:
+            text = stream.read()
+    except (OSError, UnicodeError) as error:
         raise ArtifactError(f"cannot read {path}: {error}") from error
     if text.lstrip()[:1] not in ("[", "{"):
-        if (ids := ids_of_list(text, path)) is not None:
-            return ids
+        if (rows := rows_of_list(text, path)) is not None:
+            return rows
         return " ".join(line.split("#")[0] for line in text.splitlines()).replace(",", " ").split()
     try:
         return json.loads(text)
@@ -122,12 +230,13 @@ def _ref_ids(path: Path, content: Any) -> set[int]:
             f"{path} holds no list of ref ids", hint='write [12, 17] or {"ref_ids": [12, 17]}'
         )
     try:
-        return {int(v) if isinstance(v, str) else _whole(v) for v in values}
+        return {_whole(v) for v in values}
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"{path} holds something that is no ref id", facts=[str(error)]) from error
 
 
 def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
+    number = whole_id(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != number // 1:
         raise TypeError(f"{value!r} is no whole number")
-    return value
+    return int(number)

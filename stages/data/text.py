@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,15 +14,31 @@ from stages.errors import ArtifactError
 
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("PAD", "UNK", "CLS")  # the release reserves three; CLS is never written
+# What word processors and telephones write for a quote, a dash or a blank, and what cannot be seen.
+_TYPOGRAPHIC = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u00b4\u02bc\uff07", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb\uff02", '"'),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d", "-"),
+        **dict.fromkeys("\u00a0\u2007\u2009\u200a\u202f\u3000", " "),
+        **dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff", ""),
+        "\u2026": "...",
+    }
+)
 _DROPPED = re.compile(r"([.,'!?\"()*#:;])")
 
 # Words that change when an image is mirrored.
 MIRROR_WORDS = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost"}
 
 
+def plain(sentence: str) -> str:
+    """Typographic quotes, dashes and blanks as ASCII has them, accents composed: one way to write a sentence."""
+    return unicodedata.normalize("NFC", sentence.translate(_TYPOGRAPHIC))
+
+
 def clean(sentence: str) -> str:
     """Lower case without punctuation; hyphens and slashes become spaces (as SeqTR and the VQA code it follows)."""
-    return _DROPPED.sub("", sentence.lower()).replace("-", " ").replace("/", " ")
+    return _DROPPED.sub("", plain(sentence).lower()).replace("-", " ").replace("/", " ")
 
 
 def mirror_sentence(sentence: str) -> str:
@@ -104,7 +121,7 @@ class HubCodec:
         return int(self._tokenizer.get_vocab_size())
 
     def encode(self, sentences: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        rows = [e.ids for e in self._tokenizer.encode_batch(list(sentences))]
+        rows = [e.ids for e in self._tokenizer.encode_batch([plain(s) for s in sentences])]
         ids = np.full((len(rows), self.max_words), self.pad_id, np.int64)
         mask = np.zeros(ids.shape, np.bool_)
         for i, row in enumerate(rows):

@@ -199,6 +199,10 @@ def checked_rle(rle: Mapping[str, Any], size_hw: Size) -> Rle:
             f"mask size {size} does not match its image {[int(v) for v in size_hw]} (height, width)"
             + (": it is written as width, height" if turned else "")
         )
+    if isinstance(counts, str) and counts[:2] in ("b'", 'b"'):
+        raise ArtifactError(
+            f"mask runs are the printed form of bytes, {counts[:20]}…: write counts.decode() instead"
+        )
     if isinstance(counts, str | bytes):
         runs = rle_counts(counts)
     else:
@@ -210,7 +214,9 @@ def checked_rle(rle: Mapping[str, Any], size_hw: Size) -> Rle:
         except (TypeError, ValueError, OverflowError):
             raise ArtifactError(f"mask runs must be whole numbers, got {str(counts)[:60]}") from None
     pixels = int(size[0]) * int(size[1])
-    if len(runs) == 0 or runs.min() < 0 or int(runs.sum()) != pixels:
+    if len(runs) and runs.min() < 0:
+        raise ArtifactError(f"mask runs must not be negative, got {int(runs.min())}")
+    if len(runs) == 0 or int(runs.sum()) != pixels:
         raise ArtifactError(f"mask runs cover {int(runs.sum())} pixels, its image has {pixels}")
     return _rle(size_hw, runs)
 

@@ -359,7 +359,7 @@ def test_tables_of_other_programs(tmp_path: Path, content: bytes) -> None:
     [
         ("ref_id,note\n3,a\n,b\n", "line 3: no ref_id"),
         ("note,ref_id\na\n", "line 2: no ref_id"),
-        ("ref_id,note\n3.5,a\n", "holds something that is no ref id"),
+        ("ref_id,note\n3.5,a\n", "line 2: no ref_id: '3.5'"),
         ("ref_id,note\n3," + "x" * 200_000 + "\n", "is no CSV file that can be read"),
     ],
 )

@@ -111,8 +111,8 @@ def read_mask_picture(path: Path, name: str, size_hw: tuple[int, int]) -> MaskPi
     except OSError as error:
         raise Invalid(f"mask {name}: {(error.strerror or 'error').lower()}") from None
     if size is None:
-        kind = "PNG" if path.suffix.lower() == ".png" else "PNG or JPEG"
-        raise Invalid(f"mask {name} is no {kind}")
+        kinds = "no PNG" if path.suffix.lower() == ".png" else "neither a PNG nor a JPEG nor a JSON file"
+        raise Invalid(f"mask {name} is {kinds}")
     if size != size_hw:
         raise Invalid(
             f"mask {name} is {size[1]}x{size[0]}, its picture {size_hw[1]}x{size_hw[0]} (width x height)"
@@ -162,8 +162,7 @@ def _of_colours(name: str, bgr: NDArray[np.integer]) -> MaskPicture:
     if bgr.dtype != np.uint8:
         bgr = bgr >> 8
     brightest = bgr.max(axis=2)
-    b, g, r = (bgr[..., k].astype(np.uint32) for k in range(3))
-    codes = r << 16 | g << 8 | b
+    codes: Values = np.einsum("hwc,c->hw", bgr.astype(np.uint32), np.array([1, 1 << 8, 1 << 16], np.uint32))
     clear = np.unique(codes[brightest == brightest.max()])
     if len(clear) == 1 and len(np.unique(codes)) > 3 and (soft := _halved(brightest)):
         return MaskPicture(name, soft[0].astype(np.uint32), False)

@@ -149,7 +149,7 @@ class _Reader:
             for t in targets
         ]
         self.referents[key] = Record(
-            ref_id=len(self.referents),
+            ref_id=0,  # follows from the content
             ann_id=ids.pop() if len(ids) == 1 else -1,
             picture=picture,
             category_id=kinds.pop() if len(kinds) == 1 else -1,
@@ -182,4 +182,5 @@ def read_mdetr(files: MdetrFiles, *, skip_invalid: bool = False) -> ReferringTab
         categories=sorted(reader.categories.items()),
         findings=reader.findings,
         no_target=reader.no_target if general else None,
+        content_ids=True,
     )

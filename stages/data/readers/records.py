@@ -193,7 +193,7 @@ def checked_box(
         )
     whole_box = (x, y, x + c, y + d) if order == "xywh" else (x, y, c, d)
     if whole_box[2] <= x or whole_box[3] <= y:
-        raise Invalid(f"box {values} ({_ORDER[order]}) has no area")
+        raise Invalid(f"box {values} has no area ({_ORDER[order]})")
     box = (
         max(x, 0.0),
         max(y, 0.0),

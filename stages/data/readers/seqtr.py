@@ -4,8 +4,8 @@
     refcocog-umd, refcocog-google, referitgame-berkeley, flickr30k, mixed
 
 One entry is one referent. `bbox` is x, y, width, height; `mask` is polygons or RLE, absent in the box-only lists
-(Flickr30k Entities, ReferItGame, mixed). The file has no referent ids: they are the entries' places in the file,
-counted from 0 through all splits. Picture names follow from the image id as in the release.
+(Flickr30k Entities, ReferItGame, mixed). The file has no ids of referents and annotations: those of referents follow from
+picture and box (ids.py). Picture names follow from the image id as in the release.
 """
 
 from __future__ import annotations
@@ -112,9 +112,9 @@ def read_seqtr(files: SeqtrFiles, *, skip_invalid: bool = False) -> ReferringTab
     content = load_lists(files.instances)
     findings, pictures = Findings(), Pictures()
     records = []
-    for ref_id, (split, number, entry) in enumerate(_entries(content)):
+    for split, number, entry in _entries(content):
         try:
-            records.append(_record(ref_id, split, entry, files.name, pictures, findings))
+            records.append(_record(split, entry, files.name, pictures, findings))
         except Invalid as error:
             findings.leave_out(f"{split}[{number}]", error)
     findings.finish(files.instances, skip_invalid)
@@ -125,6 +125,7 @@ def read_seqtr(files: SeqtrFiles, *, skip_invalid: bool = False) -> ReferringTab
         records=records,
         categories=[(c, str(c)) for c in sorted({r.category_id for r in records} - {-1})],
         findings=findings,
+        content_ids=True,
     )
 
 
@@ -136,7 +137,7 @@ def _entries(content: dict[str, list[Any]]) -> Iterator[tuple[str, int, Any]]:
             yield split, number, entry
 
 
-def _record(ref_id: int, split: str, entry: Any, name: str, pictures: Pictures, findings: Findings) -> Record:
+def _record(split: str, entry: Any, name: str, pictures: Pictures, findings: Findings) -> Record:
     if not isinstance(entry, Mapping):
         raise Invalid(f"not an object but {str(entry)[:40]}")
     image_id = whole(entry.get("image_id"), "image_id")
@@ -145,8 +146,8 @@ def _record(ref_id: int, split: str, entry: Any, name: str, pictures: Pictures, 
     )
     category = entry.get("category_id")
     return Record(
-        ref_id=ref_id,
-        ann_id=ref_id,
+        ref_id=0,  # follows from the content
+        ann_id=-1,
         picture=picture,
         category_id=category if is_id(category) else -1,
         split=checked_split(split),

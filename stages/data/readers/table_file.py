@@ -119,11 +119,12 @@ def _delimited(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator[
                 yield begin, {key: cell for key, cell in zip(header, cells, strict=False) if key}
             begin = before + reader.line_num + 1
     except csv.Error as error:
+        is_open = "unexpected end" in str(error)
         raise ArtifactError(
-            f"{path} line {begin}: {error}",
+            f"{path} line {begin}: {'a quote is opened and never closed' if is_open else error}",
             facts=[f"read on to line {end}"] if (end := before + reader.line_num) > begin else [],
-            hint="close the quote that opens there"
-            if "unexpected end" in str(error)
+            hint="close it, or double the quotes inside of a phrase in quotes"
+            if is_open
             else 'in a phrase that begins with a quote, double each: """stop"" sign"',
         ) from error
     finally:
