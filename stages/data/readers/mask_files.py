@@ -26,7 +26,7 @@ from stages.data.readers.records import Invalid
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _IGNORE = 255  # border of the objects in palette masks of PASCAL VOC
-_MOST_VALUES = 256  # objects of one picture; a photograph has more colours
+_FEW = 16  # objects; a picture with more values and few equal neighbours is a photograph
 _BAND_PX = 7  # soft edges are thinner
 _SMALLEST_JPEG_WHITE = 64  # JPEG blurs smaller values away
 
@@ -58,9 +58,9 @@ class MaskPicture:
             return self.values == wanted, False
         if len(present) <= 1:
             return self.values > 0, False
-        if len(present) > _MOST_VALUES:
+        if len(present) > _FEW and (self.values[:, 1:] == self.values[:, :-1]).mean() < 0.5:
             raise Invalid(f"mask {self.name} has {len(present)} values: it is a photograph, not a mask")
-        inside = self._in_box(present, box_xyxy)
+        inside = self._in_box(box_xyxy)
         if len(inside) != 1:
             raise Invalid(
                 f"mask {self.name} shows {len(present)} objects with the values {self._list(present)}: "
@@ -68,15 +68,14 @@ class MaskPicture:
             )
         return self.values == inside[0], True
 
-    def _in_box(self, present: Sequence[int], box_xyxy: Sequence[float]) -> list[int]:
+    def _in_box(self, box_xyxy: Sequence[float]) -> list[int]:
         """The values that the box may mean: one, if most of it lies in the box and hardly any of the others does."""
         height, width = self.values.shape
         x1, y1 = (max(int(np.floor(v)), 0) for v in box_xyxy[:2])
         x2, y2 = (int(np.ceil(v)) for v in box_xyxy[2:])
-        here = self.values[y1 : min(y2, height), x1 : min(x2, width)]
-        share = {v: float((here == v).sum() / (self.values == v).sum()) for v in present}
-        touched = [v for v in present if share[v] > 0.05]
-        return touched if len(touched) != 1 or share[touched[0]] > 0.5 else []
+        total, inside = _counts(self.values), _counts(self.values[y1 : min(y2, height), x1 : min(x2, width)])
+        touched = {v: n / total[v] for v, n in inside.items() if v and n > 0.05 * total[v]}
+        return [v for v, share in touched.items() if len(touched) > 1 or share > 0.5]
 
     def _number(self, value: str) -> int:
         colour = re.fullmatch(r"(?:0x)?([0-9a-fA-F]{6})", value) if self.is_colour else None
@@ -143,6 +142,11 @@ def read_mask_picture(path: Path, name: str, size_hw: tuple[int, int]) -> MaskPi
     if is_jpeg:
         return _of_jpeg(name, pixels)
     return _of_grey(name, pixels, depth if colour_type == 0 else 8)
+
+
+def _counts(values: Values) -> dict[int, int]:
+    found, counts = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def _of_grey(name: str, grey: NDArray[np.integer], depth: int) -> MaskPicture:
