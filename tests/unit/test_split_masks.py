@@ -247,3 +247,9 @@ def test_entries_of_another_dataset_are_listed(mixed: Path, tmp_path: Path, samp
     with pytest.raises(ArtifactError, match="lists no entries under 'train'") as caught:
         run(Config(import_list=str(path)), dataset=mixed, out=tmp_path / "s.h5")
     assert caught.value.facts == ("it has: val, testA",)
+
+
+@pytest.mark.parametrize("text", ["1.0\n3.0\n", "[1.0, 3]", '["1", "3.0"]', '{"ref_ids": [1.0, 3.0]}'])
+def test_ids_as_text_or_whole_floats(tmp_path: Path, text: str) -> None:
+    (tmp_path / "l").write_text(text, encoding="utf-8-sig")
+    assert read_ref_ids(tmp_path / "l") == {1, 3}

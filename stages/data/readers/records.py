@@ -208,8 +208,11 @@ def checked_box(
     return box
 
 
-def mask_bytes(segmentation: Any, size_hw: tuple[int, int], where: str, findings: Findings) -> bytes:
-    """Compressed counts of a COCO segmentation; b"" where there is none, or none with a pixel (noted)."""
+def mask_bytes(
+    segmentation: Any, size_hw: tuple[int, int], where: str, findings: Findings, line: str | None = None
+) -> bytes:
+    """Compressed counts of a COCO segmentation; b"" where there is none, or none with a pixel (noted, with the line
+    where there are lines)."""
     if segmentation is None or (isinstance(segmentation, list | dict | str) and not segmentation):
         return b""
     try:
@@ -217,7 +220,9 @@ def mask_bytes(segmentation: Any, size_hw: tuple[int, int], where: str, findings
     except ArtifactError as error:
         raise Invalid(f"{where}: {error.message}") from None
     if not rle_area(rle):
-        findings.note("masks without a pixel, taken as box only", where)
+        findings.note(
+            "masks without a pixel, taken as box only", where if line is None else f"{line}: {where}"
+        )
         return b""
     return bytes(rle["counts"])
 

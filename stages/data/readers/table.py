@@ -216,7 +216,7 @@ class _Reader:
         if line.mask is None:
             return b""
         if not isinstance(line.mask, str):
-            return mask_bytes(_one_object(line.mask, "mask"), size_hw, "mask", self.findings)
+            return mask_bytes(_one_object(line.mask, "mask"), size_hw, "mask", self.findings, where)
         path, value = self.table.mask_path(line.mask)
         if path.suffix.lower() == ".json":
             try:
@@ -224,14 +224,14 @@ class _Reader:
             except ArtifactError as error:
                 raise Invalid(error.message) from None
             content = _one_object(content, f"mask {line.mask}")
-            return mask_bytes(content, size_hw, f"mask {line.mask}", self.findings)
+            return mask_bytes(content, size_hw, f"mask {line.mask}", self.findings, where)
         if value is not None and line.mask_value and value != line.mask_value:
             raise Invalid(f"mask {line.mask} and mask_value {line.mask_value} say two values")
         picture = self._mask_picture(path, line.mask, size_hw)
         bits, by_box = picture.mask(value or line.mask_value or None, box)
         if by_box:
             self.findings.note("masks of several objects, of which the one in the box was taken", where)
-        return mask_bytes(mask_to_rle(bits), size_hw, f"mask {line.mask}", self.findings)
+        return mask_bytes(mask_to_rle(bits), size_hw, f"mask {line.mask}", self.findings, where)
 
     def _mask_picture(self, path: Path, name: str, size_hw: tuple[int, int]) -> MaskPicture:
         if self._opened is None or self._opened[0] != path or self._opened[1].values.shape != size_hw:
