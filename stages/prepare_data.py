@@ -86,7 +86,7 @@ class Config:
     source: Literal["refshapes", "refer", "seqtr", "mdetr", "grefcoco", "table"] = option(
         "refshapes",
         "refshapes: generate; refer: REFER folder; seqtr: instances.json of the SeqTR release; mdetr: "
-        "finetune_*.json; grefcoco: grefs(<by>).json; table: your own CSV, TSV or JSON lines",
+        "finetune_*.json; grefcoco: grefs(<by>).json; table: your own CSV, TSV, JSON lines or predictions",
     )
     root: str | None = option(
         None, "folder of the annotation files, or its parent with --name; the file itself (table)"

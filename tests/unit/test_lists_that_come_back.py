@@ -72,6 +72,7 @@ def change(path: Path, how: Callable[[Rows], Rows], delimiter: str = ",", encodi
 def shown(dataset: Path, todo: Path) -> set[str]:
     """The sentences of the referents that the list shows."""
     out = dataset.parent / "s.h5"
+    out.unlink(missing_ok=True)
     run(Config(import_list=str(todo)), dataset=dataset, out=out)
     with open_artifact(out, kind="split") as split, open_artifact(dataset, kind="dataset") as data:
         texts, offsets = data.strings("sentences/text"), data["referents/sentence_offsets"]
@@ -88,10 +89,7 @@ def test_the_table_was_sorted_and_got_lines_and_masks(folder: Path, todo: Path) 
 
 def excel(rows: Rows) -> Rows:
     """Whole floats, a column more, other order of rows and columns, rounded boxes, an empty row."""
-    edited = [
-        {"note": "done", **{k: v for k, v in reversed(row.items())}, "ref_id": row["ref_id"] + ".0"}
-        for row in rows
-    ]
+    edited = [{"note": "done", **dict(reversed(row.items())), "ref_id": row["ref_id"] + ".0"} for row in rows]
     for row in edited:
         row["box_height_px"] = str(round(float(row["box_height_px"])))
     return [*edited[::-1], dict.fromkeys(edited[0], "")]
@@ -119,9 +117,17 @@ def other_names(rows: Rows) -> Rows:
 
 
 @pytest.mark.parametrize(
-    "how", [excel, in_german, too_few_digits, of_the_first_version, by_hand, other_names]
+    ("how", "delimiter", "encoding"),
+    [
+        (excel, ",", "utf-8-sig"),
+        (excel, "\t", "utf-16"),
+        (in_german, ";", "utf-8"),
+        (too_few_digits, ",", "utf-8"),
+        (of_the_first_version, ",", "utf-8"),
+        (by_hand, ",", "utf-8-sig"),
+        (other_names, ",", "utf-8"),
+    ],
 )
-@pytest.mark.parametrize(("delimiter", "encoding"), [(",", "utf-8-sig"), (";", "utf-8"), ("\t", "utf-16")])
 def test_spreadsheets_edit_the_list(
     folder: Path, todo: Path, how: Callable[[Rows], Rows], delimiter: str, encoding: str
 ) -> None:

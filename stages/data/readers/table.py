@@ -1,4 +1,4 @@
-"""A practitioner's own photographs: one table (CSV, TSV or JSON lines) with a phrase and a box a line.
+"""A practitioner's own photographs: one table (table_file.py) with a phrase and a box a line.
 
     image,phrase,x1,y1,x2,y2,split,mask
     kitchen/001.jpg,the red mug,120,80,210,190,train,masks/001-mug.png
@@ -113,6 +113,9 @@ class _Reader:
         """Invalid lines are left out and told."""
         objects: dict[tuple[Any, ...], list[_Line]] = {}
         for number, row in self.table.lines:
+            if _is_no_answer(row):
+                self.findings.note("predictions without an object left out")
+                continue
             try:
                 line = self._line(number, row)
             except Invalid as error:
@@ -280,6 +283,14 @@ def _one_object(content: Any, where: str) -> Any:
     if what is not None:
         raise Invalid(f"{where} is {what}, not one object: write its points alone, [[x, y, x, y, …]]")
     return content
+
+
+def _is_no_answer(row: Mapping[str, Any]) -> bool:
+    """Whether the row is one of `predict` in which the model found nothing."""
+    if "box_xyxy" not in row:
+        return False
+    x1, y1, x2, y2 = (row.get(column) for column in REQUIRED[2:])
+    return is_nothing(x1) or row.get("area") == 0 or x1 == x2 or y1 == y2
 
 
 def _number(value: Any, column: str) -> float:

@@ -1,7 +1,8 @@
-"""A table as it lies on disk: CSV, TSV or JSON lines -> (line number, column -> value).
+"""A table as it lies on disk: CSV, TSV, JSON lines or a JSON list -> (line number, column -> value).
 
 What spreadsheets do to a file is undone: byte order marks, semicolons, columns without a name, lines whose last empty
-cells were dropped. A line number is that of the line where the entry begins.
+cells were dropped. A line number is that of the line where the entry begins (in a JSON list, the place of the entry).
+What `predict` writes is such a list; `box_xyxy` stands for x1, y1, x2, y2 there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ REQUIRED = ("image", "phrase", "x1", "y1", "x2", "y2")
 OPTIONAL = ("split", "mask", "mask_value", "category")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OTHER_DELIMITERS = (";", "\t", ",")  # of a CSV file from a spreadsheet in another language
-_JSON_LINES = (".jsonl", ".ndjson")
+_JSON_LINES, _JSON = (".jsonl", ".ndjson"), ".json"
 _LONGEST_FIELD = 16 << 20  # characters; a run-length mask written into a line
 
 Line = tuple[int, Mapping[str, Any]]  # (line number, counted from 1; column -> value)
@@ -77,13 +78,14 @@ def open_table(
         UsageError: the file has another ending.
         ArtifactError: the file is missing, too large, no text, has no such column, or a line that cannot be parsed.
     """
-    kinds = [*_DELIMITERS, *_JSON_LINES]
+    kinds = [*_DELIMITERS, *_JSON_LINES, _JSON]
     if path.is_dir() or path.suffix.lower() not in kinds:
         raise UsageError(f"{path} is no table", hint=f"give a file that ends with {', '.join(kinds)}")
     check_file_size(path)
     try:
         with open_text(path) as stream:
-            read = _json_lines if path.suffix.lower() in _JSON_LINES else _delimited
+            ending = path.suffix.lower()
+            read = _json_lines if ending in _JSON_LINES else _json_list if ending == _JSON else _delimited
             lines = list(read(path, stream, required))
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
@@ -159,10 +161,38 @@ def _json_lines(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator
             raise ArtifactError(
                 f"{path} line {number}: not an object", hint='{"image": "a.jpg", "phrase": …}'
             )
+        row = _with_corners(row)
         if not checked:
             _check_columns(path, list(row), required)
             checked = True
         yield number, row
+
+
+def _json_list(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator[Line]:
+    """A list of rows, or what `predict` writes: a document with such a list under "predictions"."""
+    try:
+        content = json.load(stream)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: no valid JSON", facts=[str(error)[:120]]) from error
+    entries = content.get("predictions") if isinstance(content, dict) else content
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ArtifactError(
+            f"{path} is no table", hint='a JSON table is a list, [{"image": "a.jpg", "phrase": …}, …]'
+        )
+    for number, entry in enumerate(entries, 1):
+        row = _with_corners(entry)
+        if number == 1:
+            _check_columns(path, list(row), required)
+        yield number, row
+
+
+def _with_corners(row: dict[str, Any]) -> dict[str, Any]:
+    """`box_xyxy` as the four columns, where the row has no such columns."""
+    if "box_xyxy" not in row or "x1" in row:
+        return row
+    box = row["box_xyxy"]
+    corners = box if isinstance(box, list) and len(box) == 4 else [box] * 4
+    return {**row, **dict(zip(REQUIRED[2:], corners, strict=True))}
 
 
 def _check_columns(path: Path, header: list[str], required: Sequence[str]) -> None:

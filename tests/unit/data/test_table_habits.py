@@ -214,3 +214,22 @@ def test_masks_without_a_pixel_are_named(folder: Path) -> None:
     t = read(folder / "t.csv")
     assert t.notices == {"masks without a pixel, taken as box only": 1}
     assert t.examples == {"masks without a pixel, taken as box only": ["line 2: mask m.png"]}
+
+
+def test_what_predict_writes_is_a_table(folder: Path) -> None:
+    mask = {"size": [24, 32], "counts": [50, 10, *[14, 10] * 9, 492]}
+    good = {"image": "a.png", "phrase": "the mug", "box_xyxy": [2, 2, 12, 12], "mask": mask, "area": 100}
+    rows = [
+        {**good, "split": "val"},
+        {**good, "box_xyxy": None},
+        {**good, "box_xyxy": [3, 3, 3, 3], "area": 0},
+    ]
+    (folder / "p.json").write_text(json.dumps({"format": "seqres-predictions", "predictions": rows}))
+    (folder / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for name in ("p.json", "p.jsonl"):
+        t = read(folder / name)
+        assert is_the_mug(t)
+        assert t.notices == {"predictions without an object left out": 2}
+    (folder / "p.json").write_text('{"a": 1}')
+    with pytest.raises(ArtifactError, match=r"p\.json is no table"):
+        read(folder / "p.json")
