@@ -88,11 +88,12 @@ def _masks_and_boxes(tables: ReferringTables) -> Doubt | None:
     tight = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
     fit = np.maximum(box_iou_pairwise(extents, boxes), box_iou_pairwise(extents, tight))
     fit[np.abs(extents - boxes).max(axis=1) <= _ROUNDED_PX] = 1.0  # of a few pixels, rounding is half
-    outside = np.array(
-        [_outside(rle, box) if f < _SAME else 0.0 for rle, box, f in zip(rles, tight, fit, strict=True)]
-    )
-    suspect = np.flatnonzero((fit < _FITS) | (outside > _OUTSIDE))
-    suspect = suspect[~_is_part(tables, rows, suspect, fit, outside)]
+    doubtful = np.flatnonzero((fit >= _FITS) & (fit < _SAME)).tolist()
+    leaves = {k for k in doubtful if _outside(rles[k], tight[k]) > _OUTSIDE}
+    suspect = np.array([k for k in range(len(rows)) if fit[k] < _FITS or k in leaves], np.int64)
+    low, high = extents[:, :2] >= tight[:, :2] - 1, extents[:, 2:] <= tight[:, 2:] + 1
+    inside = np.asarray((low & high).all(axis=1))
+    suspect = suspect[~_is_part(tables, rows, suspect, fit >= _FITS, inside)]
     if not len(suspect):
         return None
     sides = sizes[rows]
@@ -102,11 +103,8 @@ def _masks_and_boxes(tables: ReferringTables) -> Doubt | None:
     ]
     examples = []
     for k, cause in list(zip(suspect.tolist(), causes, strict=False))[:_SHOWN]:
-        how = (
-            f"{outside[k]:.0%} of the mask outside of its box"
-            if outside[k] > 0.05
-            else "fills little of its box"
-        )
+        outside = _outside(rles[k], tight[k])
+        how = f"{outside:.0%} of the mask outside of its box" if outside > 0.05 else "fills little of its box"
         words = f"{_name(tables, rows[k])}: {how} {_text(boxes[k])}, the mask lies in {_text(extents[k])}"
         examples.append(f"{words}: {cause}" if cause else words)
     usual = Counter(cause for cause in causes if cause and not cause.startswith("it is")).most_common(1)
@@ -125,13 +123,13 @@ def _is_part(
     tables: ReferringTables,
     rows: NDArray[np.int64],
     suspect: NDArray[np.int64],
-    fit: NDArray[np.float64],
-    outside: NDArray[np.float64],
+    fits: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Which suspects lie in a box that is also that of a mask that fits: a part of a thing, with the thing's box."""
+    """Which suspects lie inside a box that is also that of a mask that fits: a part of a thing, with the thing's box."""
     keys = [(int(tables.image_index[row]), *tables.boxes_xyxy[row].tolist()) for row in rows.tolist()]
-    whole = {key for key, f in zip(keys, fit.tolist(), strict=True) if f >= _FITS}
-    return np.array([outside[k] < 0.05 and keys[k] in whole for k in suspect.tolist()], np.bool_)
+    whole = {key for key, fit in zip(keys, fits.tolist(), strict=True) if fit}
+    return np.array([inside[k] and keys[k] in whole for k in suspect.tolist()], np.bool_)
 
 
 def _cause(k: int, extents: Box, boxes: Box, size_hw: NDArray[np.int32], rle: dict[str, Any]) -> str | None:
