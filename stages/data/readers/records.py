@@ -193,7 +193,15 @@ def checked_box(
         )
     whole_box = (x, y, x + c, y + d) if order == "xywh" else (x, y, c, d)
     if whole_box[2] <= x or whole_box[3] <= y:
-        raise Invalid(f"box {values} has no area ({_ORDER[order]})")
+        as_size = order == "xyxy" and c > 0 and d > 0 and x + c <= width and y + d <= height
+        raise Invalid(
+            f"box {values} has no area ({_ORDER[order]})"
+            + (
+                f": it reads as {_ORDER['xywh']}, so add x to the third and y to the fourth"
+                if as_size
+                else ""
+            )
+        )
     box = (
         max(x, 0.0),
         max(y, 0.0),

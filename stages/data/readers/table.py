@@ -294,6 +294,8 @@ def _is_no_answer(row: Mapping[str, Any]) -> bool:
 
 
 def _number(value: Any, column: str) -> float:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise Invalid(f"no {column}: a box is needed")
     try:
         if isinstance(value, bool):
             raise ValueError
