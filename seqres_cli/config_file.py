@@ -36,7 +36,7 @@ def load_table(path: Path, stage: str, stages: Iterable[str]) -> dict[str, Any]:
     path = _recipe(path) or path
     try:
         with open(path, "rb") as stream:
-            content = tomllib.load(stream)
+            content = tomllib.loads(stream.read().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise UsageError(
             f"no such file: {path}",

@@ -78,7 +78,7 @@ def _standing(out: Path, digest: str, options: RunOptions) -> str:
 
 def _source_digest(folder: Path) -> str | None:
     try:
-        description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        description = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
         return str(description["source_digest"]) if description["format"] == "seqres-model" else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -32,6 +32,7 @@ FORMAT, FORMAT_VERSION = "seqres-predictions", 1
 COORDINATES = "xy, pixels of the picture as stored (EXIF orientation ignored), origin = outer corner of the top-left pixel"
 _SHOWN = 20  # answers that the summary lists
 _SHOWN_LETTERS = 48
+_SHOWN_OF_NOTICE = 3
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,9 @@ def run(
     from stages.training.devices import choose_device
 
     for notice, count in photographs.notices.items():
-        reporter.warn(f"{notice}: {count}")
+        reporter.warn(
+            "\n  ".join([f"{count} {notice}", *photographs.examples.get(notice, [])[:_SHOWN_OF_NOTICE]])
+        )
     loaded = load_model(model, choose_device(config.device), weights=config.weights)
     job.device = str(loaded.device)
     warn_of_words(loaded, photographs, reporter)

@@ -31,6 +31,7 @@ STAGE_VERSION = 2
 _PARALLEL_FROM = 400  # pictures; below, starting processes costs more than it saves
 _MISSING = "missing_images"  # JSON list of names, written when pictures were left out
 _SHOWN = 10  # missing pictures that are listed by name
+_SHOWN_OF_NOTICE = 3
 
 _ROOT_HINTS = {
     "refer": "--root FOLDER holds refs(<by>).p and instances.json",
@@ -234,9 +235,13 @@ def _read(
     for notice, n in tables.notices.items():
         reporter.warn("\n  ".join([f"{n} {notice}", *tables.examples.get(notice, [])]))
     with reporter.progress("checking pictures", len(tables.image_files), "image") as bar:
-        wrong = check_images(
+        check = check_images(
             root, tables.image_files, tables.image_sizes_hw, decode=embed, advance=bar.advance
         )
+    wrong = check.wrong
+    for notice, pictures in check.told.items():
+        tables.notices[notice] = len(pictures)
+        reporter.warn("\n  ".join([f"{len(pictures)} {notice}", *pictures[:_SHOWN_OF_NOTICE]]))
     missing = [tables.image_files[row] for row, problem in wrong.items() if problem.endswith(NO_SUCH_FILE)]
     if wrong:
         tables = _without_wrong_images(tables, wrong, root, config.skip_missing, reporter)

@@ -1,19 +1,24 @@
 """Finding pictures, reading their size from the header, and decoding them.
 
-Pictures are RGB uint8 (H, W, 3). The EXIF orientation is ignored, as COCO's annotations do.
+Pictures are RGB uint8 (H, W, 3). The EXIF orientation is ignored, as COCO's annotations do, and told. Channels of 16
+bits are cut to 8 by the highest bit that the picture uses: cameras store 10, 12 or 14 bits in them.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.data.picture_files import JPEG, PNG, SIDEWAYS, TIFF, PictureHead, read_head, what_it_is
 from stages.errors import ArtifactError
 
 _FOLDERS = (
@@ -27,8 +32,16 @@ _FOLDERS = (
     "train2014",
 )
 _PROBES = 25
-_TAIL = 64 << 10
+_LARGEST_FILE = 2 << 30  # bytes
 NO_SUCH_FILE = "no such file"
+TURNED = (
+    "pictures with an EXIF orientation, which is ignored: boxes and masks must be of the picture as stored"
+)
+DEEP = "pictures of 16 bits, read as 8 from the highest bit that each of them uses"
+
+
+class Unreadable(Exception):
+    """A file is no picture that can be read; the text says why."""
 
 
 def path_below(root: Path, name: str) -> Path:
@@ -69,104 +82,133 @@ def find_image_root(bases: Sequence[Path], names: Sequence[str], chosen: Path | 
 def decode_rgb(data: NDArray[np.uint8] | bytes, name: str, size_hw: Sequence[int]) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB from encoded bytes; ArtifactError unless they decode at `size_hw`."""
     buffer = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
-    picture = _decode(buffer)
-    if picture is None:
+    try:
+        picture, head = _decode(buffer)
+    except Unreadable as error:
         raise ArtifactError(
-            f"image {name} cannot be decoded", hint="replace the file, then run prepare-data again"
-        )
+            f"image {name} cannot be decoded{_because(error)}",
+            hint="replace the file, then run prepare-data again",
+        ) from None
     if picture.shape[:2] != tuple(size_hw):
         raise ArtifactError(
-            _wrong_size(name, picture.shape, size_hw), hint="use the pictures that the annotations belong to"
+            _wrong_size(name, picture.shape, size_hw, head.orientation),
+            hint="use the pictures that the annotations belong to",
         )
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _decode(buffer: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    if len(buffer) == 0 or (buffer[:2].tobytes() == b"\xff\xd8" and is_cut_off(buffer[-_TAIL:].tobytes())):
-        return None
+def _because(reason: object) -> str:
+    return f": {reason}" if str(reason) else ""
+
+
+def _decode(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], PictureHead]:
+    """(H, W, 3) uint8 BGR as stored, and what the head tells; Unreadable otherwise."""
+    head = read_head(io.BytesIO(buffer.data))
+    if head.is_cut:
+        raise Unreadable("its end is missing")
+    if head.is_float or head.bits > 16:
+        raise Unreadable(
+            f"its values are {'floating-point' if head.is_float else 'whole'} numbers of {head.bits} bits, "
+            "save them as 8 or 16"
+        )
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
     try:
-        picture = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        picture = cv2.imdecode(buffer, flags) if len(buffer) else None
     except cv2.error:
-        return None
-    return None if picture is None else np.asarray(picture, np.uint8)
+        picture = None
+    if picture is None:
+        raise Unreadable(what_it_is(buffer[:256].tobytes()) or "" if not head.kind else "")
+    if head.kind == TIFF:
+        picture = _as_stored(picture, head.orientation)
+    return _in_8_bits(picture), replace(head, size_hw=(picture.shape[0], picture.shape[1]))
 
 
-def decode_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) of a picture that is neither JPEG nor PNG; None when it cannot be decoded."""
-    picture = _decode(np.fromfile(path, np.uint8))
-    return None if picture is None else (picture.shape[0], picture.shape[1])
+def _as_stored(picture: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Undo the orientation of a TIFF, which OpenCV applies whatever it is told (test_orientation_is_ignored)."""
+    if orientation in SIDEWAYS:
+        picture = picture.transpose(1, 0, 2)
+    if orientation in (2, 3, 7, 8):
+        picture = picture[:, ::-1]
+    if orientation in (3, 4, 6, 7):
+        picture = picture[::-1]
+    return np.ascontiguousarray(picture)
 
 
-def _wrong_size(name: str, shape_hw: Sequence[int], size_hw: Sequence[int]) -> str:
-    return f"image {name} is {shape_hw[1]}x{shape_hw[0]}, the annotations say {size_hw[1]}x{size_hw[0]}"
+def _in_8_bits(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    """12 bits in 16 lose the lower 4, so that they are not all black; full 16 bits lose 8, as always."""
+    if picture.dtype == np.uint8:
+        return picture
+    if picture.dtype != np.uint16:
+        raise Unreadable(f"its values are {picture.dtype} numbers, save them as 8 or 16 bits without a sign")
+    surplus = max(int(picture.max(initial=0)).bit_length() - 8, 0)
+    return (picture >> surplus).astype(np.uint8)
 
 
-def is_cut_off(tail: bytes) -> bool:
-    """Whether the last bytes of a JPEG (64 KiB, or all of it) lack its end mark.
+def look_at(path: Path, *, decode: bool = False) -> PictureHead:
+    """What a picture file holds, its size for certain; JPEG and PNG are not decoded for that unless `decode`.
 
-    libjpeg would fill the rest with grey and say nothing. Some cameras write more bytes behind the mark.
+    Raises:
+        Unreadable: it is no picture that can be read, or a cut one.
+        OSError: there is no such file, or no right to read it.
     """
-    return b"\xff\xd9" not in tail
-
-
-def _read_tail(stream: BinaryIO) -> bytes:
-    stream.seek(-2, os.SEEK_END)
-    if (end := stream.read()) == b"\xff\xd9":  # as nearly always
-        return end
-    stream.seek(-min(_TAIL, stream.tell()), os.SEEK_END)
-    return stream.read()
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise Unreadable("it is a folder" if stat.S_ISDIR(status.st_mode) else "it is no regular file")
+    if status.st_size > _LARGEST_FILE:
+        raise Unreadable(f"it has {status.st_size >> 20} MiB, more than a picture can have")
+    if not decode:
+        with open(path, "rb", buffering=512) as stream:
+            head = read_head(stream)
+        if head.is_cut:
+            raise Unreadable("its end is missing")
+        if head.kind in (JPEG, PNG) and head.size_hw is not None:
+            return head
+    return _decode(np.fromfile(path, np.uint8))[1]
 
 
 def header_size(stream: BinaryIO) -> tuple[int, int] | None:
-    """(height, width) from the header of a JPEG or PNG; None for any other file. Reads a few hundred bytes."""
-    head = stream.read(24)
-    if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 24:
-        return int.from_bytes(head[20:24]), int.from_bytes(head[16:20])
-    if head[:2] != b"\xff\xd8":
-        return None
-    stream.seek(2)
-    while True:
-        marker = stream.read(4)
-        if len(marker) < 4 or marker[0] != 0xFF:
-            return None
-        if marker[1] == 0xFF:  # fill byte
-            stream.seek(-3, os.SEEK_CUR)
-            continue
-        if 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xC8, 0xCC):  # a frame header
-            frame = stream.read(5)
-            return (int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])) if len(frame) == 5 else None
-        length = int.from_bytes(marker[2:4])
-        if length < 2:
-            return None
-        stream.seek(length - 2, os.SEEK_CUR)
+    """(height, width) from the header of a JPEG or PNG; None for any other file."""
+    head = read_head(stream)
+    return head.size_hw if head.kind in (JPEG, PNG) else None
 
 
-def problem_with(path: Path, name: str, size_hw: Sequence[int], *, decode: bool) -> str | None:
-    """What is wrong with a picture file, in words, or None. `decode=False` looks at both ends only."""
+def _wrong_size(name: str, shape_hw: Sequence[int], size_hw: Sequence[int], orientation: int = 1) -> str:
+    text = f"image {name} is {shape_hw[1]}x{shape_hw[0]}, the annotations say {size_hw[1]}x{size_hw[0]}"
+    if orientation in SIDEWAYS and tuple(size_hw) == (shape_hw[1], shape_hw[0]):
+        text += f", as its EXIF orientation {orientation} turns it, which is ignored: store it turned"
+    return text
+
+
+def problem_with(
+    path: Path, name: str, size_hw: Sequence[int], *, decode: bool
+) -> tuple[str | None, PictureHead | None]:
+    """What is wrong with a picture file, in words, or None; and what it is where it can be read."""
     try:
-        if decode:
-            data = path.read_bytes()
-            picture = _decode(np.frombuffer(data, np.uint8))
-            shape = None if picture is None else picture.shape
-        else:
-            with open(path, "rb", buffering=512) as stream:
-                shape = header_size(stream)
-                if (
-                    shape is not None
-                    and name.lower().endswith((".jpg", ".jpeg"))
-                    and is_cut_off(_read_tail(stream))
-                ):
-                    return f"{name}: cannot be decoded, its end is missing"
-            if shape is None:  # neither JPEG nor PNG: let the decoder say
-                picture = _decode(np.fromfile(path, np.uint8))
-                shape = None if picture is None else picture.shape
+        head = look_at(path, decode=decode)
     except FileNotFoundError:
-        return f"{name}: {NO_SUCH_FILE}"
+        return f"{name}: {NO_SUCH_FILE}", None
     except OSError as error:
-        return f"{name}: {(error.strerror or 'error').lower()}"
-    if shape is None:
-        return f"{name}: cannot be decoded"
-    return None if tuple(shape[:2]) == tuple(size_hw) else _wrong_size(name, shape, size_hw)
+        return f"{name}: {(error.strerror or 'error').lower()}", None
+    except Unreadable as error:
+        return f"{name}: cannot be decoded{_because(error)}", None
+    assert head.size_hw is not None
+    if head.size_hw != tuple(size_hw):
+        return _wrong_size(name, head.size_hw, size_hw, head.orientation), head
+    return None, head
+
+
+@dataclass
+class ImageCheck:
+    """What is wrong with pictures (by row), and what is to be told of those that are right."""
+
+    wrong: dict[int, str] = field(default_factory=dict)
+    told: dict[str, list[str]] = field(default_factory=dict)  # notice -> pictures
+
+    def tell(self, name: str, head: PictureHead) -> None:
+        if head.orientation != 1:
+            self.told.setdefault(TURNED, []).append(f"{name}: orientation {head.orientation}")
+        if head.bits > 8:
+            self.told.setdefault(DEEP, []).append(name)
 
 
 def check_images(
@@ -176,16 +218,18 @@ def check_images(
     *,
     decode: bool,
     advance: Callable[[], None] = lambda: None,
-) -> dict[int, str]:
-    """Row -> what is wrong, for each picture that is missing, unreadable or of another size than annotated.
+) -> ImageCheck:
+    """Find each picture that is missing, unreadable, cut, or of another size than annotated.
 
     Raises:
         ArtifactError: a name leaves the folder (that is an attack or a broken file, never a missing picture).
     """
-    wrong = {}
+    check = ImageCheck()
     for row, (name, size) in enumerate(zip(names, sizes_hw.tolist(), strict=True)):
-        problem = problem_with(path_below(root, name), name, size, decode=decode)
+        problem, head = problem_with(path_below(root, name), name, size, decode=decode)
         if problem is not None:
-            wrong[row] = problem
+            check.wrong[row] = problem
+        elif head is not None:
+            check.tell(name, head)
         advance()
-    return wrong
+    return check

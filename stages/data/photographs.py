@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.images import decode_rgb, decode_size, find_image_root, header_size, path_below, problem_with
+from stages.data.images import ImageCheck, Unreadable, decode_rgb, find_image_root, look_at, path_below
+from stages.data.picture_files import PictureHead
 from stages.data.readers.records import LARGEST_SIDE, Findings, Invalid, checked_box, clean_text
 from stages.data.readers.table_file import open_table
 from stages.data.readers.values import is_nothing, text_of
@@ -128,7 +129,8 @@ class Photographs:
     image_sizes_hw: NDArray[np.int64]  # (I, 2)
     referent_image: NDArray[np.int64]  # (R,)
     boxes_xyxy: NDArray[np.float64]  # (R, 4), NaN where none was given
-    notices: dict[str, int]  # what was repaired -> how often
+    notices: dict[str, int]  # what was repaired or is to be known -> how often
+    examples: dict[str, list[str]]  # notice -> the pictures, where they are told
 
     @classmethod
     def open(cls, requests: Sequence[Request]) -> Photographs:
@@ -138,20 +140,26 @@ class Photographs:
             ArtifactError: pictures that are missing, cannot be read or are too large, boxes outside; all are listed.
         """
         rows: dict[str, int] = {}
-        sizes: list[tuple[int, int]] = []
+        heads: list[PictureHead] = []
+        check = ImageCheck()
         boxes = np.full((len(requests), 4), np.nan)
         findings, broken = Findings(), set()
         for i, request in enumerate(requests):
             key = os.path.realpath(request.path)
             try:
                 if key not in rows:
-                    rows[key] = len(sizes)
-                    sizes.append((1, 1))
+                    rows[key] = len(heads)
+                    heads.append(PictureHead("", (1, 1)))
                     broken.add(key)  # until its size is known; told once, however many lines ask for it
-                    sizes[-1] = _size_of(request)
+                    heads[-1] = _head_of(request)
                     broken.remove(key)
+                    check.tell(request.image, heads[-1])
                 if request.box_xyxy is not None and key not in broken:
-                    boxes[i] = checked_box(request.box_xyxy, sizes[rows[key]], findings, "xyxy")
+                    head = heads[rows[key]]
+                    assert head.size_hw is not None
+                    boxes[i] = checked_box(
+                        request.box_xyxy, head.size_hw, findings, "xyxy", orientation=head.orientation
+                    )
             except Invalid as error:
                 findings.problem(f"{request.where}: {error}")
         _finish(
@@ -163,10 +171,11 @@ class Photographs:
         return cls(
             requests=list(requests),
             image_paths=[Path(key) for key in rows],
-            image_sizes_hw=np.array(sizes, np.int64).reshape(-1, 2),
+            image_sizes_hw=np.array([head.size_hw for head in heads], np.int64).reshape(-1, 2),
             referent_image=np.array([rows[key] for key in keys], np.int64),
             boxes_xyxy=boxes,
-            notices=findings.notices,
+            notices=findings.notices | {what: len(names) for what, names in check.told.items()},
+            examples=check.told,
         )
 
     @property
@@ -199,24 +208,23 @@ class Photographs:
         raise ArtifactError(reason, hint="replace the file, or leave it out")
 
 
-def _size_of(request: Request) -> tuple[int, int]:
-    """(height, width), before anything is allocated for the pixels; Invalid when the file is no good."""
+def _head_of(request: Request) -> PictureHead:
+    """What the picture holds; Invalid when the file is no good."""
     try:
-        with open(request.path, "rb") as stream:
-            size = header_size(stream)
-        size = decode_size(request.path) if size is None else size
+        head = look_at(request.path)
     except OSError as error:
         raise Invalid(f"image {request.image}: {(error.strerror or 'error').lower()}") from None
-    if size is None:
-        raise Invalid(f"image {request.image}: cannot be decoded")
-    height, width = size
+    except Unreadable as error:
+        raise Invalid(
+            f"image {request.image}: cannot be decoded" + (f": {error}" if str(error) else "")
+        ) from None
+    assert head.size_hw is not None
+    height, width = head.size_hw
     if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE and height * width <= LARGEST_PICTURE):
         raise Invalid(
             f"image {request.image} is {width}x{height}, more than the {LARGEST_PICTURE >> 20} megapixels that are read"
         )
-    if problem := problem_with(request.path, request.image, size, decode=False):
-        raise Invalid(f"image {problem}")
-    return height, width
+    return head
 
 
 def _finish(findings: Findings, message: str, hint: str) -> None:

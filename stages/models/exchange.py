@@ -116,7 +116,7 @@ def read_folder(folder: Path) -> Exported:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ArtifactError(
             f"no such file: {path}", hint="give a folder written by seqres export-weights"

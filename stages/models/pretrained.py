@@ -141,7 +141,7 @@ def load_word_vectors(model: ReferringModel, words: list[str], path: Path) -> in
     table = encoder.embedding.weight
     wanted = {w: i for i, w in enumerate(words)}
     found = 0
-    with path.open(encoding="utf-8") as f:
+    with path.open(encoding="utf-8-sig") as f:
         for number, line in enumerate(f, 1):
             word, _, rest = line.rstrip().partition(" ")
             if word not in wanted:

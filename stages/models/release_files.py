@@ -168,7 +168,11 @@ def read_vocabulary(path: Path) -> list[str]:
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
     try:
-        table = json.loads(data) if path.suffix == ".json" else _PlainUnpickler(io.BytesIO(data)).load()
+        table = (
+            json.loads(data.decode("utf-8-sig"))
+            if path.suffix == ".json"
+            else _PlainUnpickler(io.BytesIO(data)).load()
+        )
     except pickle.UnpicklingError as error:
         name = str(error)
         refused = re.fullmatch(r"[\w.]+\.\w+", name)

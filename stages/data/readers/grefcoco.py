@@ -3,32 +3,34 @@
     ROOT/grefs(unc).json   ROOT/instances.json           or ROOT/grefcoco/…
 
 As REFER, except that `ann_id` is a list. Several targets become one referent (`targets.py`), whose `ann_id` is -1 and
-whose `n_targets` says how many. A ref with `ann_id` [-1] (or `no_target`) refers to nothing: it has no box, so it is
-stored apart from the referents, and counted, but neither trained on nor scored.
+whose `n_targets` says how many. A ref with `ann_id` [-1] (or -1, [], null, or `no_target` without one) refers to
+nothing: it has no box, so it is stored apart from the referents, and counted, but neither trained on nor scored.
 """
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.data.readers.lookups import PictureFiles
 from stages.data.readers.plain_pickle import load_plain_pickle
 from stages.data.readers.records import (
     Invalid,
     Record,
     build_tables,
     check_file_size,
-    checked_box,
     checked_split,
-    is_id,
+    id_of,
     load_json,
     whole,
 )
-from stages.data.readers.refer import CocoTables, checked_refs, ref_sentences
+from stages.data.readers.refer import CocoTables, checked_refs
 from stages.data.readers.tables import NoTarget, ReferringTables
 from stages.data.readers.targets import hull, joined_masks
+from stages.data.readers.values import is_nothing
 from stages.errors import ArtifactError, UsageError, did_you_mean
 
 _HINT = "--root FOLDER holds grefs(<by>).json and instances.json"
@@ -77,8 +79,10 @@ def find_gref_files(root: Path, name: str | None, by: str | None) -> GrefFiles:
     return GrefFiles(name or "grefcoco", by, found[by], instances)
 
 
-def read_grefcoco(files: GrefFiles, *, skip_invalid: bool = False) -> ReferringTables:
-    """Read both files into tables; `image_root` is still open.
+def read_grefcoco(
+    files: GrefFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
+) -> ReferringTables:
+    """Read both files into tables; `image_root` is still open. `pictures`: for sizes that are not annotated.
 
     Raises:
         ArtifactError: a file is damaged, or refs are invalid (listed by ref id) and `skip_invalid` is not set.
@@ -86,22 +90,11 @@ def read_grefcoco(files: GrefFiles, *, skip_invalid: bool = False) -> ReferringT
     check_file_size(files.refs)
     content = load_plain_pickle(files.refs) if files.refs.suffix == ".p" else load_json(files.refs)
     refs = checked_refs(content, files.refs)
-    coco = CocoTables.load(
-        files.instances, {i for ref in refs for i in _as_list(ref.get("ann_id")) if is_id(i)}
-    )
-    records: list[Record] = []
-    no_target: list[NoTarget] = []
-    seen: set[int] = set()
-    for ref in refs:
-        try:
-            found = _read_ref(ref, coco, seen)
-        except Invalid as error:
-            coco.findings.leave_out(f"ref {ref.get('ref_id')}", error)
-            continue
-        if isinstance(found, Record):
-            records.append(found)
-        else:
-            no_target.append(found)
+    wanted = {i for ref in refs for value in _as_list(ref.get("ann_id")) if (i := id_of(value)) is not None}
+    coco = CocoTables.load(files.instances, wanted, pictures)
+    found = list(coco.read_refs(refs, _read_ref))
+    records = [entry for entry in found if isinstance(entry, Record)]
+    no_target = [entry for entry in found if isinstance(entry, NoTarget)]
     coco.findings.finish(files.refs, skip_invalid)
     return build_tables(
         name=files.name,
@@ -118,29 +111,38 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _read_ref(ref: Mapping[str, Any], coco: CocoTables, seen: set[int]) -> Record | NoTarget:
+def _targets(ref: Mapping[str, Any]) -> list[int]:
+    """The annotations that a ref means, each once; [] where it means nothing."""
+    says_none = ref.get("no_target") is True or id_of(ref.get("no_target")) == 1
+    if "ann_id" not in ref and not says_none:
+        raise Invalid("no ann_id")
+    values = _as_list(ref.get("ann_id"))
+    real = [value for value in values if not is_nothing(value) and id_of(value) != -1]
+    if real and len(real) < len(values):
+        raise Invalid(f"ann_id is {reprlib.repr(values)}, both annotations and none")
+    if real and says_none:
+        raise Invalid(f"marked as without target, but with annotations {reprlib.repr(values)}")
+    return list(dict.fromkeys(whole(value, "ann_id") for value in real))
+
+
+def _read_ref(ref: Mapping[str, Any], coco: CocoTables) -> Record | NoTarget:
     ref_id, image_id = (whole(ref.get(key), key) for key in ("ref_id", "image_id"))
-    if ref_id in seen:
-        raise Invalid("a second referent with this id")
-    seen.add(ref_id)
-    picture, split, findings = coco.picture(image_id), checked_split(ref.get("split")), coco.findings
-    sentences = ref_sentences(f"ref {ref_id}", ref.get("sentences"), findings)
-    ann_ids = [whole(i, "ann_id") for i in _as_list(ref.get("ann_id"))]
-    if ann_ids in ([], [-1]):
+    picture, split = coco.picture(image_id), checked_split(ref.get("split"))
+    sentences = coco.sentences(ref_id, ref.get("sentences"))
+    ann_ids = _targets(ref)
+    if not ann_ids:
         return NoTarget(ref_id, image_id, picture.file_name, split, tuple(sentences))
-    if ref.get("no_target") is True:
-        raise Invalid(f"marked as without target, but with annotations {ann_ids}")
-    targets = [coco.annotation(i, image_id) for i in dict.fromkeys(ann_ids)]
-    kinds = {t["category_id"] for t in targets if is_id(t.get("category_id"))}
+    targets = [coco.annotation(i, image_id) for i in ann_ids]
+    kinds = {kind for t in targets if (kind := id_of(t.get("category_id"))) is not None}
     return Record(
         ref_id=ref_id,
         ann_id=ann_ids[0] if len(targets) == 1 else -1,
         picture=picture,
         category_id=kinds.pop() if len(kinds) == 1 else -1,
         split=split,
-        box_xyxy=hull([checked_box(t.get("bbox"), picture.size_hw, findings) for t in targets]),
+        box_xyxy=hull([coco.box(t, picture) for t in targets]),
         is_crowd=any(bool(t.get("iscrowd")) for t in targets),
-        rle=joined_masks([coco.rle(t, picture.size_hw) for t in targets], picture.size_hw, findings),
+        rle=joined_masks([coco.rle(t, picture.size_hw) for t in targets], picture.size_hw, coco.findings),
         sentences=sentences,
         n_targets=len(targets),
     )

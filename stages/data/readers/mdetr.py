@@ -17,17 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stages.data.readers.lookups import ById, PictureFiles, Pictures
 from stages.data.readers.records import (
     Findings,
     Invalid,
-    Pictures,
     Record,
     build_tables,
-    checked_box,
     checked_split,
     clean_text,
-    entries_with_ids,
-    is_id,
+    id_of,
     load_json,
     mask_bytes,
     whole,
@@ -90,10 +88,11 @@ def find_mdetr_files(root: Path, name: str | None, by: str | None) -> MdetrFiles
 class _Reader:
     """Collects the referents of all files."""
 
-    findings: Findings = field(default_factory=Findings)
-    pictures: Pictures = field(default_factory=Pictures)
+    findings: Findings
+    pictures: Pictures
     categories: dict[int, str] = field(default_factory=dict)
     referents: dict[tuple[Any, ...], Record] = field(default_factory=dict)
+    _boxes: dict[tuple[Any, ...], list[str]] = field(default_factory=dict)  # of these referents, as written
     no_target: list[NoTarget] = field(default_factory=list)
 
     def read(self, split: str, path: Path) -> None:
@@ -103,19 +102,37 @@ class _Reader:
                 raise ArtifactError(
                     f"{path} has no list {part!r}", hint="it must be a COCO-style file of MDETR"
                 )
-        for category in entries_with_ids(content["categories"]):
-            self.categories[category["id"]] = str(category.get("name", ""))
-        targets: dict[Any, list[Mapping[str, Any]]] = {}
-        for annotation in content["annotations"]:
-            if isinstance(annotation, dict) and is_id(annotation.get("image_id")):
-                targets.setdefault(annotation["image_id"], []).append(annotation)
+        self._add_categories(path, content["categories"])
+        annotations = ById(content["annotations"], "annotation", self.findings, where="annotations")
+        targets: dict[int | None, list[Mapping[str, Any]]] = {}
+        for place, annotation in enumerate(content["annotations"]):
+            if isinstance(annotation, dict) and place not in annotations.repeated:
+                targets.setdefault(id_of(annotation.get("image_id")), []).append(annotation)
+        images = ById(content["images"], "image", self.findings, where="images")
         for number, entry in enumerate(content["images"]):
+            if number in images.repeated:
+                continue
             try:
                 if not isinstance(entry, Mapping):
                     raise Invalid(f"not an object but {str(entry)[:40]}")
-                self._entry(checked_split(split), entry, targets.get(entry.get("id"), []))
+                entry_id = whole(entry.get("id"), "id")
+                images.check(entry_id)
+                for target in targets.get(entry_id, []):
+                    annotations.check(id_of(target.get("id")))
+                self._entry(checked_split(split), entry, targets.get(entry_id, []))
             except Invalid as error:
                 self.findings.leave_out(f"{path.name} images[{number}]", error)
+
+    def _add_categories(self, path: Path, entries: list[Any]) -> None:
+        categories = ById(entries, "category", self.findings, where="categories")
+        for unclear in categories.unclear:
+            self.findings.problem(f"{path.name}: {unclear}")
+        for category_id, category in categories.items():
+            name = str(category.get("name", ""))
+            if (first := self.categories.setdefault(category_id, name)) != name:
+                self.findings.problem(
+                    f"{path.name}: category {category_id} is {name!r} here and {first!r} in another split"
+                )
 
     def _entry(self, split: str, entry: Mapping[str, Any], targets: list[Mapping[str, Any]]) -> None:
         entry_id = whole(entry.get("id"), "id")
@@ -137,13 +154,20 @@ class _Reader:
                 f"{len(targets)} annotations for different words of the caption: phrase grounding, "
                 "where no sentence as a whole refers"
             )
-        key = (split, image_id, *sorted(str(t.get("original_id", t.get("bbox"))) for t in targets))
+        names = sorted(str(t.get("original_id", t.get("bbox"))) for t in targets)
+        key = (split, picture.image_id, picture.file_name, *names)
+        boxes = sorted(str(t.get("bbox")) for t in targets)
         if key in self.referents:
+            if boxes != self._boxes[key]:
+                raise Invalid(
+                    f"original_id {names[0]} has the box {boxes[0][:60]} here and {self._boxes[key][0][:60]} before"
+                )
             self.referents[key].sentences.append(sentence)
             return
+        self._boxes[key] = boxes
         size = picture.size_hw
-        ids = {t["original_id"] for t in targets if is_id(t.get("original_id"))}
-        kinds = {t["category_id"] for t in targets if is_id(t.get("category_id"))}
+        ids = {i for t in targets if (i := id_of(t.get("original_id"))) is not None}
+        kinds = {i for t in targets if (i := id_of(t.get("category_id"))) is not None}
         masks = [
             mask_bytes(t.get("segmentation"), size, f"annotation {t.get('id')}", self.findings)
             for t in targets
@@ -154,7 +178,7 @@ class _Reader:
             picture=picture,
             category_id=kinds.pop() if len(kinds) == 1 else -1,
             split=split,
-            box_xyxy=hull([checked_box(t.get("bbox"), size, self.findings) for t in targets]),
+            box_xyxy=hull([self.pictures.box(t.get("bbox"), picture) for t in targets]),
             is_crowd=any(t.get("iscrowd") == 1 for t in targets),
             rle=joined_masks(masks, size, self.findings),
             sentences=[sentence],
@@ -162,13 +186,17 @@ class _Reader:
         )
 
 
-def read_mdetr(files: MdetrFiles, *, skip_invalid: bool = False) -> ReferringTables:
-    """Read the files of all splits into tables; `image_root` is still open.
+def read_mdetr(
+    files: MdetrFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
+) -> ReferringTables:
+    """Read the files of all splits into tables; `image_root` is still open. `pictures`: for sizes that are not
+    annotated.
 
     Raises:
         ArtifactError: a file is damaged, or entries are invalid (listed) and `skip_invalid` is not set.
     """
-    reader = _Reader()
+    findings = Findings()
+    reader = _Reader(findings, Pictures(pictures or PictureFiles(), findings))
     for split, path in files.splits.items():
         reader.read(split, path)
     reader.findings.finish(files.folder, skip_invalid)

@@ -1,7 +1,7 @@
 """Reading a pickle that holds nothing but containers, text and numbers; anything else is refused by name.
 
 A pickle may name any function of any module and have it called. The annotation files of the public data sets
-need none of that, so no name is looked up at all.
+need none of that, so no name is looked up at all; for numbers and arrays of numpy there are stand-ins (plain_numpy.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stages.data.readers.plain_numpy import STAND_INS
 from stages.errors import ArtifactError
 
 
@@ -25,6 +26,7 @@ def _latin1(text: str, encoding: str) -> bytes:
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _latin1,
     ("collections", "OrderedDict"): dict,
+    **STAND_INS,
     **{
         (module, kind.__name__): kind
         for module in ("builtins", "__builtin__")

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeGuard
+from typing import Any, Literal, TextIO
 
 import numpy as np
 
+from stages.data.picture_files import SIDEWAYS
 from stages.data.readers.tables import NoTarget, ReferringTables, ordered_splits
 from stages.errors import ArtifactError
 from stages.geometry.boxes import reads_as_shares
@@ -25,6 +28,7 @@ LARGEST_SIDE = 100_000
 LARGEST_FILE = 4 << 30  # bytes; the largest public annotation file has 1.5 GB
 _SHOWN = 10  # problems that are listed one by one
 _SHOWN_OF_NOTICE = 3
+_DIGITS = re.compile(r"-?[0-9]{1,19}(\.0*)?")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _ORDER = {"xywh": "x, y, width, height", "xyxy": "x1, y1, x2, y2"}
 
@@ -98,20 +102,6 @@ class Findings:
         )
 
 
-class Pictures:
-    """Images that are described again with each referent; two descriptions must agree."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, str], Picture] = {}
-
-    def get(self, image_id: int, file_name: str, width: Any, height: Any) -> Picture:
-        h, w = checked_size(width, height, f"image {image_id}")
-        picture = self._known.setdefault((image_id, file_name), Picture(image_id, file_name, h, w))
-        if picture.size_hw != (h, w):
-            raise Invalid(f"image {image_id} is {w}x{h} here and {picture.width}x{picture.height} elsewhere")
-        return picture
-
-
 def check_file_size(path: Path) -> None:
     """ArtifactError for a file that is missing, or too large to be annotations, before it is read."""
     try:
@@ -137,35 +127,54 @@ def load_json(path: Path, keep: Callable[[dict[str, Any]], Any] | None = None) -
     """The content of a JSON file; `keep` is its `object_hook`.
 
     Raises:
-        ArtifactError: the file cannot be read, is too large, or is no JSON.
+        ArtifactError: the file cannot be read, is too large, is no JSON, or an object has a key twice with two values.
     """
     check_file_size(path)
     try:
         with open_text(path) as stream:
-            return json.load(stream, object_hook=keep)
+            return json.load(stream, object_pairs_hook=_once_each(keep))
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is no valid JSON", facts=[str(error)[:120]]) from error
 
 
-def is_id(value: Any) -> TypeGuard[int]:
-    """Whether `value` is a whole number that an id column holds."""
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+def _once_each(keep: Callable[[dict[str, Any]], Any] | None) -> Callable[[list[tuple[str, Any]]], Any]:
+    """Objects as dicts; where a key is there twice, the last one would win in silence."""
+
+    def build(pairs: list[tuple[str, Any]]) -> Any:
+        entry = dict(pairs)
+        if len(entry) != len(pairs):
+            for key, value in pairs:
+                if entry[key] != value:
+                    raise ValueError(f"an object has the key {key[:40]!r} twice, with different values")
+        return entry if keep is None else keep(entry)
+
+    return build
+
+
+def id_of(value: Any) -> int | None:
+    """`value` as an id, also from a whole float or from digits as text; None when it is none."""
+    if type(value) is int:
+        return value if -(2**63) <= value < 2**63 else None
+    if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
+        return id_of(int(value.strip().partition(".")[0]))
+    return id_of(int(value)) if isinstance(value, float) and value.is_integer() else None
 
 
 def whole(value: Any, what: str) -> int:
     """`value` as an id; Invalid otherwise."""
-    if not is_id(value):
-        raise Invalid(f"{what} is {value!r}, not a whole number")
-    return int(value)
+    if (identity := id_of(value)) is None:
+        raise Invalid(f"{what} is {reprlib.repr(value)}, not a whole number")
+    return identity
 
 
 def checked_size(width: Any, height: Any, where: str) -> tuple[int, int]:
     """(height, width) in pixels; Invalid unless both are sides that a picture can have."""
-    if not all(is_id(v) and 0 < v <= LARGEST_SIDE for v in (width, height)):
-        raise Invalid(f"{where} has the size {width}x{height}")
-    return int(height), int(width)
+    h, w = id_of(height), id_of(width)
+    if h is None or w is None or not (0 < h <= LARGEST_SIDE and 0 < w <= LARGEST_SIDE):
+        raise Invalid(f"{where} has the size {reprlib.repr(width)}x{reprlib.repr(height)}")
+    return h, w
 
 
 def checked_split(split: Any) -> str:
@@ -176,9 +185,17 @@ def checked_split(split: Any) -> str:
 
 
 def checked_box(
-    values: Any, size_hw: tuple[int, int], findings: Findings, order: Literal["xywh", "xyxy"] = "xywh"
+    values: Any,
+    size_hw: tuple[int, int],
+    findings: Findings,
+    order: Literal["xywh", "xyxy"] = "xywh",
+    *,
+    orientation: int = 1,
 ) -> tuple[float, float, float, float]:
-    """x1, y1, x2, y2 in pixels inside the image; an overshoot of up to a pixel is cut and noted."""
+    """x1, y1, x2, y2 in pixels inside the image; an overshoot of up to a pixel is cut and noted.
+
+    `orientation`: the picture's in EXIF; a box that only fits the turned picture is told as that.
+    """
     try:
         x, y, c, d = (float(v) for v in values)
     except (TypeError, ValueError):
@@ -210,7 +227,17 @@ def checked_box(
     )
     outside = max(abs(a - b) for a, b in zip(box, whole_box, strict=True)) > OVERSHOOT_PX
     if outside or box[2] <= box[0] or box[3] <= box[1]:
-        raise Invalid(f"box {values} ({_ORDER[order]}) lies outside its {width}x{height} image")
+        fits_turned = whole_box[2] <= height + OVERSHOOT_PX and whole_box[3] <= width + OVERSHOOT_PX
+        turned = orientation in SIDEWAYS and fits_turned and min(x, y) >= -OVERSHOOT_PX
+        raise Invalid(
+            f"box {values} ({_ORDER[order]}) lies outside its {width}x{height} image"
+            + (
+                f", but inside when it is turned by its EXIF orientation {orientation}, which is ignored: "
+                "store the picture turned, or give the box as it is stored"
+                if turned
+                else ""
+            )
+        )
     if box != whole_box:
         findings.note("boxes cut to their image")
     return box
@@ -306,11 +333,6 @@ def build_tables(
         n_targets=None if no_target is None else _ints(r.n_targets for r in rows).astype(np.int32),
         no_target=tuple(no_target or ()),
     )
-
-
-def entries_with_ids(entries: Sequence[Any]) -> Iterable[Mapping[str, Any]]:
-    """The dicts of a COCO list that have a usable `id`."""
-    return (entry for entry in entries if isinstance(entry, dict) and is_id(entry.get("id")))
 
 
 def _ints(values: Iterable[int]) -> np.ndarray:

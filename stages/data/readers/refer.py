@@ -4,17 +4,18 @@
     pictures: --images FOLDER, or images/train2014 and its usual variants in ROOT or beside it
 
 An annotation with an empty `segmentation` is a box-only referent, which is normal. Several refs may share an
-annotation. Annotations and images without refs are left out. A ref's own `file_name` carries the annotation's id;
-the name in `instances.json` is the picture's.
+annotation. Annotations and images without refs are left out, and so are refs without a sentence (which are counted).
+A ref's own `file_name` carries the annotation's id; the name in `instances.json` is the picture's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from stages.data.readers.lookups import ById, PictureFiles
 from stages.data.readers.plain_pickle import load_plain_pickle
 from stages.data.readers.records import (
     Findings,
@@ -23,18 +24,17 @@ from stages.data.readers.records import (
     Record,
     build_tables,
     check_file_size,
-    checked_box,
-    checked_size,
     checked_split,
     clean_text,
-    entries_with_ids,
-    is_id,
+    id_of,
     load_json,
     mask_bytes,
     whole,
 )
 from stages.data.readers.tables import ReferringTables
 from stages.errors import ArtifactError, UsageError, did_you_mean
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,17 +100,19 @@ def _choose_folder(root: Path, name: str | None, found: list[Path]) -> Path | No
     return root if root in found and label else None
 
 
-def read_refer(files: ReferFiles, *, skip_invalid: bool = False) -> ReferringTables:
-    """Read both files into tables; `image_root` is still open.
+def read_refer(
+    files: ReferFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
+) -> ReferringTables:
+    """Read both files into tables; `image_root` is still open. `pictures`: for sizes that are not annotated.
 
     Raises:
         ArtifactError: a file is damaged, or referents are invalid (listed by ref id) and `skip_invalid` is not set.
     """
     check_file_size(files.refs)
     refs = checked_refs(load_plain_pickle(files.refs), files.refs)
-    coco = CocoTables.load(files.instances, {a for r in refs if is_id(a := r.get("ann_id"))})
-    check = _Checker(coco)
-    records = [record for ref in refs if (record := check.record(ref)) is not None]
+    wanted = {a for r in refs if (a := id_of(r.get("ann_id"))) is not None}
+    coco = CocoTables.load(files.instances, wanted, pictures)
+    records = list(coco.read_refs(refs, _record))
     coco.findings.finish(files.refs, skip_invalid)
     return build_tables(
         name=files.name,
@@ -135,57 +137,85 @@ def checked_refs(refs: Any, path: Path) -> list[Mapping[str, Any]]:
 class CocoTables:
     """`instances.json`, by id, and what is found wrong on the way."""
 
-    images: Mapping[int, Mapping[str, Any]]
-    annotations: Mapping[int, Mapping[str, Any]]
+    images: ById
+    annotations: ById
     categories: list[tuple[int, str]]
-    findings: Findings = field(default_factory=Findings)
+    findings: Findings
+    files: PictureFiles
     _rles: dict[int, bytes] = field(default_factory=dict)  # ann id -> counts: refs may share an annotation
+    _sentences: dict[int, str] = field(default_factory=dict)  # sentence id -> text
 
     @classmethod
-    def load(cls, path: Path, wanted: set[int]) -> CocoTables:
+    def load(cls, path: Path, wanted: set[int], files: PictureFiles | None = None) -> CocoTables:
         """Annotations only where their id is wanted: the others (three of four) are let go while the file is
         parsed, which keeps the peak of memory below that of a plain `json.load`."""
 
         def keep(entry: dict[str, Any]) -> dict[str, Any] | None:
-            unwanted = (
-                "bbox" in entry
-                and "image_id" in entry
-                and is_id(entry.get("id"))
-                and entry["id"] not in wanted
-            )
-            return None if unwanted else entry
+            if "bbox" not in entry or "image_id" not in entry:
+                return entry
+            identity = id_of(entry.get("id"))
+            return None if identity is not None and identity not in wanted else entry
 
         content = load_json(path, keep)
         for part in ("images", "annotations", "categories"):
             if not isinstance(content, dict) or not isinstance(content.get(part), list):
                 raise ArtifactError(f"{path} has no list {part!r}", hint="it must be a COCO instances file")
+        findings = Findings()
+        categories = ById(content["categories"], "category", findings, where="categories")
+        for unclear in categories.unclear:
+            findings.problem(unclear)
         return cls(
-            images={i["id"]: i for i in entries_with_ids(content["images"])},
-            annotations={a["id"]: a for a in entries_with_ids(content["annotations"])},
-            categories=[(c["id"], str(c.get("name", ""))) for c in entries_with_ids(content["categories"])],
+            images=ById(content["images"], "image", findings, where="images"),
+            annotations=ById(content["annotations"], "annotation", findings, where="annotations"),
+            categories=[(c, str(entry.get("name", ""))) for c, entry in categories.items()],
+            findings=findings,
+            files=files or PictureFiles(),
         )
+
+    def read_refs(
+        self, refs: list[Mapping[str, Any]], read: Callable[[Mapping[str, Any], CocoTables], T]
+    ) -> Iterator[T]:
+        """What `read` makes of each ref; invalid ones and those without a sentence are left out and told."""
+        by_id = ById(refs, "ref", self.findings, key="ref_id", where="refs")
+        for place, ref in enumerate(refs):
+            if place in by_id.repeated:
+                continue
+            try:
+                by_id.check(id_of(ref.get("ref_id")))
+                if not ref.get("sentences"):
+                    self.findings.note("refs without a sentence left out", f"ref {ref.get('ref_id')}")
+                    continue
+                found = read(ref, self)
+            except Invalid as error:
+                self.findings.leave_out(f"ref {ref.get('ref_id')}", error)
+                continue
+            yield found
 
     def picture(self, image_id: int) -> Picture:
         if image_id not in self.images:
             raise Invalid(f"image {image_id} is not in instances.json")
         image = self.images[image_id]
-        height, width = checked_size(image.get("width"), image.get("height"), f"image {image_id}")
-        if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+        name = image.get("file_name")
+        if not isinstance(name, str) or not name:
             raise Invalid(f"image {image_id} has no file name")
-        return Picture(image_id, image["file_name"], height, width)
+        height, width = self.files.size(name, image.get("width"), image.get("height"), f"image {image_id}")
+        return Picture(image_id, name, height, width)
 
     def annotation(self, ann_id: int, image_id: int) -> Mapping[str, Any]:
         if ann_id not in self.annotations:
             raise Invalid(f"annotation {ann_id} is not in instances.json")
         annotation = self.annotations[ann_id]
-        if annotation.get("image_id") != image_id:
+        if id_of(annotation.get("image_id")) != image_id:
             raise Invalid(
                 f"annotation {ann_id} belongs to image {annotation.get('image_id')}, not {image_id}"
             )
         return annotation
 
+    def box(self, annotation: Mapping[str, Any], picture: Picture) -> tuple[float, float, float, float]:
+        return self.files.box(annotation.get("bbox"), picture, self.findings)
+
     def rle(self, annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> bytes:
-        ann_id = annotation["id"]
+        ann_id = whole(annotation["id"], "id")
         if ann_id not in self._rles:
             segmentation = annotation.get("segmentation") or None
             self._rles[ann_id] = mask_bytes(segmentation, size_hw, f"annotation {ann_id}", self.findings)
@@ -193,56 +223,51 @@ class CocoTables:
             self.findings.note("masks without a pixel, taken as box only")
         return self._rles[ann_id]
 
-
-@dataclass
-class _Checker:
-    """Turns refs into records."""
-
-    coco: CocoTables
-    _seen: set[int] = field(default_factory=set)
-
-    def record(self, ref: Mapping[str, Any]) -> Record | None:
-        try:
-            return self._record(ref)
-        except Invalid as error:
-            self.coco.findings.leave_out(f"ref {ref.get('ref_id')}", error)
-            return None
-
-    def _record(self, ref: Mapping[str, Any]) -> Record:
-        ref_id, ann_id, image_id = (whole(ref.get(key), key) for key in ("ref_id", "ann_id", "image_id"))
-        if ref_id in self._seen:
-            raise Invalid("a second referent with this id")
-        self._seen.add(ref_id)
-        coco = self.coco
-        picture = coco.picture(image_id)
-        annotation = coco.annotation(ann_id, image_id)
-        split = checked_split(ref.get("split"))
-        category = annotation.get("category_id", ref.get("category_id"))
-        return Record(
-            ref_id=ref_id,
-            ann_id=ann_id,
-            picture=picture,
-            category_id=category if is_id(category) else -1,
-            split=split,
-            box_xyxy=checked_box(annotation.get("bbox"), picture.size_hw, coco.findings),
-            is_crowd=bool(annotation.get("iscrowd")),
-            sentences=ref_sentences(f"ref {ref_id}", ref.get("sentences"), coco.findings),
-            rle=coco.rle(annotation, picture.size_hw),
-        )
+    def sentences(self, ref_id: int, entries: Any) -> list[tuple[int, str]]:
+        """(sentence id, text) of a ref; empty and repeated ones are left out and noted. Invalid when none is left."""
+        if not isinstance(entries, list | tuple) or not entries:
+            raise Invalid("no sentence")
+        said = [(_get(entry, "sent_id"), _text_of(entry)) for entry in entries]
+        if not any(text for _, text in said):
+            raise Invalid(f"empty expression (sentence {said[0][0]}), and it has no other")
+        kept: list[tuple[int, str]] = []
+        for sent_id, text in said:
+            if not text:
+                self.findings.problem(f"ref {ref_id}: empty expression (sentence {sent_id})")
+                self.findings.note("empty expressions left out")
+                continue
+            known = id_of(sent_id)
+            if known is not None and known >= 0:
+                if (known, text) in kept:
+                    self.findings.note(
+                        "sentences that are there twice, alike: taken once", f"sentence {known}"
+                    )
+                    continue
+                if known in self._sentences:
+                    self.findings.note(
+                        "sentence ids that are there twice", f"sentence {known} in ref {ref_id}"
+                    )
+                self._sentences[known] = text
+            kept.append((-1 if known is None else known, text))
+        return kept
 
 
-def ref_sentences(where: str, entries: Any, findings: Findings) -> list[tuple[int, str]]:
-    """(sentence id, text) of a ref; empty ones are left out and noted. Invalid when none is left."""
-    if not isinstance(entries, list | tuple) or not entries:
-        raise Invalid("no sentence")
-    said = [(_get(entry, "sent_id"), _text_of(entry)) for entry in entries]
-    if not any(text for _, text in said):
-        raise Invalid(f"empty expression (sentence {said[0][0]}), and it has no other")
-    for sent_id, text in said:
-        if not text:
-            findings.problem(f"{where}: empty expression (sentence {sent_id})")
-            findings.note("empty expressions left out")
-    return [(sent_id if is_id(sent_id) else -1, text) for sent_id, text in said if text]
+def _record(ref: Mapping[str, Any], coco: CocoTables) -> Record:
+    ref_id, ann_id, image_id = (whole(ref.get(key), key) for key in ("ref_id", "ann_id", "image_id"))
+    picture = coco.picture(image_id)
+    annotation = coco.annotation(ann_id, image_id)
+    category = id_of(annotation.get("category_id", ref.get("category_id")))
+    return Record(
+        ref_id=ref_id,
+        ann_id=ann_id,
+        picture=picture,
+        category_id=-1 if category is None else category,
+        split=checked_split(ref.get("split")),
+        box_xyxy=coco.box(annotation, picture),
+        is_crowd=bool(annotation.get("iscrowd")),
+        sentences=coco.sentences(ref_id, ref.get("sentences")),
+        rle=coco.rle(annotation, picture.size_hw),
+    )
 
 
 def _get(entry: Any, key: str) -> Any:

@@ -15,16 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.data.readers.lookups import PictureFiles, Pictures
 from stages.data.readers.records import (
     Findings,
     Invalid,
-    Pictures,
     Record,
     build_tables,
-    checked_box,
     checked_split,
     clean_text,
-    is_id,
+    id_of,
     load_json,
     mask_bytes,
     whole,
@@ -102,19 +101,25 @@ def load_lists(path: Path) -> dict[str, list[Any]]:
     return content
 
 
-def read_seqtr(files: SeqtrFiles, *, skip_invalid: bool = False) -> ReferringTables:
-    """Read the list into tables; `image_root` is still open.
+def read_seqtr(
+    files: SeqtrFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
+) -> ReferringTables:
+    """Read the list into tables; `image_root` is still open. `pictures`: for sizes that are not annotated.
 
     Raises:
         ArtifactError: the file is damaged, or entries are invalid (listed as split[number]) and `skip_invalid` is
         not set.
     """
     content = load_lists(files.instances)
-    findings, pictures = Findings(), Pictures()
+    findings = Findings()
+    known = Pictures(pictures or PictureFiles(), findings)
     records = []
     for split, number, entry in _entries(content):
         try:
-            records.append(_record(split, entry, files.name, pictures, findings))
+            if isinstance(entry, Mapping) and entry.get("expressions", ()) in ([], None):
+                findings.note("entries without an expression left out", f"{split}[{number}]")
+                continue
+            records.append(_record(split, entry, files.name, known, findings))
         except Invalid as error:
             findings.leave_out(f"{split}[{number}]", error)
     findings.finish(files.instances, skip_invalid)
@@ -144,14 +149,14 @@ def _record(split: str, entry: Any, name: str, pictures: Pictures, findings: Fin
     picture = pictures.get(
         image_id, picture_name(name, image_id, entry), entry.get("width"), entry.get("height")
     )
-    category = entry.get("category_id")
+    category = id_of(entry.get("category_id"))
     return Record(
         ref_id=0,  # follows from the content
         ann_id=-1,
         picture=picture,
-        category_id=category if is_id(category) else -1,
+        category_id=-1 if category is None else category,
         split=checked_split(split),
-        box_xyxy=checked_box(entry.get("bbox"), picture.size_hw, findings),
+        box_xyxy=pictures.box(entry.get("bbox"), picture),
         is_crowd=bool(entry.get("iscrowd")),
         rle=mask_bytes(entry.get("mask"), picture.size_hw, "mask", findings),
         sentences=_sentences(entry.get("expressions"), findings),

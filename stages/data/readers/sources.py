@@ -41,46 +41,54 @@ def _near(folder: Path, levels: int) -> tuple[Path, ...]:
 
 
 def _refer(root: Path, name: str | None, by: str | None) -> Source:
+    from stages.data.readers.lookups import PictureFiles
     from stages.data.readers.refer import find_refer_files, read_refer
 
     files = find_refer_files(root, name, by)
+    near = _near(files.refs.parent, 1)
     return Source(
         {"refs": files.refs, "instances": files.instances},
-        _near(files.refs.parent, 1),
-        lambda skip, images: read_refer(files, skip_invalid=skip),
+        near,
+        lambda skip, images: read_refer(files, skip_invalid=skip, pictures=PictureFiles(near, images)),
     )
 
 
 def _seqtr(root: Path, name: str | None, by: str | None) -> Source:
+    from stages.data.readers.lookups import PictureFiles
     from stages.data.readers.seqtr import find_seqtr_files, read_seqtr
 
     files = find_seqtr_files(root, name, by)
+    near = _near(files.instances.parent, 2)  # data/annotations/refcoco-unc; pictures in data/images
     return Source(
         {"instances": files.instances},
-        _near(files.instances.parent, 2),  # data/annotations/refcoco-unc; pictures in data/images
-        lambda skip, images: read_seqtr(files, skip_invalid=skip),
+        near,
+        lambda skip, images: read_seqtr(files, skip_invalid=skip, pictures=PictureFiles(near, images)),
     )
 
 
 def _mdetr(root: Path, name: str | None, by: str | None) -> Source:
+    from stages.data.readers.lookups import PictureFiles
     from stages.data.readers.mdetr import find_mdetr_files, read_mdetr
 
     files = find_mdetr_files(root, name, by)
+    near = _near(files.folder, 1)
     return Source(
         dict(files.splits),
-        _near(files.folder, 1),
-        lambda skip, images: read_mdetr(files, skip_invalid=skip),
+        near,
+        lambda skip, images: read_mdetr(files, skip_invalid=skip, pictures=PictureFiles(near, images)),
     )
 
 
 def _grefcoco(root: Path, name: str | None, by: str | None) -> Source:
     from stages.data.readers.grefcoco import find_gref_files, read_grefcoco
+    from stages.data.readers.lookups import PictureFiles
 
     files = find_gref_files(root, name, by)
+    near = _near(files.refs.parent, 1)
     return Source(
         {"refs": files.refs, "instances": files.instances},
-        _near(files.refs.parent, 1),
-        lambda skip, images: read_grefcoco(files, skip_invalid=skip),
+        near,
+        lambda skip, images: read_grefcoco(files, skip_invalid=skip, pictures=PictureFiles(near, images)),
     )
 
 

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.data.images import decode_size, find_image_root, header_size, path_below
+from stages.data.images import Unreadable, find_image_root, look_at, path_below
+from stages.data.picture_files import OTHER, PictureHead
 from stages.data.readers.ids import distinct_ids
 from stages.data.readers.mask_files import MaskPicture, read_mask_picture
 from stages.data.readers.records import (
@@ -101,7 +102,7 @@ class _Reader:
         pictures = sorted(set(self._name_of.values()))
         ids = distinct_ids([("picture", name) for name in pictures])
         self._id_of_picture = dict(zip(pictures, ids, strict=True))
-        self._pictures: dict[str, tuple[Picture, bool]] = {}
+        self._pictures: dict[str, tuple[Picture, PictureHead]] = {}
         self._id_of_category: dict[str, int] = {}
         self._opened: tuple[Path, MaskPicture] | None = None  # lines of one mask file mostly lie together
 
@@ -154,9 +155,12 @@ class _Reader:
 
     def _objects(self, lines: list[_Line]) -> list[Record]:
         """The objects of lines that agree in split, picture and box: one a mask."""
-        picture, readable = self._picture(lines[0].image, lines[0].corners)
+        picture, head = self._picture(lines[0].image)
+        readable = head.size_hw is not None
         try:
-            box = checked_box(lines[0].corners, picture.size_hw, self.findings, "xyxy")
+            box = checked_box(
+                lines[0].corners, picture.size_hw, self.findings, "xyxy", orientation=head.orientation
+            )
         except Invalid as error:
             for line in lines:
                 self.findings.leave_out(line.where, error)
@@ -201,16 +205,13 @@ class _Reader:
             sentences=[(k, phrase) for k, phrase in enumerate(phrases)],
         )
 
-    def _picture(self, name: str, corners: Sequence[float]) -> tuple[Picture, bool]:
-        """The picture, and whether it can be read. One that cannot gets a size that holds the boxes: it is reported
-        (or left out) when the pictures are checked, so that all such pictures are listed at once."""
+    def _picture(self, name: str) -> tuple[Picture, PictureHead]:
+        """The picture, and its head. One that cannot be read gets a size that holds the boxes: it is reported (or
+        left out) when the pictures are checked, so that all such pictures are listed at once."""
         if name not in self._pictures:
-            size = _picture_size(path_below(self.root, name))
-            height, width = size or (LARGEST_SIDE, LARGEST_SIDE)
-            self._pictures[name] = (
-                Picture(self._id_of_picture[name], name, height, width),
-                size is not None,
-            )
+            head = _head_of(path_below(self.root, name))
+            height, width = head.size_hw or (LARGEST_SIDE, LARGEST_SIDE)
+            self._pictures[name] = (Picture(self._id_of_picture[name], name, height, width), head)
         return self._pictures[name]
 
     def _mask(self, line: _Line, size_hw: tuple[int, int], box: Sequence[float]) -> bytes:
@@ -307,11 +308,9 @@ def _number(value: Any, column: str) -> float:
         ) from None
 
 
-def _picture_size(path: Path) -> tuple[int, int] | None:
-    """(height, width), or None when the file is missing or no picture."""
+def _head_of(path: Path) -> PictureHead:
+    """The head of a picture; without a size when the file is missing or no picture."""
     try:
-        with open(path, "rb") as stream:
-            size = header_size(stream)
-        return size if size is not None else decode_size(path)
-    except OSError:
-        return None
+        return look_at(path)
+    except (OSError, Unreadable):
+        return PictureHead(OTHER)
