@@ -28,6 +28,7 @@ class ById:
         self.what = what
         self._found: dict[int, tuple[int, Entry]] = {}
         self._unclear: dict[int, str] = {}
+        self.second: dict[int, str] = {}  # places of entries that differ from an earlier one -> both places
         self.repeated: set[int] = set()  # places of entries that were there before, alike
         for place, entry in enumerate(entries):
             identity = id_of(entry.get(key)) if isinstance(entry, Mapping) else None
@@ -36,13 +37,13 @@ class ById:
             first, known = self._found.setdefault(identity, (place, entry))
             if first == place:
                 continue
-            name = "" if what == "ref" else f"{what} {identity} "  # who asks for a ref names it
             both = f"{where}[{first}] and {where}[{place}]"
             if known == entry:
                 self.repeated.add(place)
                 findings.note(f"{what}s that are there twice, alike: taken once", f"{identity}: {both}")
             else:
-                self._unclear.setdefault(identity, f"{name}is there twice, and differs: {both}")
+                self.second[place] = both
+                self._unclear.setdefault(identity, f"{what} {identity} is there twice, and differs: {both}")
 
     def __contains__(self, identity: int) -> bool:
         return identity in self._found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,22 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin-1")
 
 
+def _of_bytes(kind: Callable[..., Any], *content: Any) -> Any:
+    """`bytes()` and `bytearray(b"…")` as pickles call them; with a number they would take so much memory."""
+    if content and not isinstance(content[0], bytes | str):
+        raise pickle.UnpicklingError(f"bytes made of a {type(content[0]).__name__}")
+    return kind(*content)
+
+
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _latin1,
     ("collections", "OrderedDict"): dict,
     **STAND_INS,
+    **{(module, kind.__name__): kind for module in ("builtins", "__builtin__") for kind in (set, frozenset)},
     **{
-        (module, kind.__name__): kind
+        (module, kind.__name__): partial(_of_bytes, kind)
         for module in ("builtins", "__builtin__")
-        for kind in (set, frozenset, bytearray)
+        for kind in (bytes, bytearray)
     },
 }
 

@@ -181,7 +181,8 @@ class CocoTables:
             if place in by_id.repeated:
                 continue
             try:
-                by_id.check(id_of(ref.get("ref_id")))
+                if place in by_id.second:
+                    raise Invalid(f"a second referent with this id, which differs: {by_id.second[place]}")
                 if not ref.get("sentences"):
                     self.findings.note("refs without a sentence left out", f"ref {ref.get('ref_id')}")
                     continue
