@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from stages.data.images import DEEP, TURNED, Unreadable, check_images, decode_rgb, look_at
+from stages.data.photographs import Photographs, requests_of_table
 from stages.errors import ArtifactError
+from stages.prepare_data import Config, run
 from tests.oracles.picture_bytes import (
     encoded,
     jpeg_segment,
@@ -145,3 +147,34 @@ def test_a_deep_tiff_is_scaled_and_told(tmp_path: Path) -> None:
     (tmp_path / "deep.tif").write_bytes(tiff(values))
     assert decode_rgb(tiff(values), "deep.tif", SIZE)[..., 0].max() == 767 >> 2
     assert look_at(tmp_path / "deep.tif").bits == 16
+
+
+def test_predict_tells_turned_and_deep_pictures(tmp_path: Path) -> None:
+    deep = encoded(".png", np.full(SIZE, 4000, np.uint16))
+    for name, content in {"turned.jpg": turned_jpeg(6), "deep.png": deep}.items():
+        (tmp_path / name).write_bytes(content)
+    table = tmp_path / "t.csv"
+    table.write_text("image,phrase\nturned.jpg,the mug\nturned.jpg,the cup\ndeep.png,the mug\n")
+    photographs = Photographs.open(requests_of_table(table))
+    assert photographs.notices == {TURNED: 1, DEEP: 1}
+    assert photographs.examples[TURNED] == ["turned.jpg: orientation 6"]
+    assert photographs.image(1).max() == 4000 >> 4
+
+
+def test_a_table_tells_a_box_of_the_turned_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(turned_jpeg(6))
+    table = tmp_path / "t.csv"
+    table.write_text("image,phrase,x1,y1,x2,y2\na.jpg,the mug,2,10,20,30\n")
+    with pytest.raises(ArtifactError) as caught:
+        run(Config(source="table", root=str(table)), out=tmp_path / "d.h5")
+    assert "inside when it is turned by its EXIF orientation 6" in caught.value.facts[0]
+
+
+def test_prepare_data_counts_turned_pictures_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(turned_jpeg(6))
+    table = tmp_path / "t.csv"
+    table.write_text("image,phrase,x1,y1,x2,y2\na.jpg,the mug,2,2,20,20\n")
+    for embed in (False, True):
+        config = Config(source="table", root=str(table), embed_images=embed)
+        summary = run(config, out=tmp_path / f"{embed}.h5").summary
+        assert summary["notices"] == {TURNED: 1}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seqres_cli.config_file import load_table
 from stages.data.readers.grefcoco import find_gref_files, read_grefcoco
 from stages.data.readers.lookups import PictureFiles
 from stages.data.readers.mdetr import find_mdetr_files, read_mdetr
@@ -19,6 +20,7 @@ from stages.data.readers.refer import find_refer_files, read_refer
 from stages.data.readers.seqtr import find_seqtr_files, read_seqtr
 from stages.data.readers.tables import ReferringTables
 from stages.errors import ArtifactError
+from stages.models.release_files import read_vocabulary
 from stages.prepare_data import Config, run
 from tests.oracles.picture_bytes import encoded, jpeg_with, turned_jpeg
 from tests.oracles.public_formats import mdetr_tables, seqtr_lists, write_seqtr
@@ -285,3 +287,12 @@ def test_masks_in_any_nesting(folder: ReferFolder) -> None:
         tables = read(folder)
         assert tables.rles == plain.rles, nested
         assert not tables.notices
+
+
+def test_byte_order_marks_in_vocabularies_and_config_files(tmp_path: Path) -> None:
+    words = tmp_path / "words.json"
+    words.write_text('{"PAD": 0, "mug": 1}', encoding="utf-8-sig")
+    assert read_vocabulary(words) == ["PAD", "mug"]
+    config = tmp_path / "c.toml"
+    config.write_text("[predict]\nbatch-size = 3\n", encoding="utf-8-sig")
+    assert load_table(config, "predict", ["predict"]) == {"batch-size": 3}
