@@ -144,11 +144,11 @@ def _in_8_bits(picture: NDArray[Any]) -> NDArray[np.uint8]:
     return (picture >> surplus).astype(np.uint8)
 
 
-def look_at(path: Path, *, decode: bool = False) -> PictureHead:
+def look_at(path: Path, *, decode: bool = False, largest: int | None = None) -> PictureHead:
     """What a picture file holds, its size for certain; JPEG and PNG are not decoded for that unless `decode`.
 
     Raises:
-        Unreadable: it is no picture that can be read, or a cut one.
+        Unreadable: it is no picture that can be read, a cut one, or one of more than `largest` pixels (JPEG and PNG).
         OSError: there is no such file, or no right to read it.
     """
     status = path.stat()
@@ -159,6 +159,11 @@ def look_at(path: Path, *, decode: bool = False) -> PictureHead:
     if not decode:
         with open(path, "rb", buffering=512) as stream:
             head = read_head(stream)
+        height, width = head.size_hw or (0, 0)
+        if largest is not None and height * width > largest:
+            raise Unreadable(
+                f"it is {width}x{height}, more than the {largest >> 20} megapixels that are read"
+            )
         if head.is_cut:
             raise Unreadable("its end is missing")
         if head.kind in (JPEG, PNG) and head.size_hw is not None:

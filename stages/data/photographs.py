@@ -211,7 +211,7 @@ class Photographs:
 def _head_of(request: Request) -> PictureHead:
     """What the picture holds; Invalid when the file is no good."""
     try:
-        head = look_at(request.path)
+        head = look_at(request.path, largest=LARGEST_PICTURE)
     except OSError as error:
         raise Invalid(f"image {request.image}: {(error.strerror or 'error').lower()}") from None
     except Unreadable as error:

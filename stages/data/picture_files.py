@@ -114,14 +114,13 @@ def _png(stream: BinaryIO) -> PictureHead:
     for _ in range(_MOST_CHUNKS):
         head = stream.read(8)
         end = stream.tell() + int.from_bytes(head[:4]) + 4
+        if head[4:] == b"IHDR" and len(fields := stream.read(9)) == 9:
+            size, bits = (int.from_bytes(fields[4:8]), int.from_bytes(fields[:4])), fields[8]
         if len(head) < 8 or end > whole:
             break
         if head[4:] == b"IEND":
             return PictureHead(PNG, size, orientation, bits)
-        if head[4:] == b"IHDR":
-            fields = stream.read(9)
-            size, bits = (int.from_bytes(fields[4:8]), int.from_bytes(fields[:4])), fields[8]
-        elif head[4:] == b"eXIf":
+        if head[4:] == b"eXIf":
             orientation = _exif(stream.read(min(int.from_bytes(head[:4]), _LARGEST_EXIF)))
         stream.seek(end)
     return PictureHead(PNG, size, orientation, bits, is_cut=True)

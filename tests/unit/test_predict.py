@@ -325,7 +325,7 @@ def test_broken_requests_are_listed_with_their_lines(tmp_path: Path) -> None:
     assert [fact.split(" (")[0] for fact in caught.value.facts] == [
         "line 3: image b.jpg: cannot be decoded",
         "line 4: image no.jpg: no such file or directory",
-        "line 6: image cut.jpg: cannot be decoded, its end is missing",
+        "line 6: image cut.jpg: cannot be decoded: its end is missing",
         "line 7: box",
         "line 9: box",
     ]
