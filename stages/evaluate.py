@@ -53,6 +53,9 @@ class Config:
     )
     seed: int = option(0, "seed of that draw", min=0, added=True)
     weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
+    precision: Literal["fp32", "bf16"] = option(
+        "fp32", "of prediction; bf16 is faster on a GPU and writes other tokens", added=True
+    )
     batch_size: int = option(32, "images at once", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
@@ -103,12 +106,19 @@ def run(
     data = ReferringDataset.open(dataset, split=split, masks=masks)
     chosen = choose_splits(config, data, task, may_see_train=split is not None)
 
-    from stages.models.artifact import load_model
+    from stages.models.artifact import load_model, weights_chosen_by
     from stages.training.devices import choose_device
     from stages.training.inference import predict_sentences
 
-    loaded = load_model(model, choose_device(config.device), weights=config.weights)
+    loaded = load_model(
+        model, choose_device(config.device), weights=config.weights, precision=config.precision
+    )
     job.device = str(loaded.device)
+    chosen_by, chosen_on = weights_chosen_by(job.artifact("model"), config.weights)
+    if chosen_on in chosen and loaded.dataset_digest == data.digest:
+        reporter.warn(
+            f"the weights called best were chosen on {chosen_on}, so their scores there are too good: use --weights ema"
+        )
     if config.box_prompt and (task == "rec" or not loaded.model.layout.box):
         raise UsageError(
             "--box-prompt needs a model whose sequence is a box and then a contour",
@@ -128,6 +138,8 @@ def run(
         "box_prompt": config.box_prompt,
         "outline": config.outline,
         "weights": config.weights,
+        "weights_chosen_by": chosen_by,
+        "precision": config.precision,
         "sentences": config.sentences,
         "n_points": loaded.config.n_points if task == "res" else None,
         "splits": {part.name: part.summary for part in parts},

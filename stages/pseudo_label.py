@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stages.training.inference import Predictions
 
 STAGE = "pseudo-label"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 HISTOGRAM_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
 
 
@@ -57,7 +57,10 @@ class Config:
     )
     weights: Literal["best", "ema", "raw"] = option(
         "best",
-        "which weights of the model draw: the moving average (the teacher), best = of the best validation or ema = the last one; or raw",
+        "which weights of the model draw: the moving average (the teacher), best = of the epoch that was chosen or ema = the last one; or raw",
+    )
+    precision: Literal["fp32", "bf16"] = option(
+        "fp32", "of prediction; bf16 is faster on a GPU and writes other tokens", added=True
     )
     audit_split: str = option("val", "split on whose masks the drawings are measured; empty = no measurement")
     audit_sentences: int = option(500, "sentences of it that are drawn; 0 = all", min=0)
@@ -98,20 +101,23 @@ def run(
     from stages.data.dataset import ReferringDataset
     from stages.geometry.projection import projection_scores
     from stages.geometry.runs import pack_rles
-    from stages.models.artifact import load_model
+    from stages.models.artifact import held_out_referents_of, load_model, weights_chosen_by
     from stages.training.devices import choose_device
     from stages.training.inference import predict_sentences
     from stages.training.marked import POINTS_A_WRITTEN_ONE
 
     reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, masks="none")
-    loaded = load_model(model, choose_device(config.device), weights=config.weights)
+    loaded = load_model(
+        model, choose_device(config.device), weights=config.weights, precision=config.precision
+    )
     prompted = config.box_prompt and loaded.config.sequence in ("box-contour", "multitask")
     if config.box_prompt and not prompted:
         reporter.warn(
             f"the model writes {loaded.config.sequence!r} sequences, which take no box prompt: decoding runs free"
         )
-    sentences = unlabelled_sentences(data, job.artifact("split")["visible"], config)
+    held_out = held_out_referents_of(job.artifact("model"), data.digest)
+    sentences = unlabelled_sentences(data, job.artifact("split")["visible"], config, held_out)
     predictions = predict_sentences(
         loaded,
         data,
@@ -131,6 +137,8 @@ def run(
     summary = {
         "referents": len(np.unique(referents)),
         "sentences": len(sentences),
+        "held_out_referents": len(held_out),
+        "weights_chosen_by": weights_chosen_by(job.artifact("model"), config.weights)[0],
         "prompt": "box" if prompted else "none",
         "empty": int(sum(len(ring) < 3 for ring in predictions.points_xy)),
         "projection_score": {
@@ -165,15 +173,19 @@ def run(
 
 
 def unlabelled_sentences(
-    data: ReferringDataset, visible: NDArray[np.bool_], config: Config
+    data: ReferringDataset, visible: NDArray[np.bool_], config: Config, held_out: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Sentences of the split's referents (or of some) whose mask the split does not show."""
+    """Sentences of the split's referents (or of some) whose mask the split does not show.
+
+    held_out: (H,) referents that chose the model's weights; they are left out.
+    """
     import numpy as np
 
     referents = data.referents_in(config.train_split)
     chosen = np.zeros(len(data.boxes_xyxy), np.bool_)
     chosen[referents] = True
     chosen &= ~visible
+    chosen[held_out] = False
     if config.max_referents and chosen.sum() > config.max_referents:
         some = np.random.default_rng([config.seed, 1]).permutation(np.flatnonzero(chosen))
         chosen[some[config.max_referents :]] = False

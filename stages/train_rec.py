@@ -17,13 +17,14 @@ from stages.errors import UsageError
 from stages.models.config import DetectorConfig, ModelConfig
 from stages.models.presets import PRESETS, preset, released
 from stages.reporter import Reporter, SilentReporter
-from stages.training.settings import TrainingSettings
+from stages.training.settings import TrainingSettings, with_used_precision
 
 if TYPE_CHECKING:
     from stages.data.text import TextCodec
+    from stages.models.artifact import LoadedModel
 
 STAGE = "train-rec"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ def run(
     Raises UsageError for an unknown split or preset, ArtifactError for a bad input, TrainingError when the loss is
     not finite.
     """
+    config = with_used_precision(config)
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind="rec_model", out=out, options=options,
         inputs={"dataset": (dataset, "dataset"), "init": (init, "rec_model")}, external={"glove": config.glove, "backbone": _local(config.backbone), "text_encoder": _local(config.text_encoder)},
@@ -178,7 +180,7 @@ def run(
     import torch
 
     from stages.data.dataset import ReferringDataset
-    from stages.models.artifact import read_weights, write_model
+    from stages.models.artifact import read_weights, write_model, write_selection
     from stages.models.build import build_model
     from stages.models.pretrained import (
         describe_text,
@@ -190,14 +192,21 @@ def run(
     from stages.training.devices import choose_device
     from stages.training.loader import ContourTable, StepDataset, StepPlan
     from stages.training.loop import Trainer
-    from stages.training.siri import best_row, fit_rounds, round_summaries
+    from stages.training.selection import (
+        chosen_row,
+        held_out_referents,
+        held_out_score,
+        selection_record,
+    )
+    from stages.training.siri import fit_rounds, round_summaries
     from stages.training.start import require_same
     from stages.training.targets import SlotWeights
-    from stages.training.validation import score, validation_sentences
+    from stages.training.validation import score, some_sentences, validation_sentences
 
     reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, masks="none")
-    sentences = data.sentences_of(data.referents_in(config.train_split))
+    held_out = held_out_referents(data, config.train_split, config.held_out)
+    sentences = data.sentences_of(np.setdiff1d(data.referents_in(config.train_split), held_out))
     architecture = model_config(config)
     architecture = architecture.replace(
         vision=describe_vision(architecture.vision), text=describe_text(architecture.text)
@@ -209,9 +218,14 @@ def run(
         start = read_weights(job.artifact("init"), "ema")
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
     no_contours = ContourTable.from_rings(len(data.boxes_xyxy), {}, {})
-    held = validation_sentences(
+    watched = validation_sentences(
         data, config.validation_split, config.validation_sentences, with_mask=False, seed=config.seed
     )
+    choosing = some_sentences(data, held_out, config.validation_sentences, config.seed)
+
+    def validate(loaded: LoadedModel) -> dict[str, float]:
+        how: dict[str, Any] = {"batch_images": config.batch_images, "reporter": reporter}
+        return score(loaded, data, watched, **how) | held_out_score(loaded, data, choosing, **how)
 
     def trainer_of(number: int) -> Trainer:
         """A new model and its training; each SiRi round has seeds of its own."""
@@ -233,8 +247,7 @@ def run(
         )
         return Trainer(
             model, codec, config, plan, StepDataset(data, codec, architecture, no_contours, config, weights, seed),
-            lambda loaded: score(loaded, data, held, batch_images=config.batch_images, reporter=reporter),
-            device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out),
+            validate, device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out),
             fingerprint=f"{job.fingerprint} round {number}" if number else job.fingerprint,
         )  # fmt: skip
 
@@ -243,6 +256,8 @@ def run(
         start=start, fingerprint=job.fingerprint, reporter=reporter,
     )  # fmt: skip
     fitted, rounds = done.fitted, round_summaries(done.fitted.history)
+    best = rounds[-1]["best"] if rounds else chosen_row(fitted.history)
+    selection = selection_record(data, held_out, best)
     summary = {
         "task": "rec",
         "model": config.model,
@@ -251,12 +266,14 @@ def run(
         "train_sentences": len(sentences),
         "epochs": len(fitted.history),
         "final": fitted.history[-1],
-        "best": rounds[-1]["best"] if rounds else best_row(fitted.history),
+        "best": best,
+        "selection": selection,
         **({"rounds": rounds} if rounds else {}),
     }
     with job.writer() as w:
         w.attr("dataset_digest", data.digest)
         write_model(w, architecture, codec, fitted.weights, fitted.history)
+        write_selection(w, selection, held_out)
         w.json("summary", summary)
         w.note_json("timing", {"training_seconds": round(done.seconds, 1)})
     return job.result(summary)

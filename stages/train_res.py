@@ -17,15 +17,18 @@ from stages.config import check_ranges, option
 from stages.errors import UsageError
 from stages.models.config import ModelConfig
 from stages.reporter import Reporter, SilentReporter
-from stages.training.settings import TrainingSettings
+from stages.training.settings import TrainingSettings, with_used_precision
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stages.artifacts import Artifact
     from stages.data.dataset import ReferringDataset
     from stages.training.loader import ContourTable
 
 STAGE = "train-res"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 ELLIPSE_POINTS = 80
 
 
@@ -153,6 +156,7 @@ def run(
     contradict each other, TrainingError when the loss is not finite.
     """
     check_start(config, init)
+    config = with_used_precision(config)
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind="res_model", out=out, options=options,
         inputs={
@@ -177,7 +181,14 @@ def run(
     from stages.data.dataset import ReferringDataset
     from stages.data.second_look import SecondLook
     from stages.data.text import codec_from_dict
-    from stages.models.artifact import LoadedModel, load_state, read_weights, write_locator, write_model
+    from stages.models.artifact import (
+        LoadedModel,
+        load_state,
+        read_weights,
+        write_locator,
+        write_model,
+        write_selection,
+    )
     from stages.models.artifact import architecture as read_architecture
     from stages.models.build import build_model
     from stages.training.checkpoint import resume_path
@@ -185,10 +196,16 @@ def run(
     from stages.training.loader import StepDataset, StepPlan
     from stages.training.loop import Trainer
     from stages.training.objectives import MaskLossWeights, build_objective
+    from stages.training.selection import (
+        chosen_row,
+        held_out_referents,
+        held_out_score,
+        selection_record,
+    )
     from stages.training.start import start_from
     from stages.training.targets import SlotWeights
     from stages.training.transfer import transfer_weights
-    from stages.training.validation import score, validation_sentences
+    from stages.training.validation import score, some_sentences, validation_sentences
 
     reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, split=split, masks="split")
@@ -207,11 +224,12 @@ def run(
         reporter.info(
             f"{len(transfer.copied)} tensors from the REC model, {len(transfer.started_anew)} started anew"
         )
-    contours, counts = contour_table(data, config, points)
+    held_out = held_out_referents(data, config.train_split, config.held_out)
+    referents = np.setdiff1d(data.referents_in(config.train_split), held_out)
+    contours, counts = contour_table(data, config, points, referents)
     reporter.info(
         f"contours: {counts['masks']} from masks, {counts['pseudo']} pseudo, {counts['ellipses']} ellipses"
     )
-    referents = data.referents_in(config.train_split)
     train = data.sentences_of(referents)
     known = contours.weight[data.sentence_referent[train]] > 0
     masked = known & data.mask_visible[data.sentence_referent[train]]
@@ -232,16 +250,24 @@ def run(
         load_state(found, state, where=str(rec))
         device = choose_device(config.device)
         locator = LoadedModel(found.to(device).eval(), rec_architecture, codec, device)
-    held = validation_sentences(
+    watched = validation_sentences(
         data, config.validation_split, config.validation_sentences, with_mask=True, seed=config.seed
     )
+    choosing = some_sentences(data, held_out, config.validation_sentences, config.seed)
+
+    def validate(loaded: LoadedModel) -> dict[str, float]:
+        loaded = dataclasses.replace(loaded, locator=locator)
+        how: dict[str, Any] = {"batch_images": config.batch_images, "reporter": reporter}
+        return score(loaded, data, watched, **how) | held_out_score(loaded, data, choosing, **how)
+
     trainer = Trainer(
-        model, codec, config, plan, steps,
-        lambda loaded: score(dataclasses.replace(loaded, locator=locator), data, held, batch_images=config.batch_images, reporter=reporter),
+        model, codec, config, plan, steps, validate,
         device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out), fingerprint=job.fingerprint,
         objective=build_objective(model, config, MaskLossWeights(config.mask_weight, config.dice_weight, config.focal_weight)),
     )  # fmt: skip
     fitted = trainer.fit(resume=resume)
+    best = chosen_row(fitted.history)
+    selection = selection_record(data, held_out, best)
     summary: dict[str, Any] = {
         "task": "res",
         "sequence": architecture.sequence,
@@ -252,7 +278,8 @@ def run(
         "box_only_sentences": int((~known).sum()) if trains_boxes else 0,
         "epochs": len(fitted.history),
         "final": fitted.history[-1],
-        "best": max((h for h in fitted.history if "score" in h), key=lambda h: h["score"], default=None),
+        "best": best,
+        "selection": selection,
     }
     with job.writer() as w:
         w.attr("dataset_digest", data.digest)
@@ -261,6 +288,7 @@ def run(
         write_model(w, architecture, codec, fitted.weights, fitted.history)
         if locator is not None:
             write_locator(w, rec_architecture, state)
+        write_selection(w, selection, held_out)
         w.json("summary", summary)
         w.note_json("timing", {"training_seconds_after_epoch": fitted.seconds})
     return job.result(summary)
@@ -316,17 +344,21 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
 
 
 def contour_table(
-    data: ReferringDataset, config: Config, points: Path | None
+    data: ReferringDataset, config: Config, points: Path | None, referents: NDArray[np.int64] | None = None
 ) -> tuple[ContourTable, dict[str, int]]:
-    """Outlines of the split's visible masks, then pseudo points, then ellipses of other referents; counts of each."""
+    """Outlines of the visible masks of `referents` (None = the train split's), then pseudo points, then ellipses of the
+    others; counts of each.
+    """
     from stages.artifacts import open_artifact
     from stages.errors import ArtifactError
     from stages.geometry.boxes import ellipse_in
     from stages.geometry.contours import largest_outer_contour
     from stages.training.loader import ContourTable
 
+    if referents is None:
+        referents = data.referents_in(config.train_split)
     rings, weights = {}, {}
-    for r in data.referents_in(config.train_split):
+    for r in referents:
         if data.mask_visible[r]:
             ring = largest_outer_contour(data.mask(int(r)))
             if len(ring) >= 3:
@@ -334,17 +366,19 @@ def contour_table(
     n_masks = len(rings)
     if not n_masks and points is None:
         raise ArtifactError(
-            f"the split shows no mask of {config.train_split!r}",
+            f"the split shows no mask of {config.train_split!r}"
+            + (" outside the images that are held out" if config.held_out else ""),
             hint="make one with: seqres split-masks --ratio 0.1 --dataset …",
         )
     if points is not None:
         with open_artifact(points, kind="resampled_points") as a:
+            trained = set(referents.tolist())
             for r, ring, weight in zip(a["referent_index"], a["points_xy"], a["weight"], strict=True):
-                if int(r) not in rings:
+                if int(r) in trained and int(r) not in rings:
                     rings[int(r)], weights[int(r)] = ring, float(weight) * config.pseudo_weight
     n_drawn = len(rings)
     if config.ellipse_weight:
-        for r in data.referents_in(config.train_split):
+        for r in referents:
             if int(r) not in rings:
                 rings[int(r)] = ellipse_in(data.boxes_xyxy[r], ELLIPSE_POINTS)
                 weights[int(r)] = config.ellipse_weight

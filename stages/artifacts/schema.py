@@ -94,6 +94,8 @@ _MODEL = KindSchema(
         "vocabulary": Column("json"),
         "preprocessing": Column("json"),
         "history": Column("json"),
+        "selection": Column("json", required=False),
+        "held_out_referent": Column("int", "H", required=False),
         "summary": _SUMMARY,
     },
     attributes=("dataset_digest",),

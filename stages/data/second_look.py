@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stages.data.dataset import ReferringDataset
 from stages.data.paste import paste, random_background, soft_edge
-from stages.data.transforms import Augmentation, Frame, Image, colour_noise, random_zoom, render
+from stages.data.transforms import Augmentation, Frame, Image, colour_noise, random_zoom, render, zoom_frame
 from stages.data.turn import Turn, random_turn
 from stages.errors import UsageError
 from stages.geometry.boxes import polygon_extent
@@ -67,6 +67,8 @@ class SecondLook:
         if turn:
             box = polygon_extent(turn.points(ring_xy))
         frame = random_zoom(rng, box, size, margin, augmentation)
+        if not frame.shows(box[None]).any():  # moved past a thin object
+            frame = zoom_frame(box, size, margin)
         picture = colour_noise(rng, _drawn(image, frame, turn), augmentation.colour)
         if self.paste and len(ring_xy) and dataset.mask_visible[referent] and rng.random() < self.paste:
             mask = dataset.mask(referent).astype(np.uint8) * np.uint8(255)

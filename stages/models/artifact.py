@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.artifacts import Artifact, ArtifactWriter, open_artifact
@@ -33,6 +34,7 @@ class LoadedModel:
     dataset_digest: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
     locator: LoadedModel | None = None  # finds the box that a model of a second look draws in
+    precision: Literal["fp32", "bf16"] = "fp32"  # of prediction
 
 
 def write_model(
@@ -55,6 +57,31 @@ def write_model(
             w.column(f"{group}/{name}", tensor.detach().cpu().numpy(), compress=False)  # weights hardly pack
 
 
+def write_selection(w: ArtifactWriter, selection: Mapping[str, Any], held_out: NDArray[np.int64]) -> None:
+    """What chose the weights called best, and the referents (rows of the dataset) that were kept back for it."""
+    w.json("selection", dict(selection))
+    w.column("held_out_referent", held_out)
+
+
+def weights_chosen_by(artifact: Artifact, weights: Weights = "best") -> tuple[str, str | None]:
+    """Which of a model's weights are meant, in words, and the split that chose them where a reported one may have."""
+    if weights == "raw" or not (artifact.names("best/") or artifact.names("ema/")):
+        return "last step", None
+    if weights == "ema" or not artifact.names("best/"):
+        return "last moving average", None
+    if "selection" in artifact:
+        return str(artifact.json("selection")["by"]), None
+    recorded = artifact.provenance.get("config", {}).get("validation_split", {}).get("value")
+    return (f"best validation on {recorded}", str(recorded)) if recorded else ("as imported", None)
+
+
+def held_out_referents_of(artifact: Artifact, dataset_digest: str) -> NDArray[np.int64]:
+    """Referents that were kept back to choose the model's weights; none where it was made from another dataset."""
+    if "held_out_referent" not in artifact or artifact.attrs.get("dataset_digest") != dataset_digest:
+        return np.zeros(0, np.int64)
+    return np.asarray(artifact["held_out_referent"], np.int64)
+
+
 def read_weights(artifact: Artifact, weights: Weights = "best") -> dict[str, Tensor]:
     """State dict of one group; falls back from `best` to `ema` to the raw weights where a group is absent."""
     order = {"best": ("best", "ema", "weights"), "ema": ("ema", "weights"), "raw": ("weights",)}[weights]
@@ -69,7 +96,13 @@ def architecture(artifact: Artifact) -> ModelConfig:
     return ModelConfig.from_dict(artifact.json("architecture"))
 
 
-def load_model(path: Path, device: torch.device | str = "cpu", *, weights: Weights = "best") -> LoadedModel:
+def load_model(
+    path: Path,
+    device: torch.device | str = "cpu",
+    *,
+    weights: Weights = "best",
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> LoadedModel:
     """Model in eval mode on `device`. ArtifactError names the tensor that is missing, unknown or mis-shaped."""
     with open_artifact(path, kind=("rec_model", "res_model")) as a:
         config, codec = architecture(a), codec_from_dict(a.json("vocabulary"))
@@ -81,7 +114,11 @@ def load_model(path: Path, device: torch.device | str = "cpu", *, weights: Weigh
             _read_locator(a, codec, torch.device(device), str(path)) if "locator_architecture" in a else None
         )
     model.to(device).eval()
-    return LoadedModel(model, config, codec, torch.device(device), digest, dataset_digest, history, locator)
+    if locator is not None:
+        locator.precision = precision
+    return LoadedModel(
+        model, config, codec, torch.device(device), digest, dataset_digest, history, locator, precision
+    )
 
 
 def write_locator(w: ArtifactWriter, config: ModelConfig, state: Mapping[str, Tensor]) -> None:

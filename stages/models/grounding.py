@@ -39,11 +39,11 @@ def grounding_loss(logits: Tensor, valid: Tensor, share: Tensor, weight: Tensor)
         logits, share: (S, H, W) float, share in [0, 1]; valid: (S, H, W) bool; weight: (S,) float, 0 = not known.
 
     Returns:
-        scalar, mean over the valid parts of a sentence, then weighted mean over sentences.
+        scalar, mean over the valid parts of a sentence, then weighted sum over the number of sentences that are known.
     """
     loss = F.binary_cross_entropy_with_logits(logits.float(), share, reduction="none") * valid
     each = loss.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
-    return (each * weight).sum() / weight.sum().clamp(min=1e-6)
+    return (each * weight).sum() / (weight > 0).sum().clamp(min=1)
 
 
 def box_share(boxes_xyxy: Tensor, grid_hw: tuple[int, ...], part_size: int) -> Tensor:

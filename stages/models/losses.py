@@ -17,6 +17,7 @@ def token_loss(
     smoothing: float = 0.1,
     spread: float = 0.0,
     release: bool = False,
+    count: Tensor | None = None,
 ) -> Tensor:
     """Weighted cross-entropy over sequence slots.
 
@@ -27,6 +28,8 @@ def token_loss(
             (0 = one class). END (the last class) is never shared.
         release: the release's two slips (ODDITIES A13, A14): the target gets 1 - smoothing instead of
             1 - smoothing + smoothing / V, and the sum is divided by the number of slots instead of the sum of weights.
+        count: what the sum is divided by, if not the sum of weights: their sum as if no sequence weighed less than
+            another, or else a step of nothing but pseudo labels would count the same whatever weight they have.
 
     Returns:
         scalar.
@@ -43,7 +46,7 @@ def token_loss(
         loss = -(1 - smoothing) * picked - smoothing / v * (everywhere - picked_class)
         return (loss * weights).sum() / (targets.numel() + RELEASE_EPSILON)
     loss = -(1 - smoothing) * picked - smoothing / v * everywhere
-    return (loss * weights).sum() / weights.sum().clamp(min=1e-6)
+    return (loss * weights).sum() / (weights.sum() if count is None else count).clamp(min=1e-6)
 
 
 def neighbour_targets(vocabulary_size: int, spread: float, device: torch.device) -> Tensor:

@@ -51,7 +51,7 @@ def find(model: DetectorModel, memory: Memory, frames: list[Frame], *, keep_maps
     for i, frame in enumerate(frames):
         wh = np.array(frame.size_hw[::-1], np.float64)
         boxes[i] = frame.to_original(corners[i].reshape(2, 2) * wh).reshape(4)
-    found = Found(best.cpu().numpy(), detections.scores()[rows, best].cpu().numpy(), boxes, [], [])
+    found = Found(best.cpu().numpy(), detections.scores()[rows, best].float().cpu().numpy(), boxes, [], [])
     if keep_maps:
         assert detections.maps is not None
         maps = detections.maps[rows, :, best].mean(1)[:, : memory.cells].unflatten(-1, memory.grid_hw)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from stages.errors import UsageError
+from stages.training.settings import Precision, UsedPrecision
 
 
 def choose_device(name: str) -> torch.device:
@@ -25,10 +28,32 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """`auto` = bf16 on CUDA devices that have it, else float32. Softmax, norms and losses stay in float32."""
+def used_precision(device: torch.device, precision: Precision) -> UsedPrecision:
+    """`auto` = bf16 on CUDA devices that have it, else fp32."""
     if precision == "auto":
-        enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    else:
-        enabled = precision == "bf16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return precision
+
+
+def autocast(device: torch.device, precision: UsedPrecision) -> torch.autocast:
+    """bf16 for what bears it: softmax, norms and losses stay in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def random_state() -> dict[str, Any]:
+    """State of torch's generators on this machine: the CPU's, every CUDA device's, the MPS device's."""
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Inverse of `random_state`; states of devices that are not here are left out."""
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available():
+        for index, one in enumerate(state["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(one, index)
+    if state["mps"] is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])

@@ -22,9 +22,10 @@ from stages.geometry.rasterise import Rle, polygon_to_rle
 from stages.models.artifact import LoadedModel
 from stages.models.mdetr import DetectorModel
 from stages.models.memory import Memory
-from stages.models.vocabulary import BOX_SLOTS
+from stages.models.vocabulary import BOX_SLOTS, SequenceLayout
 from stages.reporter import Reporter, SilentReporter
 from stages.training.detections import find, refuse_prompt
+from stages.training.devices import autocast
 from stages.training.loader import normalise
 from stages.training.marked import Outline, marked_rings, require_marks
 
@@ -64,6 +65,7 @@ class Predictions:
         boxes_xyxy: (S, 4) float32 original pixels: the box the model wrote, else the ring's extent, NaN if neither.
         rles: masks at the original size, of models that answer with masks (a detector; its only token is the number of
             its best query, and `points_xy` is the largest outer contour of the mask); empty for sequence models.
+        n_tokens: (S,) int64, how many of the K tokens are the answer: up to and with the contour's first END; None = all.
     """
 
     sentence_index: NDArray[np.int64]
@@ -72,10 +74,15 @@ class Predictions:
     points_xy: list[NDArray[np.float32]]
     boxes_xyxy: NDArray[np.float32]
     rles: list[Rle] = field(default_factory=list)
+    n_tokens: NDArray[np.int64] | None = None
 
     def confidence(self) -> NDArray[np.float32]:
-        """(S,) geometric mean of the probabilities of the decoded tokens (given ones count as certain)."""
-        return np.exp(np.log(np.maximum(self.token_probability, 1e-12)).mean(1)).astype(np.float32)
+        """(S,) geometric mean of the probabilities of the tokens of the answer (given ones count as certain)."""
+        log_p = np.log(np.maximum(self.token_probability, 1e-12))
+        if self.n_tokens is None:
+            return np.exp(log_p.mean(1)).astype(np.float32)
+        counted = np.arange(log_p.shape[1]) < self.n_tokens[:, None]
+        return np.exp((log_p * counted).sum(1) / self.n_tokens).astype(np.float32)
 
     def masks(self, sizes_hw: Sequence[Any]) -> list[Rle]:
         """(S,) masks at the original sizes: those that were drawn, else the filled rings."""
@@ -220,6 +227,14 @@ def answer_of(
     return ring, box
 
 
+def answer_length(layout: SequenceLayout, tokens: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Decoded tokens (S, K) -> (S,) how many come before or are the contour's first END; K where there is none."""
+    k = tokens.shape[1]
+    of_contour = np.isin(layout.decoded, [*layout.contour, layout.length - 1] if layout.contour else [])
+    ends = (tokens == layout.end) & of_contour
+    return np.where(ends.any(1), ends.argmax(1) + 1, k).astype(np.int64)
+
+
 @torch.inference_mode()
 def predict_sentences(
     loaded: LoadedModel,
@@ -248,13 +263,18 @@ def predict_sentences(
     out = Predictions(
         sentences, np.zeros((s, k), np.int32), np.zeros((s, k), np.float32),
         [np.zeros((0, 2), np.float32)] * s, np.full((s, 4), np.nan, np.float32),
+        n_tokens=(lengths := np.full(s, k)),
     )  # fmt: skip
     model.eval()
-    with (reporter or SilentReporter()).progress(what, s, unit="sentence") as task:
+    with (
+        (reporter or SilentReporter()).progress(what, s, unit="sentence") as task,
+        autocast(loaded.device, loaded.precision),
+    ):
         for group in encoded_groups(loaded, dataset, sentences, batch_images, box_prompt):
             decoded = model.generate(group.memory, group.prompt)
             tokens = decoded.tokens.cpu().numpy()
             out.tokens[group.rows] = tokens
+            lengths[group.rows] = answer_length(model.layout, tokens)
             out.token_probability[group.rows] = decoded.probability.float().cpu().numpy()
             for row, frame, sequence in zip(group.rows, group.frames, tokens, strict=True):
                 ring, box = answer_of(loaded, sequence, frame)
@@ -291,7 +311,10 @@ def _detect_sentences(
         [np.zeros((0, 2), np.float32)] * s, np.full((s, 4), np.nan, np.float32),
     )  # fmt: skip
     rles: dict[int, Rle] = {}
-    with (reporter or SilentReporter()).progress(what, s, unit="sentence") as task:
+    with (
+        (reporter or SilentReporter()).progress(what, s, unit="sentence") as task,
+        autocast(loaded.device, loaded.precision),
+    ):
         for group in encoded_groups(loaded, dataset, sentences, batch_images, box_prompt):
             found = find(model, group.memory, group.frames)
             out.tokens[group.rows, 0], out.token_probability[group.rows, 0] = found.query, found.score

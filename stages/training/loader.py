@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from stages.data.dataset import ReferringDataset
 from stages.data.second_look import SecondLook, View
 from stages.data.text import TextCodec, mirror_sentence
-from stages.data.transforms import Augmentation, Frame, colour_noise, random_frame, render
+from stages.data.transforms import Augmentation, Frame, colour_noise, plain_frame, random_frame, render
 from stages.geometry.boxes import polygon_extent
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
@@ -30,6 +30,7 @@ from stages.training.targets import SlotWeights, sequence_targets
 
 Item = tuple[int, NDArray[np.int64]]  # an image and the sentences of it that a step uses
 Entry = tuple[int, int, list[Item]]  # epoch, step and items of one step
+MOSTLY = 0.3  # share of a box inside the window from which on its sentence is trained before others
 
 
 @dataclass
@@ -39,7 +40,8 @@ class Batch:
     Attributes:
         images: (I, 3, H, W) uint8 RGB, padding 0; sizes_hw: (I, 2) int64 pixels that are image.
         image_of_sentence: (S,) int64; words: (S, L) int64; word_mask: (S, L) bool.
-        targets: (S, T) int64; slot_weights: (S, T) float32.
+        targets: (S, T) int64; slot_weights: (S, T) float32; slot_count: () float32, the sum of the slot weights as if
+            every known contour had weight 1; None = their sum as it is.
         boxes: (S, 4) float32 xyxy, model pixels.
         masks: (S, H, W) bool on the canvas, False where none is known; mask_weight: (S,) float32, 0 = unknown.
             Only for models that answer with masks or mark the outline's inside; (S, 0, 0) and zeros otherwise.
@@ -55,11 +57,12 @@ class Batch:
     boxes: Tensor
     masks: Tensor
     mask_weight: Tensor
+    slot_count: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(
-            *(getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__)
-        )
+        parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        moved = {n: p.to(device, non_blocking=True) for n, p in parts.items() if p is not None}
+        return Batch(**moved)
 
 
 def normalise(images: Tensor, sizes_hw: Tensor, config: ModelConfig) -> Tensor:
@@ -113,14 +116,22 @@ class _Pool:
     def __len__(self) -> int:
         return len(self._images)
 
-    def draw(self, rng: np.random.Generator, n: int) -> list[Item]:
-        """n images (every image once before any comes again), each with some of its sentences."""
-        rounds = -(-n // max(len(self), 1))
-        order: NDArray[np.int64] = np.concatenate(
-            [rng.permutation(len(self)) for _ in range(rounds)] or [np.zeros(0, np.int64)]
-        )[:n]
+    def draw(self, seed: int, epoch: int, n: int) -> list[Item]:
+        """The n images of an epoch, each with some of its sentences.
+
+        All epochs together walk through one permutation of the images after another, so that every image comes once
+        before any comes again, however short an epoch is.
+        """
+        if not len(self) or not n:
+            return []
+        rounds = np.arange(epoch * n // len(self), -(-(epoch + 1) * n // len(self)))
+        order = np.concatenate(
+            [np.random.default_rng([seed, 1, int(k)]).permutation(len(self)) for k in rounds]
+        )
+        first = epoch * n - int(rounds[0]) * len(self)
+        rng = np.random.default_rng([seed, 2, epoch])
         items = []
-        for i in order:
+        for i in order[first : first + n]:
             mine = self._sentences[self._bounds[i] : self._bounds[i + 1]]
             if len(mine) > self._per_image:
                 mine = rng.choice(mine, self._per_image, replace=False)
@@ -132,7 +143,8 @@ class StepPlan:
     """Images and sentences of every step of an epoch.
 
     `sentences` carry the target that the run is about. `beside` them each step takes (sentences, images) of other kinds:
-    box-only referents, or pseudo outlines beside masks. An epoch without `steps` shows every image of `sentences` once.
+    box-only referents, or pseudo outlines beside masks. An epoch without `steps` shows every image of `sentences` once; with
+    `steps`, the next epoch goes on where it stopped.
     """
 
     def __init__(
@@ -159,10 +171,8 @@ class StepPlan:
 
     def epoch(self, epoch: int, rank: int = 0, world: int = 1) -> list[Entry]:
         """One entry a step of process `rank` of `world`."""
-        rng = np.random.default_rng([self.seed, epoch])
-        main = self._main.draw(rng, self._total)
-        drawn = [(main, self._main_images)]
-        drawn += [(pool.draw(rng, self.steps_per_epoch * n), n) for pool, n in self._beside]
+        drawn = [(self._main.draw(self.seed, epoch, self._total), self._main_images)]
+        drawn += [(pool.draw(self.seed, epoch, self.steps_per_epoch * n), n) for pool, n in self._beside]
         steps = [
             [item for items, n in drawn for item in items[k * n : k * n + n]]
             for k in range(self.steps_per_epoch)
@@ -228,19 +238,23 @@ class StepDataset(Dataset[Batch]):
         canvas = np.zeros((len(pictures), *own.max(0), 3), np.uint8)
         for i, picture in enumerate(pictures):
             canvas[i, : picture.shape[0], : picture.shape[1]] = picture
-        tokens, slots = sequence_targets(
-            self.layout, np.array(boxes), np.array(points), np.array(weights), own[owners], self.weights,
-            release=self.config.semantics == "release",
+        per_contour = np.array(weights, np.float32)
+        (tokens, slots), (_, unweighted) = (
+            sequence_targets(
+                self.layout, np.array(boxes), np.array(points), contour_weight, own[owners], self.weights,
+                release=self.config.semantics == "release",
+            )
+            for contour_weight in (per_contour, (per_contour > 0).astype(np.float32))
         )  # fmt: skip
         words, mask = self.codec.encode(texts)
         masks, mask_weight = _no_masks(len(owners))
         if drawn:
             masks, mask_weight = self._masks(drawn, frames, canvas.shape[1:3])
         elif self.fills_outlines:
-            masks, mask_weight = filled(outlines, canvas.shape[1:3]), np.array(weights, np.float32)
+            masks, mask_weight = filled(outlines, canvas.shape[1:3]), per_contour
         arrays = (
             canvas.transpose(0, 3, 1, 2), sizes, np.array(owners), words, mask, tokens, slots,
-            np.array(boxes, np.float32), masks, mask_weight,
+            np.array(boxes, np.float32), masks, mask_weight, unweighted.sum(),
         )  # fmt: skip
         return Batch(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
 
@@ -260,9 +274,12 @@ class StepDataset(Dataset[Batch]):
         boxes = self.dataset.boxes_xyxy[referents]
         keep = boxes[rng.integers(len(boxes))]
         frame = random_frame(rng, image.shape[:2], size, self.augmentation, keep)
-        shown = frame.shows(boxes) > 0.3
+        shown = frame.shows(boxes)
+        if not shown.any():  # a window beside every referent teaches nothing: the whole picture instead
+            frame = plain_frame(image.shape[0], image.shape[1], size)
+            shown = np.ones(len(boxes))
         picture = colour_noise(rng, render(image, frame), self.augmentation.colour)
-        yield View(frame, picture, sentences[shown] if shown.any() else sentences)
+        yield View(frame, picture, sentences[shown > (MOSTLY if (shown > MOSTLY).any() else 0)])
 
     def _masks(
         self, drawn: list[tuple[int, int]], frames: list[Frame], canvas_hw: tuple[int, ...]
@@ -337,9 +354,13 @@ def start_at_top(ring_xy: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def train_batches(steps: StepDataset, plan: list[Entry], workers: int) -> Iterator[Batch]:
-    """Batches of the plan's entries, in order."""
+    """Batches of the plan's entries, in order.
+
+    The loader draws a number each time it starts, from a generator of its own: drawn from the global one, it would give
+    a resumed run other dropout than an uninterrupted one.
+    """
     loader = DataLoader(
         steps, batch_size=None, sampler=plan, num_workers=workers, prefetch_factor=4 if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_available(), generator=torch.Generator().manual_seed(steps.seed),
     )  # fmt: skip
     yield from loader

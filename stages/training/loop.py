@@ -19,10 +19,11 @@ from stages.models.artifact import LoadedModel, channels_last
 from stages.models.build import ReferringModel
 from stages.reporter import Reporter
 from stages.training.checkpoint import load_resume, save_resume
-from stages.training.devices import autocast
+from stages.training.devices import autocast, random_state, restore_random_state, used_precision
 from stages.training.loader import Batch, StepDataset, StepPlan, normalise, train_batches
 from stages.training.objectives import Objective, build_objective
 from stages.training.optimiser import MovingAverage, build_optimiser, schedule_factor, set_rate, trainable
+from stages.training.selection import CHOICE
 from stages.training.settings import TrainingSettings
 
 State = dict[str, Tensor]
@@ -30,13 +31,14 @@ State = dict[str, Tensor]
 
 @dataclass
 class Fitted:
-    """weights: `weights` (last), `ema` (last average), `best` (average of the best validation); one history row an epoch."""
+    """weights: `weights` (last), `ema` (last average), `best` (average of the chosen epoch); one history row an epoch.
+
+    The chosen epoch (`selection.chosen_row`) scores best on the images kept back for this, or is the last one.
+    """
 
     weights: dict[str, State]
     history: list[dict[str, Any]]
-    seconds: list[
-        float
-    ]  # clock of the training steps at the end of each epoch; no part of the result's content
+    seconds: list[float]  # clock of the steps at the end of each epoch; no part of the result's content
 
 
 @dataclass
@@ -70,19 +72,15 @@ class Trainer:
         objective: Objective | None = None,
     ) -> None:
         self.model = channels_last(model.to(device))
-        self.codec, self.settings, self.plan, self.steps, self.validate = (
-            codec,
-            settings,
-            plan,
-            steps,
-            validate,
-        )
+        self.codec, self.settings, self.plan, self.steps = codec, settings, plan, steps
+        self.validate = validate
         self.device, self.reporter, self.resume_file, self.fingerprint = (
             device,
             reporter,
             resume_file,
             fingerprint,
         )
+        self.precision = used_precision(device, settings.precision)
         self.optimiser = build_optimiser(
             model, kind=settings.optimiser, lr=settings.lr, weight_decay=settings.weight_decay,
             backbone_factor=settings.backbone_lr_factor, text_factor=settings.text_lr_factor,
@@ -151,7 +149,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> float:
         s, model = self.settings, self.model
-        with autocast(self.device, s.precision):
+        with autocast(self.device, self.precision):
             images = normalise(batch.images, batch.sizes_hw, model.config).contiguous(
                 memory_format=torch.channels_last
             )
@@ -179,14 +177,14 @@ class Trainer:
         return [*facts, f"weights that are not finite: {', '.join(bad[:5]) or 'none'}"]
 
     def _validate(self) -> dict[str, float]:
-        """Scores of the moving average; keeps it when it is the best so far."""
+        """Scores of the moving average; keeps it when it is the best so far on images kept back for this choice."""
         p = self.progress
         model = copy.deepcopy(self.model)
         model.load_state_dict(self.average.values)
         loaded = LoadedModel(model.eval(), model.config, self.codec, self.device)
         scores = self.validate(loaded)
-        if scores and scores["score"] > p.best:
-            p.best = scores["score"]
+        if scores.get(CHOICE, -math.inf) > p.best:
+            p.best = scores[CHOICE]
             p.best_weights = {k: v.clone() for k, v in self.average.values.items()}
         return scores
 
@@ -204,8 +202,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state(),
             "progress": dict(vars(p)),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random": random_state(),
         })  # fmt: skip
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -213,7 +210,5 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load(state["average"])
         self.progress = _Progress(**state["progress"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        restore_random_state(state["random"])
         self.reporter.info(f"resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")

@@ -60,7 +60,7 @@ class SequenceObjective:
         s = self.settings
         loss = token_loss(
             outputs.logits, batch.targets, batch.slot_weights, smoothing=s.label_smoothing, spread=s.coordinate_spread,
-            release=self.model.release,
+            release=self.model.release, count=batch.slot_count,
         )  # fmt: skip
         marks = self.marks_loss(outputs, batch)
         return loss if marks is None else loss + s.grounding_weight * marks
@@ -169,7 +169,7 @@ class DetectionObjective:
         return out
 
     def mask_term(self, logits: Tensor, rows: Tensor, batch: Batch) -> Tensor:
-        """Weighted mean over masks (K, h, w), compared in the model's frame without its padding."""
+        """Weighted sum over the number of known masks (K, h, w), compared in the model's frame without its padding."""
         truth = batch.masks[rows].float()
         h, w = truth.shape[-2:]
         sizes = batch.sizes_hw[batch.image_of_sentence[rows]]
@@ -184,7 +184,7 @@ class DetectionObjective:
             if weight:
                 loss = loss + weight * term(drawn, truth, valid)
         share = batch.mask_weight[rows]
-        return (loss * share).sum() / share.sum().clamp(min=1e-6)
+        return (loss * share).sum() / (share > 0).sum().clamp(min=1)
 
     def loss(self, outputs: Detected, batch: Batch) -> Tensor:
         return torch.stack(list(self.terms(outputs, batch).values())).sum()

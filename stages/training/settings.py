@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from stages.config import option
 from stages.data.transforms import Augmentation
+
+Precision = Literal["auto", "fp32", "bf16"]
+UsedPrecision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,37 @@ class TrainingSettings(Augmentation):
         "weight of the loss that marks the cells of the referent; models without that head have none",
         min=0.0,
     )
-    validation_split: str = option("val", "split scored after each epoch; it chooses the best weights")
+    held_out: float = option(
+        0.0,
+        "share of the training images kept back to choose the weights called best: neither trained on nor labelled, the same "
+        "images in every stage; 0 = none, and best is the last moving average",
+        min=0.0,
+        max=1.0,
+        max_open=True,
+    )
+    validation_split: str = option("val", "split scored after each epoch, to watch; it chooses nothing")
     validation_sentences: int = option(400, "sentences of it that are scored; 0 = all", min=0)
     validate_every: int = option(1, "epochs between validations; the last epoch is always scored", min=1)
     seed: int = option(0, "seed of weights, order and augmentation", min=0)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
     precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "auto = bf16 on CUDA devices that have it, else fp32"
+        "auto", "auto = bf16 on CUDA devices that have it, else fp32; what was used is part of the result"
     )
     workers: int = option(0, "processes that prepare batches; 0 = in the main process", semantic=False, min=0)
     save_every: int = option(200, "steps between savings of the resume state", semantic=False, min=1)
+
+
+Settings = TypeVar("Settings", bound=TrainingSettings)
+
+
+def with_used_precision(config: Settings) -> Settings:
+    """The configuration with `auto` replaced by what this machine makes of it, so that the fingerprint tells which."""
+    if config.precision != "auto":
+        return config
+    if config.device == "cpu":  # known without torch
+        return dataclasses.replace(config, precision="fp32")
+    from stages.training.devices import choose_device, used_precision
+
+    return dataclasses.replace(
+        config, precision=used_precision(choose_device(config.device), config.precision)
+    )

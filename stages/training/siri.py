@@ -12,6 +12,7 @@ from stages.models.siri import take_over
 from stages.reporter import Reporter
 from stages.training.checkpoint import load_resume, save_resume
 from stages.training.loop import Fitted, State, Trainer
+from stages.training.selection import chosen_row
 
 Keep = Literal["encoder", "all"]
 
@@ -95,14 +96,9 @@ def fit_rounds(
 
 
 def round_summaries(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Last row and best row of each round."""
+    """Last row and chosen row of each round."""
     out = []
     for number in sorted({row["round"] for row in history if "round" in row}):
         rows = [row for row in history if row["round"] == number]
-        out.append({"round": number, "final": rows[-1], "best": best_row(rows)})
+        out.append({"round": number, "final": rows[-1], "best": chosen_row(rows)})
     return out
-
-
-def best_row(history: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The validated epoch with the best score."""
-    return max((row for row in history if "score" in row), key=lambda row: row["score"], default=None)

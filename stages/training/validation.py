@@ -19,11 +19,17 @@ def validation_sentences(
     """A fixed random subset (`limit`, 0 = all) of the split's sentences whose referent has what is scored."""
     if split not in dataset.split_names:
         return np.zeros(0, np.int64)
-    usable = np.zeros(len(dataset.boxes_xyxy), np.bool_)
-    usable[dataset.referents_in(split)] = True
+    referents = dataset.referents_in(split)
     if with_mask:
-        usable &= dataset.mask_visible
-    sentences = np.flatnonzero(usable[dataset.sentence_referent])
+        referents = referents[dataset.mask_visible[referents]]
+    return some_sentences(dataset, referents, limit, seed)
+
+
+def some_sentences(
+    dataset: ReferringDataset, referents: NDArray[np.int64], limit: int, seed: int
+) -> NDArray[np.int64]:
+    """A fixed random subset (`limit`, 0 = all) of the referents' sentences."""
+    sentences = dataset.sentences_of(referents)
     if limit and len(sentences) > limit:
         sentences = np.sort(np.random.default_rng([seed, 7]).choice(sentences, limit, replace=False))
     return sentences
@@ -37,7 +43,7 @@ def score(
     batch_images: int,
     reporter: Reporter,
 ) -> dict[str, float]:
-    """`score` is what chooses the best epoch: mean IoU of masks when contours are written, of boxes otherwise."""
+    """`score`: mean IoU of masks when contours are written, of boxes otherwise. It is told, and chooses nothing."""
     if not len(sentences):
         return {}
     predictions = predict_sentences(

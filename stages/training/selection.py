@@ -1,0 +1,91 @@
+"""The part of train that chooses which epoch's weights are called best, so that no split that is reported does.
+
+Its images are neither trained on nor labelled. They follow from the image ids alone, so that every stage and seed keeps
+back the same ones, and a larger share contains a smaller one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.data.dataset import ReferringDataset
+from stages.errors import UsageError
+from stages.geometry.boxes import box_iou_pairwise, polygon_extent
+from stages.metrics.segmentation import overlaps
+from stages.models.artifact import LoadedModel
+from stages.reporter import Reporter
+from stages.training.inference import predict_sentences
+
+CHOICE = "held_out_score"  # key of a history row: what chooses the weights called best
+
+
+def held_out_referents(data: ReferringDataset, split: str, share: float) -> NDArray[np.int64]:
+    """Referents of `share` of the split's images (at least one image; none where the share is 0).
+
+    Raises UsageError when no image would be left to train on.
+    """
+    referents = data.referents_in(split)
+    images = np.unique(data.referent_image[referents])
+    if not share or not len(images):
+        return np.zeros(0, np.int64)
+    count = max(1, round(share * len(images)))
+    if count >= len(images):
+        raise UsageError(
+            f"held-out {share:g} of the {len(images)} images of {split!r} leaves none to train on",
+            hint="give a smaller --held-out, or 0",
+        )
+    rank = [hashlib.sha256(f"held out {int(data.image_ids[i])}".encode()).digest() for i in images]
+    kept_back = images[sorted(range(len(images)), key=rank.__getitem__)[:count]]
+    return np.asarray(referents[np.isin(data.referent_image[referents], kept_back)])
+
+
+def chosen_row(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch whose average is called best: the best score on the images kept back for this, else the last epoch."""
+    return max((row for row in history if CHOICE in row), key=lambda row: row[CHOICE], default=history[-1])
+
+
+def selection_record(
+    data: ReferringDataset, held_out: NDArray[np.int64], chosen: dict[str, Any]
+) -> dict[str, Any]:
+    """What chose the weights called best, for the model's file (its JSON `selection`)."""
+    by = f"held-out part of train, epoch {chosen['epoch']}" if len(held_out) else "last moving average"
+    images = len(np.unique(data.referent_image[held_out]))
+    return {
+        "by": by,
+        "epoch": chosen["epoch"],
+        "held_out_images": images,
+        "held_out_referents": len(held_out),
+    }
+
+
+def held_out_score(
+    loaded: LoadedModel,
+    dataset: ReferringDataset,
+    sentences: NDArray[np.int64],
+    *,
+    batch_images: int,
+    reporter: Reporter,
+) -> dict[str, float]:
+    """Mean IoU: of masks where the dataset's view shows one, else of the box (of what is drawn, where masks are)."""
+    if not len(sentences):
+        return {}
+    found = predict_sentences(
+        loaded, dataset, sentences, batch_images=batch_images, reporter=reporter, what="held-out"
+    )
+    referents = dataset.sentence_referent[sentences]
+    boxes = found.boxes_xyxy.copy()
+    masked = np.flatnonzero(dataset.mask_visible[referents]) if loaded.config.draws else np.zeros(0, np.int64)
+    if loaded.config.draws:
+        for row, ring in enumerate(found.points_xy):
+            boxes[row] = polygon_extent(ring) if len(ring) >= 2 else 0
+    iou = box_iou_pairwise(np.nan_to_num(boxes), dataset.boxes_xyxy[referents])
+    if len(masked):
+        truth = [dataset.mask_rle(int(referents[row])) for row in masked]
+        sizes = [tuple(dataset.image_sizes_hw[dataset.referent_image[r]]) for r in referents]
+        drawn = found.masks(sizes)
+        iou[masked] = overlaps([drawn[row] for row in masked], truth).iou
+    return {CHOICE: float(iou.mean())}
