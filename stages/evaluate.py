@@ -115,7 +115,7 @@ def run(
     )
     job.device = str(loaded.device)
     chosen_by, chosen_on = weights_chosen_by(job.artifact("model"), config.weights)
-    if chosen_on in chosen and loaded.dataset_digest == data.digest:
+    if chosen_on in chosen and job.artifact("model").attrs["dataset_digest"] == data.digest:
         reporter.warn(
             f"the weights called best were chosen on {chosen_on}, so their scores there are too good: use --weights ema"
         )

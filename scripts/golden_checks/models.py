@@ -204,9 +204,14 @@ def _gradients(case: Case, report: Report) -> None:
         worst_norm = max(worst_norm, abs(length - norm) / scale)
         projections.append(abs(projection - inner) / scale)
     report.close("gradient norms (worst, relative)", worst_norm, 0.0, GRADIENT)
-    report.close("gradient projections (median, relative)", np.median(projections), 0.0, GRADIENT)
-    report.close("gradient projections (worst, relative)", np.max(projections), 0.0, WORST_PROJECTION)
+    compare_projections(report, projections)
     report.close("gradient total norm", total**0.5, case.info["grad_total_norm"], 1e-4, relative=True)
+
+
+def compare_projections(report: Report, errors: list[float]) -> None:
+    """Relative errors of all tensors' projections: most must be small, and none large (see WORST_PROJECTION)."""
+    report.close("gradient projections (median, relative)", np.median(errors), 0.0, GRADIENT)
+    report.close("gradient projections (worst, relative)", np.max(errors), 0.0, WORST_PROJECTION)
 
 
 def _teacher_predictions(case: Case, report: Report, logits: Tensor) -> None:

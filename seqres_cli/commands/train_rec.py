@@ -1,6 +1,6 @@
 """Train the comprehension model (sentence to box) on the boxes of all training referents.
 
-No mask is read. Validates after every epoch, keeps the best and the last weights, and goes on exactly
+No mask is read. Validates after every epoch, keeps the last weights and their average, and goes on exactly
 where it was killed with --resume. SiRi: --retrain-rounds starts over from the encoder alone; --init does one such
 round after a model that is there.
 """

@@ -59,7 +59,10 @@ ROUNDS = {
         "kept_outlines": "kept, resampled",
         "ellipse": "ellipse in true box, all",
     },
-    "Comprehension, round by round (best validation)": {"val_box_acc50": "Acc@0.5", "val_box_iou": "box IoU"},
+    "Comprehension, round by round (the weights handed on)": {
+        "val_box_acc50": "Acc@0.5",
+        "val_box_iou": "box IoU",
+    },
 }
 
 

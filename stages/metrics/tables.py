@@ -29,7 +29,7 @@ def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
     """One row a (split, file, method) of several evaluations, ready to print.
 
     Keys: split, name (the file's stem for the model itself, else "stem: filled box" ...), weights (in words:
-    what chose them; None in rows that no model is in), n_referents, n_sentences, frame, the box metrics and the mask metrics (None where not measured). Rows that do not
+    what chose them; only in the row of the model itself), n_referents, n_sentences, frame, the box metrics and the mask metrics (None where not measured). Rows that do not
     depend on the model (true box, true ellipse, upper bound of the same number of points) appear once a
     split. `n_sentences_with_mask` says over how many the model's mask metrics are, where these are fewer
     than the sentences of its box metrics, else None.
@@ -65,8 +65,8 @@ def _rows_of(
         "n_sentences_with_mask": None,
     }
     metrics: dict[str, Any] = dict.fromkeys((*BOX_METRICS, *MASK_METRICS))
-    weights = {"weights": weights_words(summary)}
-    rows = [{**base, "name": name, **weights, **boxes, **metrics, **(part["rec"] or {})}]
+    own = {**base, "name": name, "weights": weights_words(summary)}
+    rows = [{**own, **boxes, **metrics, **(part["rec"] or {})}]
     masks = part.get("res")
     if not masks:
         return rows
@@ -76,7 +76,7 @@ def _rows_of(
     rows[0] |= masks[MODEL_ROW]
     for key in ("filled_box", "ellipse"):
         rows.append(
-            {**base, "name": f"{name}: {MASK_ROWS[key]}", **weights, **counted, **metrics, **masks[key]}
+            {**base, "name": f"{name}: {MASK_ROWS[key]}", "weights": None, **counted, **metrics, **masks[key]}
         )
     for key in ("true_filled_box", "true_ellipse", "upper_bound"):
         label = MASK_ROWS[key] + (f" ({summary['n_points']} points)" if key == "upper_bound" else "")

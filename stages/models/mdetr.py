@@ -273,7 +273,7 @@ class DetectorModel(nn.Module):
             group = (own == size).all(1).nonzero()[:, 0]
             h, w = (int(v) for v in size)
             part = self.mask_head(states[group], inputs[group].crop(h, w))[:, 0]
-            canvas[group, : h * ratio, : w * ratio] = part
+            canvas[group, : h * ratio, : w * ratio] = part.to(canvas.dtype)
         return canvas
 
     @torch.inference_mode()

@@ -16,7 +16,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.append(str(SCRIPTS))
 
 from golden_checks import run  # noqa: E402
-from golden_checks.models import check_model  # noqa: E402
+from golden_checks.models import check_model, compare_projections  # noqa: E402
 from golden_checks.table import Report, Row, lines  # noqa: E402
 from golden_checks.weights import released_state  # noqa: E402
 
@@ -42,6 +42,16 @@ def test_every_quantity_of_a_model_case(golden_dir: Path, name: str) -> None:
 def test_every_other_file(golden_dir: Path, name: str) -> None:
     found = dict(run.cases(golden_dir))
     assert_agrees(found[name]())
+
+
+@pytest.mark.parametrize(
+    ("errors", "agrees"),
+    [([1e-5] * 30 + [0.009], True), ([1e-5] * 30 + [0.1], False), ([2e-3] * 31, False), ([np.nan], False)],
+)
+def test_projections_bear_a_flipped_relu_and_no_wrong_formula(errors: list[float], agrees: bool) -> None:
+    report = Report("case")
+    compare_projections(report, errors)
+    assert all(r.ok for r in report.rows) == agrees
 
 
 def slice_of(golden_dir: Path, target: Path, name: str, keep: slice, drop: tuple[str, ...]) -> Path:

@@ -1,0 +1,85 @@
+"""A run that was interrupted goes on bit by bit as if it had not been, dropout and workers included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stages import train_rec
+from stages.artifacts import open_artifact
+from stages.models.presets import PRESETS
+from stages.training import devices, loop
+from stages.training.devices import random_state, restore_random_state
+from stages.training.loader import train_batches
+from tests.unit.training.conftest import FAST
+
+
+def final_weights(path: Path) -> dict[str, bytes]:
+    with open_artifact(path, "rec_model") as a:
+        return {name: a[name].tobytes() for group in ("weights/", "ema/") for name in a.names(group)}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("stop_after", [2, 3])  # inside an epoch, and between two
+def test_resume_is_exact_with_dropout(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, stop_after: int
+) -> None:
+    name = "refshapes-small"
+    monkeypatch.setitem(PRESETS, name, PRESETS[name].replace(dropout=0.1))
+    values: dict[str, Any] = {**FAST, "model": name, "save_every": 1, "workers": workers, "validate_every": 2}
+    config = train_rec.Config(**values)
+    train_rec.run(config, dataset=tiny_dataset, out=tmp_path / "whole.h5")
+    step, done = loop.Trainer._step, 0
+
+    def interrupted(self: loop.Trainer, batch: Any) -> float:
+        nonlocal done
+        if done == stop_after:
+            raise KeyboardInterrupt
+        done += 1
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_rec.run(config, dataset=tiny_dataset, out=tmp_path / "parts.h5")
+    torch.manual_seed(4711)
+    train_rec.run(config, dataset=tiny_dataset, out=tmp_path / "parts.h5", resume=True)
+    assert final_weights(tmp_path / "parts.h5") == final_weights(tmp_path / "whole.h5")
+
+
+class NoSteps(torch.utils.data.Dataset[int]):
+    seed = 3
+
+    def __getitem__(self, entry: Any) -> int:
+        return int(entry)
+
+
+def test_starting_the_loader_draws_nothing_from_the_global_generator() -> None:
+    before = torch.get_rng_state()
+    assert list(train_batches(NoSteps(), [4, 5], 0)) == [4, 5]  # type: ignore[arg-type, comparison-overlap, list-item]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_generators_of_all_devices_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins for two CUDA devices and an MPS device; the state may come back where there is one CUDA device only."""
+    cuda = {0: torch.tensor([7]), 1: torch.tensor([8])}
+    mps = [torch.tensor([9])]
+    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: len(cuda))
+    monkeypatch.setattr(devices.torch.cuda, "get_rng_state_all", lambda: list(cuda.values()))
+    monkeypatch.setattr(devices.torch.cuda, "set_rng_state", lambda state, index: cuda.update({index: state}))
+    monkeypatch.setattr(devices.torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(devices.torch.mps, "get_rng_state", lambda: mps[-1])
+    monkeypatch.setattr(devices.torch.mps, "set_rng_state", mps.append)
+    kept = random_state()
+    drawn = torch.rand(3)
+    cuda[0], cuda[1] = torch.tensor([0]), torch.tensor([0])
+    restore_random_state(kept)
+    assert torch.equal(torch.rand(3), drawn)
+    assert [int(v) for v in cuda.values()] == [7, 8] and len(mps) == 2 and int(mps[-1]) == 9
+    del cuda[1]
+    restore_random_state(kept)
+    assert list(cuda) == [0]
