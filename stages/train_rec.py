@@ -194,6 +194,7 @@ def run(
     from stages.training.loop import Trainer
     from stages.training.selection import (
         chosen_row,
+        describe_held_out,
         held_out_referents,
         held_out_score,
         selection_record,
@@ -206,6 +207,8 @@ def run(
     reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, masks="none")
     held_out = held_out_referents(data, config.train_split, config.held_out)
+    if len(held_out):
+        reporter.info(describe_held_out(data, held_out))
     sentences = data.sentences_of(np.setdiff1d(data.referents_in(config.train_split), held_out))
     architecture = model_config(config)
     architecture = architecture.replace(
@@ -257,7 +260,7 @@ def run(
     )  # fmt: skip
     fitted, rounds = done.fitted, round_summaries(done.fitted.history)
     best = rounds[-1]["best"] if rounds else chosen_row(fitted.history)
-    selection = selection_record(data, held_out, best)
+    selection = selection_record(data, config.train_split, held_out, best)
     summary = {
         "task": "rec",
         "model": config.model,

@@ -198,6 +198,7 @@ def run(
     from stages.training.objectives import MaskLossWeights, build_objective
     from stages.training.selection import (
         chosen_row,
+        describe_held_out,
         held_out_referents,
         held_out_score,
         selection_record,
@@ -225,6 +226,8 @@ def run(
             f"{len(transfer.copied)} tensors from the REC model, {len(transfer.started_anew)} started anew"
         )
     held_out = held_out_referents(data, config.train_split, config.held_out)
+    if len(held_out):
+        reporter.info(describe_held_out(data, held_out))
     referents = np.setdiff1d(data.referents_in(config.train_split), held_out)
     contours, counts = contour_table(data, config, points, referents)
     reporter.info(
@@ -267,7 +270,7 @@ def run(
     )  # fmt: skip
     fitted = trainer.fit(resume=resume)
     best = chosen_row(fitted.history)
-    selection = selection_record(data, held_out, best)
+    selection = selection_record(data, config.train_split, held_out, best)
     summary: dict[str, Any] = {
         "task": "res",
         "sequence": architecture.sequence,

@@ -48,11 +48,19 @@ def chosen_row(history: list[dict[str, Any]]) -> dict[str, Any]:
     return max((row for row in history if CHOICE in row), key=lambda row: row[CHOICE], default=history[-1])
 
 
+def describe_held_out(data: ReferringDataset, held_out: NDArray[np.int64]) -> str:
+    """One line about the referents that are kept back."""
+    images, masks = len(np.unique(data.referent_image[held_out])), int(data.mask_visible[held_out].sum())
+    return (
+        f"held out to choose the weights: {images} images, {len(held_out)} referents, {masks} visible masks"
+    )
+
+
 def selection_record(
-    data: ReferringDataset, held_out: NDArray[np.int64], chosen: dict[str, Any]
+    data: ReferringDataset, split: str, held_out: NDArray[np.int64], chosen: dict[str, Any]
 ) -> dict[str, Any]:
     """What chose the weights called best, for the model's file (its JSON `selection`)."""
-    by = f"held-out part of train, epoch {chosen['epoch']}" if len(held_out) else "last moving average"
+    by = f"held-out part of {split}, epoch {chosen['epoch']}" if len(held_out) else "last moving average"
     images = len(np.unique(data.referent_image[held_out]))
     return {
         "by": by,
