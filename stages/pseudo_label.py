@@ -7,6 +7,7 @@ how good the drawings are is measured on another split (`--audit-split`), whose 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -173,7 +174,10 @@ def run(
 
 
 def unlabelled_sentences(
-    data: ReferringDataset, visible: NDArray[np.bool_], config: Config, held_out: NDArray[np.int64]
+    data: ReferringDataset,
+    visible: NDArray[np.bool_],
+    config: Config,
+    held_out: Sequence[int] | NDArray[np.int64] = (),
 ) -> NDArray[np.int64]:
     """Sentences of the split's referents (or of some) whose mask the split does not show.
 
@@ -185,7 +189,7 @@ def unlabelled_sentences(
     chosen = np.zeros(len(data.boxes_xyxy), np.bool_)
     chosen[referents] = True
     chosen &= ~visible
-    chosen[held_out] = False
+    chosen[np.asarray(held_out, np.int64)] = False
     if config.max_referents and chosen.sum() > config.max_referents:
         some = np.random.default_rng([config.seed, 1]).permutation(np.flatnonzero(chosen))
         chosen[some[config.max_referents :]] = False
