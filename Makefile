@@ -1,10 +1,22 @@
 # Everything a developer or a first-time user types. Each target stands on `setup`, which is instant when done.
 #   make setup | demo | test | lint | format | bench | reproduce | clean
 PYTHON ?= python3
-VENV   ?= .venv
-OUT    ?= runs
+# Where files are made, and removed by clean: from the command line only, as the environment may use these names otherwise
+VENV   := .venv
+OUT    := runs
+ifneq ($(origin VENV),command line)
+override VENV := .venv
+endif
+ifneq ($(origin OUT),command line)
+override OUT := runs
+endif
 # Test workers; each keeps to one thread, so this is also the number of cores used.
 JOBS   ?= 2
+
+# $(call quoted,TEXT): TEXT as one word of the shell
+quoted = '$(subst ','\'',$(1))'
+problem := $(shell bash scripts/made.sh odd $(call quoted,$(VENV)))
+$(if $(problem),$(error VENV: $(problem)))
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.seqres-ready
@@ -25,17 +37,17 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "seqres needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1); try: make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "$(PYTHON) has no venv module; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || { $(PYTHON) -m venv $(VENV) && touch $(VENV)/.seqres-made; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@$(BIN)/python -m pip check
 	@touch $@
 	@echo "ready: $(BIN)/seqres --help"
 
 demo: $(STAMP) ## the whole pipeline on small made-up pictures; prints scores and a picture page
-	MAKE="$(MAKE)" SEQRES="$(SEQRES_ABS)" bash scripts/demo.sh $(OUT)/demo $(DEMO_ARGS)
+	MAKE="$(MAKE)" SEQRES=$(call quoted,$(SEQRES_ABS)) bash scripts/demo.sh $(call quoted,$(OUT)/demo) $(DEMO_ARGS)
 
 reproduce: $(STAMP) ## the same at the standard scale, one seed
-	$(MAKE) --no-print-directory -f scripts/pipeline.mk SEQRES="$(SEQRES_ABS)" SCALE=standard OUT=$(OUT)/standard report
+	MAKE="$(MAKE)" SEQRES=$(call quoted,$(SEQRES_ABS)) bash scripts/demo.sh $(call quoted,$(OUT)/standard) SCALE=standard
 
 test: $(STAMP) ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
@@ -52,6 +64,8 @@ format: $(STAMP) ## rewrite the sources in the project's format
 bench: $(STAMP) ## timings, as ratios measured within one run
 	for script in scripts/bench_*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
 
-clean: ## remove the environment, caches and everything under runs/
-	rm -rf $(VENV) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+clean: ## remove the environment, caches, and what make made in runs/; nothing else
+	@bash scripts/made.sh $(if $(filter command,$(origin OUT)),clean-given,clean-below) $(call quoted,$(OUT))
+	@bash scripts/made.sh clean-venv $(VENV)
+	rm -rf seqres.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(wildcard seqres_cli stages tests scripts) -name __pycache__ -type d -prune -exec rm -rf {} +

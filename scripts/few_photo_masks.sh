@@ -11,6 +11,7 @@ usage="usage: scripts/few_photo_masks.sh ROOT [OUT]"
 root=${1:?$usage}
 out=${2:-runs/few_photo_masks}
 [ -d "$root" ] || { echo "no such folder: $root" >&2; exit 3; }
+case $out in -*) out=./$out ;; esac # no option
 here=$(cd "$(dirname "$0")" && pwd)
 
 # ------------------------------------------------------------------ what may be tuned

@@ -12,6 +12,7 @@ usage="usage: scripts/full_size_steps.sh ROOT [OUT]"
 root=${1:?$usage}
 out=${2:-runs/full_size}
 [ -d "$root" ] || { echo "no such folder: $root" >&2; exit 3; }
+case $out in -*) out=./$out ;; esac # no option
 
 # ------------------------------------------------------------------ what may be tuned
 seqres=${SEQRES:-seqres}

@@ -10,8 +10,18 @@
 # make compares times, seqres compares content: a rule that make finds out of date asks seqres first, and an
 # "up to date" only makes the file newer.
 
+# OUT comes from the command line only, as the environment may use this name otherwise. What is made there is on the list
+# OUT/.made-by-seqres; a folder that holds files and no list, and a file that is not on the list, are somebody's: they stay.
+
+# $(call quoted,TEXT): TEXT as one word of the shell
+quoted = '$(subst ','\'',$(1))'
+made   := bash $(call quoted,$(shell dirname -- $(call quoted,$(strip $(MAKEFILE_LIST))))/made.sh)
+
 SEQRES ?= seqres
-OUT    ?= runs/pipeline
+OUT    := runs/pipeline
+ifneq ($(origin OUT),command line)
+override OUT := runs/pipeline
+endif
 SCALE  ?= smoke
 # Share of training referents whose mask may be seen
 RATIO_tiny     := 0.3
@@ -93,6 +103,21 @@ tag     = $(filter-out 1,$(1))
 teacher = $(if $(call tag,$(1)),final$(call tag,$(word $(1),0 $(rounds))),first)
 LAST   := $(call tag,$(ROUNDS))
 
+# Before anything is done: can make work with these names, and is the folder ours? `clean` needs no graph, and no such name.
+folder := $(OUT)
+ifeq ($(MAKECMDGOALS),clean)
+  override OUT := .
+else
+  problem := $(shell $(made) odd $(call quoted,$(OUT)))
+  $(if $(problem),$(error OUT: $(problem) (or go there: make -C FOLDER -f …/pipeline.mk OUT=.)))
+  problem := $(if $(DATA),$(shell $(made) odd $(call quoted,$(DATA))))
+  $(if $(problem),$(error DATA: $(problem) (a link may have another: ln -s FILE data.h5)))
+  problem := $(shell $(made) begin $(OUT) 2>&1)
+  $(if $(problem),$(error $(problem)))
+endif
+# A path may have blanks; anything else is a command with its arguments
+override SEQRES := $(if $(shell command -v $(call quoted,$(SEQRES))),$(call quoted,$(SEQRES)),$(SEQRES))
+
 .DEFAULT_GOAL := report
 .PHONY: all report table clean
 # Two trainings at once would only share the cores.
@@ -106,18 +131,17 @@ S := $(OUT)/split-$(RATIO).h5
 S_ALL := $(OUT)/split-1.0.h5
 
 # $(call run,stage and inputs,flags): with a file there, a dry run tells whether it is still right (0) or not (3);
-# --force then replaces it. Anything else that is wrong is told by the run itself.
+# --force then replaces it if it is on the list. Anything else that is wrong is told by the run itself.
 define run
 @mkdir -p $(@D)
 @if [ -e $@ ] && $(SEQRES) $(1) $(2) --out $@ --dry-run >/dev/null 2>&1; then echo "up to date: $@"; \
- else echo; echo "seqres $(strip $(1)) $(strip $(2)) --out $@"; $(SEQRES) $(1) $(2) --out $@ --force; fi && touch $@
+ else echo; echo "seqres $(strip $(1)) $(strip $(2)) --out $@"; $(SEQRES) $(1) $(2) --out $@ $$($(made) take $(OUT) $(@:$(OUT)/%=%)); fi && touch $@
 endef
 
 # OUT/.flags/STAGE holds the flags of a stage and is written anew only when they change, which runs it again.
 # Done while make reads this file, so that `make -n` tells the truth.
 ifneq ($(MAKECMDGOALS),clean)
-quoted = '$(subst ','\'',$(2))'
-flags  = $(shell mkdir -p $(OUT)/.flags; cd $(OUT)/.flags; echo $(quoted) | cmp -s - $(1) || echo $(quoted) > $(1))
+flags = $(shell mkdir -p $(OUT)/.flags; cd $(OUT)/.flags; echo $(call quoted,$(2)) | cmp -s - $(1) || echo $(call quoted,$(2)) > $(1))
 $(call flags,prepare,$(PREPARE_FLAGS) --seed $(SEED))
 $(call flags,split,--seed $(SEED))
 $(call flags,rec,$(REC_FLAGS) --seed $(SEED))
@@ -203,7 +227,7 @@ table: $(EVALUATIONS) $(GIVEN_BOX)
 	@echo; $(SEQRES) evaluate --compare $(EVALUATIONS) $(GIVEN_BOX)
 
 report: all table
-	@echo; echo "pictures: $(abspath $(OUT))/attention$(LAST)-$(RATIO)_figures/index.html"
+	@echo; echo "pictures: $$(cd $(OUT) && pwd)/attention$(LAST)-$(RATIO)_figures/index.html"
 
 clean:
-	rm -rf $(OUT)
+	$(made) clean $(call quoted,$(folder))

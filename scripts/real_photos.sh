@@ -10,6 +10,7 @@ usage="usage: scripts/real_photos.sh ROOT [OUT]"
 root=${1:?$usage}
 out=${2:-runs/real_photos}
 [ -d "$root" ] || { echo "no such folder: $root" >&2; exit 3; }
+case $out in -*) out=./$out ;; esac # no option
 
 # ------------------------------------------------------------------ what may be tuned
 seqres=${SEQRES:-seqres}

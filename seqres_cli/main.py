@@ -1,7 +1,7 @@
 """`seqres`: the list of commands, and the one place where errors become messages and exit codes.
 
 Exit codes: 0 done or up to date, 1 failed while running, 2 usage, 3 a problem with an artifact or input
-data, 130 interrupted.
+data, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 import stages
+from seqres_cli.ending import Ended, ended_like_ctrl_c
 from seqres_cli.output import Answer, print_answer, print_error
+from seqres_cli.streams import patient_streams
 from stages.errors import SeqresError, UsageError, did_you_mean
 
 
@@ -81,26 +83,38 @@ def _root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; nothing but a debugging traceback escapes."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with patient_streams() as (stdout, stderr), ended_like_ctrl_c() as ended:
+        code, kept = _run(arguments, ended)
+        stdout.flush()
+        stderr.flush()
+        if stdout.error is None:
+            return code
+        if not isinstance(stdout.error, BrokenPipeError):  # head and less leave when they have what they want
+            reason = (stdout.error.strerror or str(stdout.error)).lower()
+            print(f"warning: the result could not be printed: {reason}", file=sys.stderr, flush=True)
+        return code if kept else code or 1
+
+
+def _run(arguments: list[str], ended: Ended) -> tuple[int, bool]:
+    """Exit code, and whether the result is kept in a file."""
     as_json = "--json" in arguments
     command_line = ["seqres", *arguments]
     try:
         answer = _invoke(arguments, command_line)
         if isinstance(answer, Answer):
             print_answer(answer, as_json)
-            return answer.exit_code
-        return answer if isinstance(answer, int) else 0
-    except BrokenPipeError:
-        # The reader of our output (head, less) went away; say nothing, also not at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+            return answer.exit_code, answer.kept
+        return answer if isinstance(answer, int) else 0, False
+    except SystemExit:
+        raise
     except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
         if os.environ.get("SEQRES_DEBUG") == "1":
             traceback.print_exc()
         told = as_seqres_error(error, command_line)
+        if told.exit_code == _Interrupted.exit_code and ended.signal:
+            told.exit_code = 128 + ended.signal
         print_error(told, as_json)
-        return told.exit_code
+        return told.exit_code, False
 
 
 def _invoke(arguments: list[str], command_line: list[str]) -> Any:

@@ -25,20 +25,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command returns: the same result for people (`lines`) and for programs (`payload`)."""
+    """What a command returns: the same result for people (`lines`) and for programs (`payload`).
+
+    `kept`: the result is in a file as well, so nothing is lost when it cannot be printed.
+    """
 
     payload: dict[str, Any]
     lines: Sequence[str]
     exit_code: int = 0
+    kept: bool = False
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
-    if as_json:
-        from stages.artifacts.provenance import plain_json
-
-        text = json.dumps(plain_json(answer.payload), ensure_ascii=False, allow_nan=False)
-    else:
-        text = "\n".join(answer.lines)
+    text = _json_line(answer.payload) if as_json else "\n".join(answer.lines)
     if text:
         print(text, flush=True)
 
@@ -53,11 +52,18 @@ def print_error(error: SeqresError, as_json: bool) -> None:
             "hint": error.hint,
             "exit_code": error.exit_code,
         }
-        print(json.dumps({"error": record}, ensure_ascii=False), flush=True)
+        print(_json_line({"error": record}), flush=True)
     lines = [f"error: {error.message}", *(f"  {fact}" for fact in error.facts)]
     if error.hint:
         lines += ["", f"hint: {error.hint}"]
     print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _json_line(value: Mapping[str, Any]) -> str:
+    """One object in ASCII: every stream can take it, every program read it."""
+    from stages.artifacts.provenance import plain_json
+
+    return json.dumps(plain_json(value), allow_nan=False)
 
 
 # ---- text for people -------------------------------------------------------------------------------

@@ -288,4 +288,4 @@ def _stage_answer(command: StageCommand, result: StageResult) -> Answer:
     body: list[str] = []
     if result.status != "would-run":
         body = command.render(result) if command.render else summary_lines(result.summary)
-    return Answer(payload, [head, *body])
+    return Answer(payload, [head, *body], kept=result.status != "would-run")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.artifacts import RunOptions, StageResult, open_artifact
+from stages.artifacts.target import require_folder_target, require_writable
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -56,8 +57,9 @@ def run(
 
 def _standing(out: Path, digest: str, options: RunOptions) -> str:
     """ "run", "same" (nothing to do) or "would run" (dry)."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file", hint="give a folder: --out exported")
+    if str(out) == "-":
+        raise UsageError("--out -: a model is a folder", hint="give a folder: --out exported")
+    require_folder_target(out, "--out")
     if out.exists() and any(out.iterdir()):
         found = _source_digest(out)
         if found is None:
@@ -73,6 +75,8 @@ def _standing(out: Path, digest: str, options: RunOptions) -> str:
                 facts=[f"its model: {found[:12]}", f"this model: {digest[:12]}"],
                 hint="replace it with --force, or choose another --out",
             )
+        _refuse_others(out)
+    require_writable(out)
     return "would run" if options.dry_run else "run"
 
 
@@ -84,13 +88,28 @@ def _source_digest(folder: Path) -> str | None:
         return None
 
 
+def _refuse_others(out: Path) -> None:
+    """The folder is replaced as a whole, so nothing of somebody else may be in it."""
+    files = {"config.json", "vocabulary.json", ".DS_Store"}
+    others = sorted(
+        p.name for p in out.iterdir() if p.name not in files and not p.match("model*.safetensors")
+    )
+    if others:
+        raise StaleOutputError(
+            f"{out} holds files that seqres did not write",
+            facts=others[:3],
+            hint=f"move {others[0]} elsewhere, or choose another --out",
+        )
+
+
 def _write(artifact: Any, out: Path) -> dict[str, Any]:
     from stages.models.exchange import write_folder
 
-    parent = out.absolute().parent
+    out = Path(os.path.realpath(out))
+    parent = out.parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))
+        temporary = Path(tempfile.mkdtemp(prefix=".exported.", suffix=".tmp", dir=parent))
     except OSError as error:
         raise ArtifactError(f"cannot write {out}: {(error.strerror or 'error').lower()}") from error
     try:

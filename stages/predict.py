@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.artifacts.target import require_file_target, require_folder_target, require_writable
 from stages.artifacts.whole_file import write_whole
 from stages.config import check_ranges, option
 from stages.errors import ArtifactError, StaleOutputError, UsageError
@@ -82,6 +83,7 @@ def run(
     """
     started = time.monotonic()
     reporter, options, out = reporter or SilentReporter(), options or RunOptions(), Path(out)
+    require_file_target(out, example="masks.json")
     requests = _requests(image, phrase, box, table, images)
 
     from stages.data.photographs import Photographs
@@ -93,6 +95,8 @@ def run(
     )  # fmt: skip
     fingerprint = _fingerprint(job.fingerprint, photographs)
     drawings = _drawing_paths(overlays, requests)
+    for path in drawings:
+        require_file_target(path, "--overlays", "pictures")
     old = _existing(out, fingerprint, job.artifact("model").digest, options.force)
     fresh = old is not None and not options.force
     if fresh and all(path.exists() for path in drawings):
@@ -103,6 +107,8 @@ def run(
         )
     if not (fresh or options.force):
         _refuse_present(drawings)
+    for path in [out, *drawings[:1]]:
+        require_writable(path)
     if options.dry_run:
         reason = "--force was given" if out.exists() and options.force else f"{out} does not exist"
         reason = f"not all pictures are in {overlays}" if fresh else reason
@@ -162,13 +168,18 @@ def _requests(
         if images is not None:
             raise UsageError("--images goes with --table", hint="with --image, give the whole path")
         assert image is not None
-        return requests_of_phrases(image, phrase, box)
+        return requests_of_phrases(image, [_as_utf8(text) for text in phrase], box)
     if phrase or box:
         raise UsageError(
             f"--{'phrase' if phrase else 'box'} goes with --image",
             hint="with --table, write them into its columns phrase and x1, y1, x2, y2",
         )
     return requests_of_table(table, images)
+
+
+def _as_utf8(phrase: str) -> str:
+    """Under an old locale (LC_ALL=C) Python keeps the bytes of a command line undecoded; phrases are UTF-8."""
+    return phrase.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 # ---------------------------------------------------------------- the document
@@ -252,9 +263,16 @@ def _drawing_paths(overlays: Path | None, requests: Sequence[Request]) -> list[P
     if overlays is None:
         return []
     folder = Path(overlays)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file", hint="give a folder: --overlays pictures")
-    return [folder / f"{i:04d}-{Path(r.image).stem[:80]}.png" for i, r in enumerate(requests, 1)]
+    require_folder_target(folder, "--overlays")
+    return [folder / f"{i:04d}-{_short_name(Path(r.image).stem)}.png" for i, r in enumerate(requests, 1)]
+
+
+def _short_name(stem: str) -> str:
+    """At most 80 letters, and fewer where they take several bytes: a file name ends at 255."""
+    stem = stem[:80]
+    while len(raw := stem.encode("utf-8", "surrogateescape")) > 200:
+        stem = stem[:-1]
+    return os.fsdecode(raw)
 
 
 def _draw(photographs: Photographs, answers: Answers, drawings: Sequence[Path], reporter: Reporter) -> None:
@@ -295,8 +313,16 @@ def _existing(out: Path, fingerprint: str, model_digest: str, force: bool) -> di
     Raises:
         StaleOutputError: `out` holds other answers and `force` is not set, or is somebody else's file.
     """
-    if not out.exists() or out.stat().st_size == 0:
+    if not out.exists():
         return None
+    if out.stat().st_size == 0:
+        if force:
+            return None
+        raise StaleOutputError(
+            f"{out} exists and is empty",
+            facts=["a file is not replaced unless that is asked for, not even one that mktemp made"],
+            hint="replace it with --force, or choose another --out",
+        )
     try:
         document = json.loads(out.read_bytes())
     except (ValueError, RecursionError):

@@ -366,10 +366,11 @@ def _refuse_if_pictures_came_back(settled: StageResult, options: RunOptions) -> 
     if settled.status != "up-to-date" or "images left out" not in settled.summary.get("notices", {}):
         return
     from stages.artifacts import open_artifact
+    from stages.artifacts.provenance import stored_path
     from stages.data.images import path_below
 
     with open_artifact(settled.path, kind="dataset") as artifact:
-        root, missing = Path(artifact.attrs["image_root"]), artifact.json(_MISSING)
+        root, missing = stored_path(artifact.attrs["image_root"]), artifact.json(_MISSING)
     back = [name for name in missing if path_below(root, name).exists()]
     if back and not options.dry_run:
         raise StaleOutputError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, Protocol
 
 
 class ProgressTask(Protocol):
@@ -59,14 +59,42 @@ class TqdmReporter:
     def progress(self, description: str, total: int | None, unit: str = "it") -> Iterator[ProgressTask]:
         from tqdm.auto import tqdm
 
-        with tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) as bar:
+        bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, file=_Deaf(sys.stderr))
+        try:
             yield _TqdmTask(bar)
+        finally:
+            bar.close()
 
 
 def _write(line: str) -> None:
     from tqdm.auto import tqdm
 
-    tqdm.write(line, file=sys.stderr)  # goes above a bar that is being drawn
+    tqdm.write(line, file=_Deaf(sys.stderr))  # goes above a bar that is being drawn
+
+
+class _Deaf:
+    """A stream whose failures (a closed terminal, a full disk) are nobody's business: the work goes on."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __eq__(self, other: object) -> bool:
+        """tqdm looks whether a line and a bar go to the same stream."""
+        return self._stream is getattr(other, "_stream", other)
+
+    def __hash__(self) -> int:
+        return hash(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _Bar(Protocol):

@@ -188,7 +188,7 @@ def run(
         load_pretrained_parts,
         load_word_vectors,
     )
-    from stages.training.checkpoint import resume_path
+    from stages.training.checkpoint import bytes_of_training, resume_path
     from stages.training.devices import choose_device
     from stages.training.loader import ContourTable, StepDataset, StepPlan
     from stages.training.loop import Trainer
@@ -199,7 +199,7 @@ def run(
         held_out_score,
         selection_record,
     )
-    from stages.training.siri import fit_rounds, round_summaries
+    from stages.training.siri import fit_rounds, forget_states, round_summaries
     from stages.training.start import require_same
     from stages.training.targets import SlotWeights
     from stages.training.validation import score, some_sentences, validation_sentences
@@ -248,6 +248,7 @@ def run(
             seed=seed,
             steps=config.steps_per_epoch,
         )
+        job.require_writable(bytes_of_training(model))
         return Trainer(
             model, codec, config, plan, StepDataset(data, codec, architecture, no_contours, config, weights, seed),
             validate, device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out),
@@ -279,6 +280,7 @@ def run(
         write_selection(w, selection, held_out)
         w.json("summary", summary)
         w.note_json("timing", {"training_seconds": round(done.seconds, 1)})
+    forget_states(out)
     return job.result(summary)
 
 

@@ -191,7 +191,7 @@ def run(
     )
     from stages.models.artifact import architecture as read_architecture
     from stages.models.build import build_model
-    from stages.training.checkpoint import resume_path
+    from stages.training.checkpoint import bytes_of_training, resume_path
     from stages.training.devices import choose_device
     from stages.training.loader import StepDataset, StepPlan
     from stages.training.loop import Trainer
@@ -268,6 +268,7 @@ def run(
         device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out), fingerprint=job.fingerprint,
         objective=build_objective(model, config, MaskLossWeights(config.mask_weight, config.dice_weight, config.focal_weight)),
     )  # fmt: skip
+    job.require_writable(bytes_of_training(model))
     fitted = trainer.fit(resume=resume)
     best = chosen_row(fitted.history)
     selection = selection_record(data, config.train_split, held_out, best)
@@ -294,6 +295,7 @@ def run(
         write_selection(w, selection, held_out)
         w.json("summary", summary)
         w.note_json("timing", {"training_seconds_after_epoch": fitted.seconds})
+    trainer.forget()
     return job.result(summary)
 
 

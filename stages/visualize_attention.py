@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
+from stages.artifacts.target import require_writable
 from stages.config import check_ranges, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
@@ -102,6 +103,8 @@ def run(
     folder = figure_folder(config, out)
     require_replaceable(folder)
     settled = job.settled()
+    if settled is None:
+        require_writable(folder)
     if settled is not None and (settled.status == "would-run" or is_page(folder)):
         return settled
     if settled is not None and options.dry_run:  # an artifact whose pictures are gone is drawn again

@@ -12,13 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from seqres_cli.experiments.build import Plan, Settings
 from seqres_cli.experiments.calls import Processes, check_flags
 from seqres_cli.experiments.runner import Outcome, counts_of, execute, preview
 from seqres_cli.output import Answer, RichReporter, seconds_text, table_lines
+from stages.artifacts.provenance import plain_json, storable
+from stages.artifacts.target import require_folder_target, require_writable
+from stages.artifacts.whole_file import write_whole
 from stages.errors import SeqresError, UsageError
 
 _SETTINGS = "settings.json"
@@ -61,8 +63,8 @@ def run_and_report(plan: Plan, settings: Settings, folder: Path, jobs: int, repo
     check_settings(settings, folder)
     check_flags(plan.graph)
     jobs = jobs or _cores()
-    with _alone(folder), _ended_like_ctrl_c():
-        (folder / _SETTINGS).write_text(json.dumps(_identity(settings), indent=1) + "\n", "utf-8")
+    with _alone(folder), _ctrl_c_counts():
+        write_whole(folder / _SETTINGS, (json.dumps(_identity(settings), indent=1) + "\n").encode("ascii"))
         try:
             outcomes = execute(plan.graph, Processes(folder, jobs).worker(), jobs=jobs, tell=reporter.info)
             numbers = write_reports(plan, settings, folder, reporter)
@@ -80,7 +82,7 @@ def write_reports(plan: Plan, settings: Settings, folder: Path, reporter: RichRe
     from stages.experiment_report import write_report
 
     dataset = settings.dataset or folder / "dataset.h5"
-    facts = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(settings).items()}
+    facts = plain_json(asdict(settings))
     experiment = replace(plan.report, facts=facts)
     first: dict[str, Any] = {}
     for split in settings.splits:
@@ -99,19 +101,43 @@ def check_settings(settings: Settings, folder: Path) -> None:
         from stages.artifacts import open_artifact
 
         open_artifact(settings.dataset, "dataset").close()
+    require_folder_target(folder, "--out")
+    require_writable(folder / _SETTINGS)
     kept = folder / _SETTINGS
-    if not kept.is_file():
+    if not kept.exists():
+        _refuse_others(folder)
         return
-    before, now = json.loads(kept.read_text("utf-8")), _identity(settings)
+    before, now = _read_settings(kept), _identity(settings)
     changed = [f"{key}: {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
     if changed:
         raise UsageError(f"{folder} holds another experiment", facts=changed, hint="choose another --out")
 
 
+def _refuse_others(folder: Path) -> None:
+    """Files of the experiment are made anew when something changes, so the folder may hold none of somebody else."""
+    others = sorted(p.name for p in folder.iterdir() if p.name != ".lock") if folder.is_dir() else []
+    if others:
+        raise UsageError(
+            f"{folder} holds files and no experiment",
+            facts=[f"for instance {others[0]}"],
+            hint="choose another --out, a new folder",
+        )
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not {"scale", "dataset"} <= found.keys():
+        raise UsageError(f"{path} is not from seqres reproduce", hint="choose another --out, a new folder")
+    return found
+
+
 def _identity(settings: Settings) -> dict[str, Any]:
     """What makes files of a folder worthless when it changes; other settings make single files anew."""
     data = settings.dataset
-    return {"scale": settings.scale, "dataset": None if data is None else str(data.resolve())}
+    return {"scale": settings.scale, "dataset": None if data is None else storable(str(data.resolve()))}
 
 
 def _answer(
@@ -132,7 +158,7 @@ def _answer(
     }  # fmt: skip
     lines = [f"{len(outcomes)} steps: {_counts_text(counts)}", ""]
     lines += [*table_lines(_short_table(numbers["rows"])), "", f"report: {page}"]
-    return Answer(payload, lines, 1 if failed else 0)
+    return Answer(payload, lines, 1 if failed else 0, kept=True)
 
 
 def _short_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -175,7 +201,7 @@ def _counts_text(counts: Mapping[str, int]) -> str:
 def _alone(folder: Path) -> Iterator[None]:
     """Two runs in one folder would write each other's files."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as stream:
+    with (folder / ".lock").open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -187,20 +213,13 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """A request to end (kill, a closed terminal) also ends the running steps."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
+def _ctrl_c_counts() -> Iterator[None]:
+    """A shell that starts us in the background has Ctrl-C ignored, and the steps would inherit that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # SIGINT too: a shell that starts us in the background has it ignored, and the steps would inherit that
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, interrupt) for number in numbers]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, before)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from stages.artifacts.target import nearest_folder, require_file_target, require_writable
 from stages.config import config_dict, semantic_dict
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 
@@ -170,9 +171,20 @@ class StageJob:
             self._reasons = (f"{self.out} does not exist",)
         else:
             return self._compare_with_existing()
+        self.require_writable()
         if self.options.dry_run:
             return self._result("would-run", {})
         return None
+
+    def require_writable(self, least_free: int = 0) -> None:
+        """Find out before an hour of training, not after it, that the result cannot be stored.
+
+        Raises:
+            UsageError: no permission, a read-only disk, a name that is too long.
+            SeqresError: less than `least_free` bytes of space.
+        """
+        require_writable(self.out, **({"least_free": least_free} if least_free else {}))
+        self.provenance()
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[ArtifactWriter]:
@@ -182,7 +194,12 @@ class StageJob:
         record = self.provenance()
         with write_artifact(self.out, self.kind, fingerprint=self.fingerprint, provenance=record) as writer:
             yield writer
-            record.update(self.provenance())  # now with the end, the device in use and all loaded libraries
+            try:
+                record.update(
+                    self.provenance()
+                )  # now with the end, the device in use and all loaded libraries
+            except Exception as error:  # the result is worth more than the record of how it was made
+                record["incomplete"] = f"{type(error).__name__}: {error}"
         self.digest = writer.digest
 
     def result(self, summary: Mapping[str, Any]) -> StageResult:
@@ -227,6 +244,12 @@ class StageJob:
         from stages.artifacts.reader import open_artifact
 
         self._check_replaceable()
+        if self.out.stat().st_size == 0:
+            raise StaleOutputError(
+                f"{self.out} exists and is empty",
+                facts=["a file is not replaced unless that is asked for, not even one that mktemp made"],
+                hint="replace it with --force, or choose another --out",
+            )
         try:
             existing = open_artifact(self.out, self.kind)
         except ArtifactError as error:
@@ -299,21 +322,13 @@ class StageJob:
 
 
 def _check_out(out: Path, sources: Sequence[Path]) -> None:
-    """Find out before an hour of training, not after it, that the result cannot be stored."""
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder", hint=f"give a file: --out {out / 'out.h5'}")
-    if out.is_symlink() and not out.exists():
-        out = out.resolve()
+    """Refuse what can never be replaced, before anything is read."""
+    require_file_target(out)
+    if not (above := nearest_folder(out)).is_dir():
+        raise UsageError(f"cannot write {out}: {above} is not a folder", hint="choose another --out")
     for source in sources:
         if out.exists() and source.exists() and out.samefile(source):
             raise UsageError(f"--out {out} is also an input", hint="choose another --out")
-    folder = out.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise UsageError(f"cannot write {out}: {folder} is not a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write {out}: no permission in {folder}", hint="choose another --out")
 
 
 def _open_inputs(given: Mapping[str, tuple[Path, str | Sequence[str]]]) -> dict[str, Artifact]:

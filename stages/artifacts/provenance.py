@@ -14,7 +14,9 @@ Not part of the digest: the same content made twice has the same digest and two 
 from __future__ import annotations
 
 import math
+import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -47,10 +49,35 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def storable(text: str) -> str:
+    """`text` as it stands, unless it is no UTF-8 (a name from an old disk, half a character pair): then escaped, caf\\xe9.
+
+    What Python could not decode only because of an old locale (LC_ALL=C) is read as the UTF-8 that it is.
+    """
+    try:
+        raw = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raw = text.encode("utf-8", "backslashreplace")
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def stored_path(text: str) -> Path:
+    """The path behind a `storable` text: with the bytes of its name again, where only those exist."""
+    raw = text.encode("utf-8", "surrogateescape")
+    path = Path(os.fsdecode(raw))
+    if b"\\x" in raw and not path.exists():
+        raw = re.sub(rb"\\x([89a-f][0-9a-f])", lambda found: bytes.fromhex(found[1].decode()), raw)
+        path = Path(os.fsdecode(raw))
+    return path
+
+
 def plain_json(value: Any) -> Any:
-    """`value` with numpy numbers, arrays, paths and tuples as plain JSON types; NaN and infinity as None."""
+    """`value` with numpy numbers, arrays, paths and tuples as plain JSON types; NaN and infinity as None.
+
+    Texts are `storable`.
+    """
     if isinstance(value, Mapping):
-        return {str(k): plain_json(v) for k, v in value.items()}
+        return {storable(str(k)): plain_json(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
         return plain_json(value.tolist())
     if isinstance(value, list | tuple):
@@ -60,7 +87,9 @@ def plain_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, str | bool | int | float):
+        value = str(value)
+    if isinstance(value, str):
+        return storable(value)
+    if value is None or isinstance(value, bool | int | float):
         return value
     raise TypeError(f"cannot store {type(value).__name__} as JSON")

@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from stages.artifacts.target import require_file_target
 from stages.errors import ArtifactError
 
 
@@ -13,8 +14,10 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write beside the target, then rename; folders are made, a link is followed, an old file stays until the rename.
 
     Raises:
+        UsageError: something that is no regular file has the name.
         ArtifactError: it cannot be written.
     """
+    require_file_target(path, "the file", path.name)
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:

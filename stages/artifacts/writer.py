@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ import numpy as np
 import stages
 from stages.artifacts import schema
 from stages.artifacts.digest import NOTES, PROVENANCE, RESERVED_ATTRIBUTES, ContentHash, combine, is_content
-from stages.artifacts.provenance import plain_json
+from stages.artifacts.provenance import plain_json, storable
 from stages.artifacts.ragged import offsets_problem
 from stages.artifacts.sink import Sink
+from stages.artifacts.target import require_file_target
 from stages.errors import SeqresError
 
 if TYPE_CHECKING:
@@ -137,6 +139,7 @@ class ArtifactWriter:
 
         if name in RESERVED_ATTRIBUTES:
             raise ValueError(f"attribute {name!r} is set by the writer itself")
+        value = _storable(value)
         with _disk_errors(self._path, self._sink):
             hdf5.store_attribute(self._file.attrs, name, value)
             # what a reader will see is what is hashed
@@ -145,6 +148,8 @@ class ArtifactWriter:
     def note_attr(self, name: str, value: Any) -> None:
         """An attribute that is not part of the content, such as the folder that the images were in."""
         from stages.artifacts import hdf5
+
+        value = _storable(value)
 
         with _disk_errors(self._path, self._sink):
             hdf5.store_attribute(self._file.require_group(NOTES).attrs, name, value)
@@ -194,7 +199,7 @@ class ArtifactWriter:
         version = schema.KINDS[kind]
         hashes = {name: (w.dtype, w.shape, w.sha256) for name, w in self._written.items()}
         self.digest = combine(kind, version, self._attributes, hashes)
-        self.json(PROVENANCE, provenance)
+        self._json_of_record(provenance)
         reserved = {
             "seqres_kind": kind,
             "schema_version": version,
@@ -206,6 +211,15 @@ class ArtifactWriter:
         with _disk_errors(self._path, self._sink):
             for name, value in reserved.items():
                 hdf5.store_attribute(self._file.attrs, name, value)
+
+    def _json_of_record(self, provenance: Mapping[str, Any]) -> None:
+        """What cannot be stored of the record never costs the result; a full disk does."""
+        try:
+            json.dumps(plain_json(provenance), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            told = {key: provenance.get(key) for key in ("stage", "stage_version", "seed")}
+            provenance = {**told, "incomplete": f"{type(error).__name__}: {error}"}
+        self.json(PROVENANCE, provenance)
 
 
 class _Stream:
@@ -265,12 +279,14 @@ def write_artifact(
 
     Raises:
         ValueError: what was written does not fit the kind's schema.
+        UsageError: something that is no regular file has the name.
         SeqresError: the disk is full, or the folder cannot be written.
     """
     import h5py
 
     if kind not in schema.KINDS:
         raise ValueError(f"unknown kind {kind!r}")
+    require_file_target(Path(path))
     target = Path(os.path.realpath(path))
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -351,7 +367,7 @@ def _disk_errors(path: Path, sink: Sink | None = None) -> Iterator[None]:
         raise SeqresError(
             f"cannot write {path}: {reason}",
             facts=["nothing was written; a file that was there before is unchanged"],
-            hint=f"df -h {path.parent}" if number in (28, 122) else f"ls -ld {path.parent}",
+            hint=f"{'df -h' if number in (28, 122) else 'ls -ld'} {shlex.quote(str(path.parent))}",
         ) from error
 
 
@@ -360,6 +376,13 @@ def _numbers(name: str, array: np.ndarray | Sequence[Any]) -> np.ndarray:
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(f"{name}: a column of type {array.dtype} is not allowed; text goes through strings()")
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+
+
+def _storable(value: Any) -> Any:
+    """An attribute whose texts are UTF-8: a data set is named after its file."""
+    if isinstance(value, list | tuple):
+        return [_storable(v) for v in value]
+    return storable(value) if isinstance(value, str) else value
 
 
 def _is_utf8(text: str) -> bool:

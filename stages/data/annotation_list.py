@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import Artifact
+from stages.artifacts.target import require_file_target, require_writable
 from stages.errors import ArtifactError, StaleOutputError
 
 ID_COLUMN = "ref_id"
@@ -142,8 +143,10 @@ def check_list(path: Path, text: str | None, *, force: bool) -> bool:
     """Whether the list is still to be written; `text` is None where its content is not known yet.
 
     Raises:
+        UsageError: `path` is no place for a file.
         StaleOutputError: a file with other content is there, perhaps with somebody's work in it, and not `force`.
     """
+    require_file_target(path, "--export-list", "todo.csv")
     try:
         present = path.read_bytes() if path.exists() else None
     except OSError as error:
@@ -152,9 +155,10 @@ def check_list(path: Path, text: str | None, *, force: bool) -> bool:
         return False
     if present is not None and not force:
         raise StaleOutputError(
-            f"{path} exists and holds another list",
+            f"{path} exists and {'holds another list' if present else 'is empty'}",
             hint="replace it with --force, or choose another --export-list",
         )
+    require_writable(path)
     return True
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import open_artifact
+from stages.artifacts.provenance import stored_path
 from stages.data.images import decode_rgb, path_below
 from stages.errors import ArtifactError, HiddenMaskError, UsageError, did_you_mean
 from stages.geometry.rasterise import rle_to_mask
@@ -112,7 +113,7 @@ class ReferringDataset:
     def _read_file(self, name: str) -> NDArray[np.uint8]:
         if not self._image_root:
             raise ArtifactError(f"{self.path} holds neither the pictures nor the folder that they are in")
-        path = path_below(Path(self._image_root), name)
+        path = path_below(stored_path(self._image_root), name)
         try:
             return np.fromfile(path, np.uint8)
         except OSError as error:

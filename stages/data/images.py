@@ -48,6 +48,12 @@ def path_below(root: Path, name: str) -> Path:
     """`root/name`; ArtifactError when the name leaves the folder."""
     if "\0" in name or os.path.isabs(name):
         raise ArtifactError(f"image name {name!r} leaves the image folder {root}")
+    try:
+        name = os.fsdecode(
+            name.encode("utf-8", "surrogateescape")
+        )  # an old locale keeps other letters for these bytes
+    except UnicodeEncodeError as error:
+        raise ArtifactError(f"image name {name!r} holds half a character") from error
     path = Path(os.path.normpath(root / name))
     if not path.is_relative_to(os.path.normpath(root)):
         raise ArtifactError(f"image name {name!r} leaves the image folder {root}")

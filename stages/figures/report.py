@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from markupsafe import Markup
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 INDEX = "index.html"
 _MARK = '<meta name="generator" content="seqres">'  # stands in templates/base.html
+_LIST = "files of this page"
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,13 @@ def write_folder(folder: Path, html: str, files: Mapping[str, bytes]) -> None:
     Raises:
         ArtifactError: `folder` exists and was not written by this function, see `require_replaceable`.
     """
+    folder = Path(os.path.realpath(folder))
     require_replaceable(folder)
+    listed = f"\n<!-- {_LIST}: {' '.join(quote(name) for name in files)} -->\n"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    fresh = Path(tempfile.mkdtemp(prefix=".figures.", suffix=".tmp", dir=folder.parent))
     try:
-        for name, content in {**files, INDEX: html.encode("utf-8", "replace")}.items():
+        for name, content in {**files, INDEX: f"{html}{listed}".encode("utf-8", "replace")}.items():
             (fresh / name).write_bytes(content)
         fresh.chmod(0o777 & ~_umask())
         if folder.exists():
@@ -78,20 +82,35 @@ def write_folder(folder: Path, html: str, files: Mapping[str, bytes]) -> None:
 
 
 def require_replaceable(folder: Path) -> None:
-    """ArtifactError unless `folder` is absent, empty, or a page of ours: nothing else is ever deleted."""
+    """ArtifactError unless `folder` is absent, empty, or a page of ours and nothing else: only that is ever deleted."""
     if not folder.exists():
         return
+    index, others = folder / INDEX, []
     if folder.is_dir():
-        index = folder / INDEX
         if not any(folder.iterdir()):
             return
         if index.is_file() and _MARK.encode() in index.read_bytes()[:2000]:
-            return
+            others = _others(folder, index)
+            if not others:
+                return
     raise ArtifactError(
-        f"{folder} exists and is not a page that seqres wrote",
-        facts=["its content would be replaced"],
-        hint="choose another folder with --figures, or remove it",
+        f"{folder} exists and is not a page that seqres wrote"
+        if not others
+        else f"{folder} holds files that seqres did not write",
+        facts=["its content would be replaced", *others[:3]],
+        hint="choose another folder with --figures, or remove it"
+        if not others
+        else f"move {others[0]} elsewhere, or choose another folder with --figures",
     )
+
+
+def _others(folder: Path, index: Path) -> list[str]:
+    """What somebody else has put beside the page; pages of earlier versions do not tell."""
+    found = re.search(rf"<!-- {_LIST}: (.*) -->\s*\Z", index.read_text("utf-8", errors="replace"))
+    if found is None:
+        return []
+    ours = {INDEX, ".DS_Store", "Thumbs.db", *(unquote(name) for name in found[1].split())}
+    return sorted(path.name for path in folder.iterdir() if path.name not in ours)
 
 
 def is_page(folder: Path) -> bool:

@@ -15,6 +15,11 @@ def resume_path(out: Path) -> Path:
     return out.with_name(f".{out.name}.resume")
 
 
+def bytes_of_training(model: torch.nn.Module) -> int:
+    """Disk space that a run takes: weights, average and best in the result; those and two moments in the resume state."""
+    return 8 * sum(v.numel() * v.element_size() for v in model.state_dict().values())
+
+
 def save_resume(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:

@@ -88,6 +88,7 @@ class Trainer:
         self.objective: Objective = objective or build_objective(model, settings)
         self.average = MovingAverage(model, settings.ema_decay, average_buffers=settings.ema_buffers)
         self.progress = _Progress()
+        self.saved = ""  # where the resume state would go on
 
     def restart_average(self) -> None:
         """Begin the moving average at the weights the model has now."""
@@ -96,8 +97,23 @@ class Trainer:
         )
 
     def fit(self, *, resume: bool = False) -> Fitted:
+        """Train to the end. The resume state stays until the caller has the result on disk and calls `forget`."""
         if resume:
             self._restore(load_resume(self.resume_file, self.fingerprint))
+        try:
+            return self._fit()
+        except KeyboardInterrupt:
+            here = f"interrupted in epoch {self.progress.epoch + 1}, step {self.progress.step}"
+            self.reporter.warn(f"{here}; saved: {self.saved or 'nothing yet'}")
+            if self.saved:
+                self.reporter.info("the same command with --resume goes on from there")
+            raise
+
+    def forget(self) -> None:
+        """Remove the resume state."""
+        self.resume_file.unlink(missing_ok=True)
+
+    def _fit(self) -> Fitted:
         p, s = self.progress, self.settings
         while p.epoch < s.epochs:
             loss = self._epoch()
@@ -108,9 +124,7 @@ class Trainer:
             p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
             p.clock.append(round(p.seconds, 1))
             self._tell({**row, "seconds": p.clock[-1]})
-            if p.epoch < s.epochs:
-                self._save()
-        self.resume_file.unlink(missing_ok=True)
+            self._save()
         last = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         weights = {"weights": last, "ema": self.average.values, "best": p.best_weights or self.average.values}
         return Fitted(weights, p.history, p.clock)
@@ -195,7 +209,18 @@ class Trainer:
     # ------------------------------------------------------------------ resume
 
     def _save(self) -> None:
+        """A disk that is full just now costs the state, not the training."""
         p = self.progress
+        try:
+            self._write_state(p)
+            self.saved = (
+                f"epoch {p.epoch + 1}, step {p.step}" if p.epoch < self.settings.epochs else "all epochs"
+            )
+        except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            self.reporter.warn(f"the resume state {self.resume_file} could not be saved: {reason.lower()}")
+
+    def _write_state(self, p: _Progress) -> None:
         save_resume(self.resume_file, {
             "fingerprint": self.fingerprint,
             "model": self.model.state_dict(),
@@ -211,4 +236,5 @@ class Trainer:
         self.average.load(state["average"])
         self.progress = _Progress(**state["progress"])
         restore_random_state(state["random"])
+        self.saved = "what this run was resumed from"
         self.reporter.info(f"resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from stages.models.build import ReferringModel
 from stages.models.siri import take_over
 from stages.reporter import Reporter
-from stages.training.checkpoint import load_resume, save_resume
+from stages.training.checkpoint import load_resume, resume_path, save_resume
 from stages.training.loop import Fitted, State, Trainer
 from stages.training.selection import chosen_row
 
@@ -29,6 +29,12 @@ class Rounds:
 def rounds_path(out: Path) -> Path:
     """Private file between two rounds, beside the resume state."""
     return out.with_name(f".{out.name}.rounds")
+
+
+def forget_states(out: Path) -> None:
+    """Remove the private files beside `out`, once that is written."""
+    resume_path(out).unlink(missing_ok=True)
+    rounds_path(out).unlink(missing_ok=True)
 
 
 def hand_on(model: ReferringModel, previous: State, keep: Keep) -> str:
@@ -61,6 +67,7 @@ def fit_rounds(
         make: number of the round, from 0 -> its trainer with a new model (pretrained parts loaded).
         rounds: how often training starts over; 0 = plain training.
         keep: what of the moving average of one round enters the next.
+        out: beside it lie the private files of the run, until `forget_states`.
         start: moving average of an earlier training, which enters the first round; None = it starts from nothing.
         fingerprint: of the run; a state of another run is refused.
     """
@@ -82,6 +89,7 @@ def fit_rounds(
         seconds += fitted.seconds[-1]
         if number == rounds:
             break
+        trainer.forget()  # it is of this round; the next one has its own
         number, previous, resume = number + 1, fitted.weights["ema"], False
         save: dict[str, Any] = {
             "fingerprint": fingerprint,
@@ -91,7 +99,6 @@ def fit_rounds(
             "seconds": seconds,
         }
         save_resume(state_file, save)
-    state_file.unlink(missing_ok=True)
     return Rounds(Fitted(fitted.weights, history, fitted.seconds), trainer.model, seconds)
 
 

@@ -241,6 +241,26 @@ def test_a_folder_keeps_to_one_scale(
     assert "scale: tiny -> smoke" in done.err
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("dataset.h5", "years of work", "holds files and no experiment"),
+        ("settings.json", "[1]", "settings.json is not from seqres reproduce"),
+        ("settings.json", "{", "settings.json is not from seqres reproduce"),
+    ],
+)
+def test_a_folder_of_somebody_is_left_alone(
+    seqres: Seqres, tmp_path: Path, calls: Calls, name: str, content: str, words: str
+) -> None:
+    folder = tmp_path / "my work"
+    folder.mkdir()
+    (folder / name).write_text(content)
+    for more in (), ("--dry-run",):
+        done = seqres("reproduce", "figure1", "--scale", "tiny", "--seeds", "0", "--out", folder, *more)
+        assert done.code == 2 and words in done.err
+    assert [(p.name, p.read_text()) for p in folder.iterdir()] == [(name, content)]
+
+
 def test_only_one_run_works_in_a_folder(
     seqres: Seqres, small_run: Callable[..., list[str]], calls: Calls, tmp_path: Path
 ) -> None:

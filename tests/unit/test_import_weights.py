@@ -228,6 +228,10 @@ def test_up_to_date_stale_and_dry(tmp_path: Path) -> None:
     with pytest.raises(StaleOutputError, match="another model"):
         export(nothing, model=out, out=folder)
     assert export(nothing, model=out, out=folder, options=RunOptions(force=True)).status == "written"
+    (folder / "README.md").write_text("mine")
+    with pytest.raises(StaleOutputError, match="holds files that seqres did not write") as caught:
+        export(nothing, model=out, out=folder, options=RunOptions(force=True))
+    assert caught.value.facts == ("README.md",) and (folder / "README.md").read_text() == "mine"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(StaleOutputError, match="no exported model"):

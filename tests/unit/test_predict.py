@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pycocotools import mask as coco
 
 from stages import evaluate, predict, prepare_data
 from stages.artifacts import RunOptions, open_artifact
+from stages.artifacts.provenance import storable
 from stages.data.dataset import ReferringDataset
 from stages.data.photographs import Photographs, requests_of_phrases, requests_of_table
 from stages.errors import ArtifactError, StaleOutputError, UsageError
@@ -269,6 +271,60 @@ def test_files_of_others_are_left_alone(models: dict[str, Path], photo: Path, tm
         go(tmp_path)
     with pytest.raises(UsageError, match="is a file"):
         go(tmp_path / "x.json", overlays=out)
+
+
+def test_what_is_no_free_file_is_refused_before_the_work(
+    models: dict[str, Path], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go(out: Path, **more: Any) -> Any:
+        return predict.run(
+            predict.Config(), model=models["box"], image=photo, phrase=["star"], out=out, **more,
+        )  # fmt: skip
+
+    monkeypatch.setattr("stages.models.artifact.load_model", lambda *a, **k: pytest.fail("work was begun"))
+    pipe, empty, drawn = tmp_path / "pipe", tmp_path / "empty.json", tmp_path / "drawn"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="pipe is a named pipe") as caught:
+        go(pipe, options=RunOptions(force=True))
+    assert caught.value.hint == "give the name of a file: --out masks.json"
+    with pytest.raises(UsageError, match="pipe is a named pipe"):
+        go(tmp_path / "x.json", overlays=pipe)
+    empty.touch()
+    with pytest.raises(StaleOutputError, match=r"empty\.json exists and is empty"):
+        go(empty)
+    drawn.mkdir()
+    (drawn / "0001-photo.png").symlink_to(pipe)
+    with pytest.raises(UsageError, match=r"0001-photo\.png is a named pipe"):
+        go(tmp_path / "x.json", overlays=drawn, options=RunOptions(force=True))
+    with pytest.raises(UsageError, match="file name too long"):
+        go(tmp_path / ("x" * 250), options=RunOptions(force=True))
+    monkeypatch.undo()
+    go(empty, options=RunOptions(force=True))
+    assert document(empty)["predictions"]
+
+
+def test_long_and_odd_names_of_pictures(models: dict[str, Path], photo: Path, tmp_path: Path) -> None:
+    """A picture's name goes into its drawing's name, which ends at 255 bytes; not every name is UTF-8."""
+    for raw in ("街" * 80 + ".png").encode(), b"caf\xe9.png":
+        picture = tmp_path / os.fsdecode(raw)
+        picture.write_bytes(photo.read_bytes())
+        out, drawn = tmp_path / f"{len(raw)}.json", tmp_path / f"drawn {len(raw)}"
+        predict.run(
+            predict.Config(), model=models["box"], image=picture, phrase=["star"], out=out, overlays=drawn,
+        )  # fmt: skip
+        [path] = drawn.iterdir()
+        assert len(os.fsencode(path.name)) <= 255
+        row = document(out)["predictions"][0]
+        assert row["overlay"] == storable(str(path)) and row["image"] == storable(str(picture))
+    assert row["image"].endswith("caf\\xe9.png")
+
+
+def test_phrases_of_an_old_locale_are_utf8(models: dict[str, Path], photo: Path, tmp_path: Path) -> None:
+    kept = "röd".encode().decode("ascii", "surrogateescape")  # what Python makes of it under LC_ALL=C
+    predict.run(
+        predict.Config(), model=models["box"], image=photo, phrase=[kept], out=tmp_path / "o.json"
+    )  # fmt: skip
+    assert document(tmp_path / "o.json")["predictions"][0]["phrase"] == "röd"
 
 
 def test_overlays_are_drawn_and_made_again_when_gone(

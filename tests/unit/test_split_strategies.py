@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from stages.artifacts import RunOptions, open_artifact, verify_artifact, write_a
 from stages.data.dataset import ReferringDataset
 from stages.data.ref_id_list import read_ref_ids
 from stages.data.text import WordCodec
-from stages.errors import ArtifactError, StaleOutputError, UsageError
+from stages.errors import ArtifactError, SeqresError, StaleOutputError, UsageError
 from stages.metrics.coverage import spread_order, unit_features
 from stages.models.artifact import load_model, write_model
 from stages.models.build import build_model
@@ -405,6 +406,18 @@ def test_a_list_of_somebody_is_not_overwritten(tmp_path: Path) -> None:
     assert len(read_rows(path)) == 2
     result = run(Config(count=2), dataset=data, out=tmp_path / "s.h5", export_list=path)
     assert (result.status, path.stat().st_mtime_ns) == ("up-to-date", stamp)
+
+
+def test_a_list_is_no_pipe_and_an_empty_file_is_somebodys(tmp_path: Path) -> None:
+    data, pipe, empty = (
+        write_dataset(tmp_path / "d.h5", ["train"] * 10), tmp_path / "pipe", tmp_path / "empty.csv",
+    )  # fmt: skip
+    os.mkfifo(pipe)
+    empty.touch()
+    for path, words in (pipe, "is a named pipe"), (empty, "exists and is empty"):
+        with pytest.raises(SeqresError, match=words):
+            run(Config(count=2), dataset=data, out=tmp_path / "s.h5", export_list=path)
+    assert not (tmp_path / "s.h5").exists()
 
 
 def test_a_dry_run_writes_no_list(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from stages.artifacts import RunOptions, StageJob, StageResult, open_artifact
 from stages.artifacts.job import fingerprint
+from stages.artifacts.writer import ArtifactWriter
 from stages.config import check_ranges, option
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 
@@ -44,6 +45,16 @@ def job(out: Path, dataset: Path, config: Config | None = None, **changes: Any) 
         "inputs": {"dataset": (dataset, "dataset"), "points": (None, "resampled_points")},
     }
     return StageJob(**{**arguments, **changes})
+
+
+def fill(w: ArtifactWriter) -> None:
+    """The least that a split holds."""
+    for name in ("split_name", "strategy", "seed", "unit", "dataset_digest"):
+        w.attr(name, "x")
+    w.column("visible", np.zeros(3, bool))
+    w.column("rank", np.arange(3))
+    w.column("labelled_ref_id", np.zeros(0, int))
+    w.json("summary", {})
 
 
 def run(out: Path, dataset: Path, config: Config | None = None, **changes: Any) -> StageResult:
@@ -191,6 +202,67 @@ def test_outputs_that_cannot_be_written_are_found_before_the_work(dataset: Path,
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="file is not a folder"):
         job(tmp_path / "file" / "a.h5", dataset)
+
+
+def test_an_empty_file_is_somebodys(dataset: Path, out: Path) -> None:
+    out.touch()
+    with pytest.raises(StaleOutputError, match="exists and is empty") as caught:
+        run(out, dataset)
+    assert caught.value.hint is not None and "--force" in caught.value.hint
+    assert out.stat().st_size == 0
+    assert run(out, dataset, options=RunOptions(force=True)).status == "written"
+
+
+def test_what_is_up_to_date_needs_no_permission(
+    dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(out, dataset)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert run(out, dataset).status == "up-to-date"
+    with pytest.raises(UsageError, match="no permission in"):
+        run(out.with_name("other.h5"), dataset)
+
+
+def test_names_that_are_no_utf8_are_stored_escaped(dataset: Path, tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9p")
+    argv = ("seqres", folder, "half a pair \ud83d", "nul \0")
+    config = replace(Config(), names=(os.fsdecode(b"tr\xe4in"),))
+    run(Path(folder) / "o.h5", dataset, config, options=RunOptions(argv=argv))
+    with open_artifact(Path(folder) / "o.h5") as a:
+        record = a.provenance
+    assert record["argv"] == ["seqres", f"{tmp_path}/d\\xe9p", "half a pair \\ud83d", "nul \0"]
+    assert record["config"]["names"]["value"] == ["tr\\xe4in"]
+    assert run(Path(folder) / "o.h5", dataset, config).status == "up-to-date"
+
+
+def test_attributes_named_after_odd_files_are_stored_escaped(dataset: Path, out: Path) -> None:
+    work = job(out, dataset)
+    with work.writer() as w:
+        fill(w)
+        w.attr("name", "caf\udce9")
+        w.note_attr("images", ["caf\udce9", "plain"])
+    with open_artifact(out) as a:
+        assert (a.attrs["name"], a.attrs["images"]) == ("caf\\xe9", ["caf\\xe9", "plain"])
+
+
+def test_a_record_that_fails_does_not_cost_the_result(
+    dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = job(out, dataset)
+    assert work.settled() is None
+    with work.writer() as w:
+        fill(w)
+        work.device = object()  # type: ignore[assignment]  # nothing that JSON knows
+    with open_artifact(out) as a:
+        assert a.provenance["stage"] == "split-masks"
+        assert "cannot store object" in a.provenance["incomplete"]
+
+    other = job(out.with_name("other.h5"), dataset)
+    with other.writer() as w:
+        fill(w)
+        monkeypatch.setattr(StageJob, "provenance", lambda self: 1 / 0)
+    with open_artifact(other.out) as a:
+        assert a.provenance["incomplete"] == "ZeroDivisionError: division by zero"
 
 
 def test_inputs_are_checked(tmp_path: Path, write_sample: Write, out: Path) -> None:

@@ -128,3 +128,22 @@ def test_the_templates_belong_to_the_package() -> None:
     assert "stages.figures.templates" in found
     shipped = settings["package-data"]["*"]
     assert all(f"*{p.suffix}" in shipped for p in (root / "stages/figures/templates").iterdir())
+
+
+def test_what_somebody_put_beside_the_page_is_not_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    write_folder(folder, page("one", "", []), {"a b.png": b"1"})
+    require_replaceable(folder)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match="holds files that seqres did not write") as caught:
+        write_folder(folder, page("two", "", []), {})
+    assert caught.value.facts[1:] == ("notes.txt",)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("behind")
+    for name in ("one.png", "two.png"):
+        write_folder(tmp_path / "link", page("t", "", []), {name: b"1"})
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(p.name for p in (tmp_path / "behind").iterdir()) == ["index.html", "two.png"]

@@ -14,11 +14,22 @@ import torch
 from stages import pseudo_label, resample_points, train_rec, train_res
 from stages.artifacts import RunOptions, open_artifact
 from stages.data import second_look
-from stages.errors import ArtifactError, HiddenMaskError, TrainingError, UsageError
+from stages.errors import ArtifactError, HiddenMaskError, SeqresError, TrainingError, UsageError
+from stages.reporter import SilentReporter
 from stages.training import loop, objectives
 from stages.training.checkpoint import resume_path
 from tests.oracles.small_artifacts import diamond, write_pseudo
 from tests.unit.training.conftest import FAST
+
+
+class Notes(SilentReporter):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
 
 
 def rec_config(**changes: Any) -> train_rec.Config:
@@ -88,6 +99,56 @@ def test_resume_continues_exactly(
     with open_artifact(out) as a, open_artifact(rec) as b:
         assert [r["loss"] for r in a.json("history")] == [r["loss"] for r in b.json("history")]
     assert not resume_path(out).exists()
+
+
+def test_a_result_that_cannot_be_stored_is_not_trained_again(
+    tiny_dataset: Path, rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, or the folder gone, after the last step: the training is kept, and --resume writes it."""
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "rec.h5"
+    monkeypatch.setattr("stages.artifacts.writer._locked_temporary", full)
+    with pytest.raises(SeqresError, match="no space left on device"):
+        train_rec.run(rec_config(), dataset=tiny_dataset, out=out)
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == [".rec.h5.resume"]
+    monkeypatch.setattr(loop.Trainer, "_step", lambda *a: pytest.fail("trained again"))
+    train_rec.run(rec_config(), dataset=tiny_dataset, out=out, resume=True)
+    assert same_weights(out, rec)
+    assert [p.name for p in tmp_path.iterdir()] == ["rec.h5"]
+
+
+def test_a_resume_state_that_cannot_be_saved_is_told_and_no_more(
+    tiny_dataset: Path, rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    notes = Notes()
+    monkeypatch.setattr("stages.training.loop.save_resume", full)
+    train_rec.run(rec_config(), dataset=tiny_dataset, out=tmp_path / "rec.h5", reporter=notes)
+    assert same_weights(tmp_path / "rec.h5", rec)
+    assert any(line.endswith("could not be saved: no space left on device") for line in notes.warnings)
+
+
+def test_an_interruption_tells_what_is_saved(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: loop.Trainer, batch: Any) -> float:
+        if self.progress.epoch or self.progress.step == stop:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    step, stop, notes = loop.Trainer._step, 1, Notes()
+    monkeypatch.setattr(loop.Trainer, "_step", interrupted)
+    for at, words in (1, "nothing yet"), (99, "epoch 2, step 0"):
+        stop = at
+        with pytest.raises(KeyboardInterrupt):
+            train_rec.run(rec_config(), dataset=tiny_dataset, out=tmp_path / f"{at}.h5", reporter=notes)
+        assert notes.warnings[-1].endswith(f"; saved: {words}")
 
 
 def test_resume_refuses_another_configuration_and_damage(tiny_dataset: Path, tmp_path: Path) -> None:
