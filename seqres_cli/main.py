@@ -21,7 +21,7 @@ import stages
 from seqres_cli.ending import Ended, ended_like_ctrl_c
 from seqres_cli.output import Answer, print_answer, print_error
 from seqres_cli.streams import patient_streams
-from stages.errors import SeqresError, UsageError, did_you_mean
+from stages.errors import SeqresError, UsageError, nearest_hint
 
 
 class _LazyGroup(TyperGroup):
@@ -46,10 +46,9 @@ class _LazyGroup(TyperGroup):
 
         name = args[0]
         if name not in COMMANDS:
-            near = did_you_mean(name, COMMANDS) or did_you_mean(name.replace("_", "-"), COMMANDS)
             raise UsageError(
                 f"no such command: {name}",
-                hint=f"did you mean seqres {near}?" if near else "seqres --help lists the commands",
+                hint=nearest_hint(name, COMMANDS, "seqres {}") or "seqres --help lists the commands",
             )
         return name, COMMANDS[name].build(), args[1:]
 
@@ -168,8 +167,7 @@ def _usage_error(error: TyperException, command_line: Sequence[str]) -> UsageErr
         known = (
             [name for p in context.command.params for name in (*p.opts, *p.secondary_opts)] if context else []
         )
-        near = did_you_mean(option, known)
-        hint = f"did you mean {near}?" if near else hint
+        hint = nearest_hint(option, known) or hint
     return UsageError(message[:1].lower() + message[1:], hint=hint)
 
 

@@ -18,7 +18,7 @@ from seqres_cli.config_file import flag_name, resolve, toml_lines
 from seqres_cli.options import ExtraOption, InputPath
 from seqres_cli.output import Answer, RichReporter, number_text, seconds_text, summary_lines
 from stages.config import OptionInfo, OptionType, config_dict, option_info, option_types, range_words
-from stages.errors import UsageError, did_you_mean
+from stages.errors import UsageError, nearest_hint
 
 if TYPE_CHECKING:
     from stages.artifacts.job import StageResult
@@ -194,10 +194,9 @@ def _read_flag(flag: str, text: str, kind: OptionType) -> Any:
     choices = {str(c): c for c in kind.choices or ()}
     if choices:
         if text not in choices:
-            near = did_you_mean(text, choices)
             raise UsageError(
                 f"--{flag} must be one of {', '.join(choices)}, got {text!r}",
-                hint=f"did you mean --{flag} {near}?" if near else None,
+                hint=nearest_hint(text, choices, f"--{flag} {{}}"),
             )
         return choices[text]
     if kind.base is str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
-from stages.errors import UsageError, did_you_mean
+from stages.errors import UsageError, nearest_hint
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,9 @@ def check_ranges(config: Any) -> None:
 def _check_one(name: str, value: Any, info: OptionInfo, kind: OptionType) -> None:
     choices = info.choices or kind.choices
     if choices and value not in choices:
-        near = did_you_mean(str(value), [str(c) for c in choices])
         raise UsageError(
             f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}",
-            hint=f"did you mean {near}?" if near else None,
+            hint=nearest_hint(str(value), [str(c) for c in choices]),
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{name} must be a finite number, got {value}")
@@ -196,6 +195,5 @@ def replace_from(config_class: type, values: Mapping[str, Any]) -> Any:
     known = [f.name for f in dataclasses.fields(config_class)]
     for key in values:
         if key not in known:
-            near = did_you_mean(key, known)
-            raise UsageError(f"unknown option {key!r}", hint=f"did you mean {near}?" if near else None)
+            raise UsageError(f"unknown option {key!r}", hint=nearest_hint(key, known))
     return config_class(**values)

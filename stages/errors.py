@@ -7,6 +7,7 @@ indented below it) and a hint: a command that can be run, or an action that can 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 
@@ -57,7 +58,27 @@ def _rebuild(kind: type[SeqresError], message: str, facts: Sequence[str], hint: 
     return kind(message, facts=facts, hint=hint)
 
 
-def did_you_mean(value: str, known: Iterable[str]) -> str | None:
-    """The known name nearest to `value`, or None when none is near."""
-    near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.6)
-    return near[0] if near else None
+def did_you_mean(value: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known name nearest to `value`, or None when none is near.
+
+    The same letters in another case, or with - for _ and blanks, come before mere likeness: testA for testa, where
+    test is as like.
+    """
+    names = list(known)
+    plain: dict[str, str] = {}
+    for name in names:
+        plain.setdefault(_plain(name), name)
+    if (same := plain.get(_plain(value))) is not None:
+        return same
+    near = difflib.get_close_matches(_plain(value), list(plain), n=1, cutoff=cutoff)
+    return plain[near[0]] if near else None
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold().strip().replace("_", "-").replace(" ", "-")
+
+
+def nearest_hint(value: str, known: Iterable[str], form: str = "{}") -> str | None:
+    """A hint for a name that is not known, or None when none is near; `form` says how the name is to be written."""
+    near = did_you_mean(value, known)
+    return None if near is None else f"did you mean {form.format(near)}?"

@@ -251,7 +251,7 @@ def _read(
 def _without_wrong_images(
     tables: ReferringTables, wrong: dict[int, str], root: Path, skip: bool, reporter: Reporter
 ) -> ReferringTables:
-    listed = list(wrong.values())[:_SHOWN]
+    listed = _with_nearest(list(wrong.values())[:_SHOWN], root)
     more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
     message = f"{len(wrong)} of {len(tables.image_files)} images are missing or unreadable in {root}"
     if not skip or len(wrong) == len(tables.image_files):
@@ -267,6 +267,18 @@ def _without_wrong_images(
     kept.notices["images left out"] = len(wrong)
     kept.notices["referents left out with their image"] = len(tables.ref_ids) - len(kept.ref_ids)
     return kept
+
+
+def _with_nearest(problems: list[str], root: Path) -> list[str]:
+    """Each line about a missing picture with the file that may be meant by it, where there is one."""
+    from stages.data.images import NO_SUCH_FILE
+    from stages.nearest import Neighbours
+
+    neighbours, lines, ending = Neighbours(), [], f": {NO_SUCH_FILE}"
+    for line in problems:
+        hint = neighbours.hint(root, line.removesuffix(ending)) if line.endswith(ending) else None
+        lines.append(line if hint is None else f"{line}, {hint}")
+    return lines
 
 
 def summarise(tables: ReferringTables, embed: bool, report: dict[str, Any] | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, option
-from stages.errors import ArtifactError, UsageError, did_you_mean
+from stages.errors import ArtifactError, UsageError, nearest_hint
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
@@ -243,11 +243,10 @@ def _export_of_existing(job: StageJob, settled: StageResult, path: Path) -> Stag
 def _split_index(data: Artifact, name: str) -> int:
     names = [str(s) for s in data.attrs["split_names"]]
     if name not in names:
-        near = did_you_mean(name, names)
         raise UsageError(
             f"unknown split {name!r}",
             facts=[f"{data.path} has: {', '.join(names)}"],
-            hint=f"did you mean {near!r}?" if near else None,
+            hint=nearest_hint(name, names, "{!r}"),
         )
     return names.index(name)
 

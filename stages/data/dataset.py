@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stages.artifacts import open_artifact
 from stages.artifacts.provenance import stored_path
 from stages.data.images import decode_rgb, path_below
-from stages.errors import ArtifactError, HiddenMaskError, UsageError, did_you_mean
+from stages.errors import ArtifactError, HiddenMaskError, UsageError, nearest_hint
 from stages.geometry.rasterise import rle_to_mask
 
 MaskAccess = Literal["none", "split", "all"]
@@ -90,9 +90,7 @@ class ReferringDataset:
             raise UsageError(
                 f"unknown split {split_name!r}",
                 facts=[f"{self.path} has: {', '.join(self.split_names)}"],
-                hint=f"did you mean {near!r}?"
-                if (near := did_you_mean(split_name, self.split_names))
-                else None,
+                hint=nearest_hint(split_name, self.split_names, "{!r}"),
             )
         return np.flatnonzero(self.referent_split == self.split_names.index(split_name)).astype(np.int64)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from stages.errors import UsageError, did_you_mean
+from stages.errors import UsageError, nearest_hint
 from stages.models.config import PRESETS as SMALL
 from stages.models.config import (
     DetectorConfig,
@@ -137,11 +137,10 @@ PRESETS: dict[str, ModelConfig] = {
 def preset(name: str) -> ModelConfig:
     """The named configuration; UsageError lists the known names."""
     if name not in PRESETS:
-        near = did_you_mean(name, PRESETS)
         raise UsageError(
             f"unknown model preset {name!r}",
             facts=[f"known presets: {', '.join(sorted(PRESETS))}"],
-            hint=f"did you mean {near}?" if near else None,
+            hint=nearest_hint(name, PRESETS),
         )
     return PRESETS[name]
 

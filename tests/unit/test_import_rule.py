@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-BASE = {"artifacts", "geometry", "errors", "config", "reporter", "configs"}
+BASE = {"artifacts", "geometry", "errors", "nearest", "file_kinds", "config", "reporter", "configs"}
 MIDDLE = {"training", "models", "data", "metrics", "figures"}
 HEAVY = {"torch", "transformers", "cv2", "h5py", "pycocotools", "safetensors", "matplotlib", "jinja2"}
 ROOT = Path(__file__).resolve().parents[2]
