@@ -86,7 +86,7 @@ def run(
 
     source = Path(source)
     reporter = reporter or SilentReporter()
-    model = _read(config, source)
+    model = _read(config, source, reporter)
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind=model.kind, out=out, options=options,
         external={"source": source, "vocabulary": config.vocabulary, "word_vectors": config.word_vectors},
@@ -117,10 +117,14 @@ def run(
     return job.result(summary)
 
 
-def _read(config: Config, source: Path) -> _Model:
+def _read(config: Config, source: Path, reporter: Reporter) -> _Model:
     if source.is_dir():
         return _from_folder(source)
-    return _from_darknet(config, source) if source.suffix == ".weights" else _from_checkpoint(config, source)
+    return (
+        _from_darknet(config, source)
+        if source.suffix == ".weights"
+        else _from_checkpoint(config, source, reporter)
+    )
 
 
 def _from_folder(source: Path) -> _Model:
@@ -133,13 +137,17 @@ def _from_folder(source: Path) -> _Model:
     )
 
 
-def _from_checkpoint(config: Config, source: Path) -> _Model:
+def _from_checkpoint(config: Config, source: Path, reporter: Reporter) -> _Model:
     import torch
 
     from stages.models.import_release import convert, release_image
     from stages.models.release_files import read_checkpoint
 
     stored = read_checkpoint(source)
+    if stored.stripped:
+        reporter.warn(
+            f"names of {source.name} are read without {stored.stripped!r}, which a wrapper put before them"
+        )
     codec = _words(config)
     image = release_image(size=config.image_size, bytes_in=config.pixel_range != "0-1")
     states = {"weights": stored.state}

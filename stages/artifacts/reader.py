@@ -15,6 +15,8 @@ from stages.artifacts import schema
 from stages.artifacts.digest import NOTES, PROVENANCE, RESERVED_ATTRIBUTES
 from stages.artifacts.ragged import Ragged, offsets_problem
 from stages.errors import ArtifactError
+from stages.file_kinds import what_it_is
+from stages.nearest import file_hint
 
 if TYPE_CHECKING:
     import h5py
@@ -233,13 +235,16 @@ def _require_hdf5(path: Path, wanted: tuple[str, ...]) -> None:
         raise ArtifactError(f"{path} is a folder, not an artifact", hint="give the .h5 file itself")
     try:
         with open(path, "rb") as stream:
-            head = stream.read(len(SIGNATURE))
+            head = stream.read(4096)
     except FileNotFoundError as error:
-        raise ArtifactError(f"no such file: {path}", hint=_make_hint(wanted, path)) from error
+        raise ArtifactError(
+            f"no such file: {path}", hint=file_hint(path) or _make_hint(wanted, path)
+        ) from error
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-    if head != SIGNATURE:
-        what = "is empty" if not head else "is not an HDF5 file"
+    if head[: len(SIGNATURE)] != SIGNATURE:
+        kind = what_it_is(head)
+        what = "is empty" if not head else f"is {kind}" if kind else "is not an HDF5 file"
         raise ArtifactError(f"{path} {what}", hint=_make_hint(wanted, path))
 
 

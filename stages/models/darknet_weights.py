@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.errors import ArtifactError
+from stages.file_kinds import what_it_is
 from stages.models.darknet import ConvBlock
+from stages.nearest import file_hint
 
 HEADER_BYTES = 20
 TENSORS = ("bn.bias", "bn.weight", "bn.running_mean", "bn.running_var", "conv.weight")
@@ -46,7 +48,13 @@ def read_floats(path: Path) -> NDArray[np.float32]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+        raise ArtifactError(
+            f"cannot read {path}: {(error.strerror or 'error').lower()}", hint=file_hint(path)
+        ) from error
+    if (what := what_it_is(data[:4096])) is not None:
+        raise ArtifactError(
+            f"{path} is {what}", hint="for a PyTorch checkpoint give a file that ends in .pth"
+        )
     if len(data) < HEADER_BYTES or (len(data) - HEADER_BYTES) % 4:
         raise ArtifactError(
             f"{path} is no darknet weight file: {len(data)} bytes",

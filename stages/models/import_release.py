@@ -17,6 +17,7 @@ from stages.models.config import FusionConfig, ImageConfig, ModelConfig, TextCon
 from stages.models.release_names import TASK_PROMPT, rename
 
 Shapes = Mapping[str, tuple[int, ...]]
+_SHOWN = 8
 _NEEDED = ("slot_embedding.weight", "token_embedding.weight", "text.embedding.weight", "input_proj.weight")
 
 
@@ -53,7 +54,9 @@ def convert(
     if absent:
         raise ArtifactError(
             f"{where} is no released SeqTR or Partial-RES model",
-            facts=[f"missing: {n}" for n in absent] + [f"unknown: {n}" for n in unknown[:20]],
+            facts=[f"missing: {n}" for n in absent]
+            + [f"unknown: {n}" for n in unknown[:_SHOWN]]
+            + ([f"and {len(unknown) - _SHOWN} more"] if len(unknown) > _SHOWN else []),
             hint="its tensors must be named as in the public repositories (vis_enc.darknet…, head.transformer…)",
         )
     config = recognise(shapes, is_prompted=TASK_PROMPT in state, max_words=max_words, image=image)
@@ -139,10 +142,10 @@ def _compare(
         if n in state and tuple(state[n].shape) != wanted[n]
     ]
     if facts:
-        more = [f"and {len(facts) - 20} more"] if len(facts) > 20 else []
+        more = [f"and {len(facts) - _SHOWN} more"] if len(facts) > _SHOWN else []
         raise ArtifactError(
             f"{where} does not fit a {config.sequence} model of {config.n_bins} bins: {len(facts)} tensors differ",
-            facts=facts[:20] + more,
+            facts=facts[:_SHOWN] + more,
             hint="is it truncated, renamed, or from another architecture?",
         )
 

@@ -16,6 +16,7 @@ from stages.errors import ArtifactError
 from stages.models.artifact import load_state
 from stages.models.build import ReferringModel
 from stages.models.config import TextConfig, VisionConfig
+from stages.models.hub import reachable_source
 
 SHIPPED = "refshapes"  # name of the backbone that comes with the package
 _MOST_STAGES = 6  # of a pyramid, with its stem; more are the layers of a ViT, which all have one stride
@@ -54,7 +55,7 @@ def _settings(source: str) -> dict[str, Any]:
     from transformers import AutoConfig
 
     try:
-        settings = AutoConfig.from_pretrained(source).to_dict()
+        settings = AutoConfig.from_pretrained(reachable_source(source)).to_dict()
     except (OSError, ValueError) as error:
         raise ArtifactError(
             f"no transformers model at {source!r}",
@@ -124,7 +125,7 @@ def _backbone_weights(backbone: Any, source: str) -> dict[str, Tensor]:
 
 def _from_source(load: Callable[[str], Any], source: str) -> Any:
     try:
-        return load(source)
+        return load(reachable_source(source))
     except (OSError, ValueError) as error:
         raise ArtifactError(
             f"no pretrained weights at {source!r}",

@@ -23,25 +23,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.errors import ArtifactError
+from stages.file_kinds import what_file_is, what_it_is
+from stages.nearest import file_hint
 
-STATE_KEYS = ("state_dict", "model", "model_state_dict")
+STATE_KEYS = ("state_dict", "model", "model_state_dict", "net", "network", "weights", "params")
+WRAPPERS = (
+    "module.",
+    "_orig_mod.",
+    "_forward_module.",
+    "model.",
+    "net.",
+)  # DataParallel, torch.compile, Fabric, Lightning
 AVERAGE_KEYS = ("ema_state_dict", "model_ema", "ema")
+_SHOWN = 8
 _LARGEST_WORD_LIST = 64 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors of a checkpoint file by released name, without `module.`.
+    """Tensors of a checkpoint file by released name, without what wrappers put before it.
 
     Attributes:
         state: the raw weights. average: their moving average, None when the file has none.
         facts: numbers beside them (epoch, scores), for the record. ignored: entries that are not weights.
+        stripped: what wrappers had put before every name, e.g. `module.`.
     """
 
     state: dict[str, Tensor]
     average: dict[str, Tensor] | None
     facts: dict[str, float] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
+    stripped: str = ""
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -55,10 +67,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ArtifactError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     key = next((k for k in STATE_KEYS if isinstance(content.get(k), Mapping)), None)
     if key is None:
-        return Checkpoint(_tensors(content, path), None)
+        state, stripped = _tensors(content, path)
+        return Checkpoint(state, None, stripped=stripped)
     average_key = next((k for k in AVERAGE_KEYS if isinstance(content.get(k), Mapping)), None)
-    average = None if average_key is None else _tensors(content[average_key], path)
-    facts, ignored = {}, []
+    average = None if average_key is None else _tensors(content[average_key], path)[0]
+    facts: dict[str, float] = {}
+    ignored: list[str] = []
     for name, value in content.items():
         if name in (key, average_key):
             continue
@@ -67,12 +81,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
             ignored.append(str(name))
         else:
             facts[str(name)] = number
-    return Checkpoint(_tensors(content[key], path), average, facts, ignored)
+    state, stripped = _tensors(content[key], path)
+    return Checkpoint(state, average, facts, ignored, stripped)
 
 
 def _load(path: Path) -> Any:
     if not path.is_file():
-        raise ArtifactError(f"no such file: {path}")
+        raise ArtifactError(f"no such file: {path}", hint=file_hint(path))
+    refuse_other_kinds(path)
     try:
         with _harmless_types():
             if zipfile.is_zipfile(path):
@@ -93,9 +109,25 @@ def _load(path: Path) -> Any:
         raise _damaged(path, error) from error
 
 
+def refuse_other_kinds(path: Path) -> None:
+    """ArtifactError for a file that is plainly something else (a web page, a Git LFS pointer), or was cut off."""
+    what = what_file_is(path)
+    if what is not None and what.startswith("a zip archive"):  # so are checkpoints
+        if zipfile.is_zipfile(path):
+            return
+        raise ArtifactError(f"{path} is cut off: its end is missing", hint="fetch or copy the file again")
+    if what is not None:
+        words, _, hint = what.partition(": ")
+        raise ArtifactError(f"{path} is {words}", hint=hint or "is it the file that was meant?")
+
+
 def _refusal(path: Path, names: list[str]) -> ArtifactError:
+    whole = any(
+        ".nn." in n or ".models." in n or n.startswith(("models.", "model.", "__main__.")) for n in names
+    )
+    names = names if len(names) <= _SHOWN else [*names[:_SHOWN], f"and {len(names) - _SHOWN} more"]
     return ArtifactError(
-        f"{path} holds objects that are not plain tensors, and is refused",
+        f"{path} holds {'a whole pickled module' if whole else 'objects that are not plain tensors'}, and is refused",
         facts=[f"refused: {n}" for n in names],
         hint="where the file was made and is trusted, save the weights alone: torch.save({'state_dict': model.state_dict()}, …)",
     )
@@ -128,8 +160,14 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float | np.number) else None
 
 
-def _tensors(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
-    """Checked and without `module.`; half precision becomes float32."""
+def _tensors(state: Mapping[Any, Any], path: Path) -> tuple[dict[str, Tensor], str]:
+    """Checked, without what wrappers put before the names, and that prefix; half precision becomes float32."""
+    if "optimizer" in state or "optimizer_state_dict" in state or "param_groups" in state:
+        raise ArtifactError(
+            f"{path} holds the state of an optimiser, but no weights",
+            facts=[f"its entries: {', '.join(map(str, list(state)[:_SHOWN]))}"],
+            hint="give the checkpoint that was saved beside it",
+        )
     wrong = [str(k) for k, v in state.items() if not isinstance(k, str) or not isinstance(v, Tensor)]
     if wrong or not state:
         raise ArtifactError(
@@ -137,14 +175,24 @@ def _tensors(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
             facts=[f"not a tensor: {k}" for k in wrong[:10]] or ["it is empty"],
             hint="expected tensors by name, or a dict with the key state_dict",
         )
-    prefixed = all(k.startswith("module.") for k in state)
+    prefix = _wrappers([k for k in state if k != "n_averaged"])  # a count that torch's AveragedModel adds
     out = {}
     for name, tensor in state.items():
+        if name == "n_averaged" and prefix:
+            continue
         value = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise ArtifactError(f"{path}: {name} holds numbers that are not finite")
-        out[name.removeprefix("module.") if prefixed else name] = value
-    return out
+        out[name.removeprefix(prefix).replace("._orig_mod.", ".")] = value
+    return out, prefix
+
+
+def _wrappers(names: list[str]) -> str:
+    """What wrappers put before every name: `module._orig_mod.`, or nothing."""
+    prefix = ""
+    while found := [w for w in WRAPPERS if names and all(n.startswith(prefix + w) for n in names)]:
+        prefix += found[0]
+    return prefix
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -166,7 +214,11 @@ def read_vocabulary(path: Path) -> list[str]:
             raise ArtifactError(f"{path} is no word list: {size:,} bytes")
         data = path.read_bytes()
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+        raise ArtifactError(
+            f"cannot read {path}: {(error.strerror or 'error').lower()}", hint=file_hint(path)
+        ) from error
+    if (what := what_it_is(data[:4096])) is not None and what != "a JSON file":
+        raise ArtifactError(f"{path} is {what}", hint="give the release's token_to_ix.pkl")
     try:
         table = (
             json.loads(data.decode("utf-8-sig"))

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch.nn import functional
 
 from stages.errors import ArtifactError
+from stages.models.hub import reachable_source
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of every published SAM checkpoint
 MODEL_TYPE = "sam"
@@ -155,6 +156,7 @@ def load_sam(source: str, device: torch.device, prompt_points: int) -> Sam:
     from transformers import AutoConfig, SamModel
 
     _refuse_pickles(source)
+    source = reachable_source(source)
     try:
         kind = AutoConfig.from_pretrained(source).model_type
         if kind != MODEL_TYPE:
