@@ -79,9 +79,10 @@ class Neighbours:
         place = os.path.join(root, folder)
         if os.path.isdir(place):
             below = [n for n in self._list(place)[:_MOST_FOLDERS] if os.path.isdir(os.path.join(place, n))]
-            return next(
-                (c for n in below if _exists(root, c := os.path.join(folder, n, base))), None
-            ) or next((c for n in below if (c := self._by_key(root, os.path.join(folder, n), base))), None)
+            for name in below:
+                if _exists(root, inside := os.path.join(folder, name, base)):
+                    return inside
+            return next((c for n in below if (c := self._by_key(root, os.path.join(folder, n), base))), None)
         if folder and (real := self.nearest(root, folder)):
             inside = os.path.join(real, base)
             return inside if _exists(root, inside) else self._by_key(root, real, base) or real

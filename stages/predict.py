@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stages.data.photographs import Photographs, Request
     from stages.training.answers import Answers
 
@@ -145,6 +149,12 @@ def run(
         "fingerprint": fingerprint,
         "provenance": job.provenance(),
         "summary": _summary(photographs, answers, rows, overlays),
+        "images": [
+            {"id": number, "file_name": str(path), "height": height, "width": width}
+            for number, path, (height, width) in zip(
+                _image_ids(photographs), photographs.image_paths, photographs.image_sizes_hw.tolist(), strict=True
+            )
+        ],
         "predictions": rows,
     }  # fmt: skip
     document = plain_json(document)
@@ -188,12 +198,17 @@ def _as_utf8(phrase: str) -> str:
 def _rows(photographs: Photographs, answers: Answers, drawings: Sequence[Path]) -> list[dict[str, Any]]:
     import numpy as np
 
+    from stages.geometry.boxes import xyxy_to_xywh
     from stages.geometry.rasterise import rle_area
 
-    rows = []
+    ids, rows = _image_ids(photographs), []
     for i, request in enumerate(photographs.requests):
-        box, given = answers.boxes_xyxy[i].astype(np.float64), photographs.boxes_xyxy[i]
+        box = _inside(answers.boxes_xyxy[i], photographs.size_hw(i))
+        given = photographs.boxes_xyxy[i]
         rle = None if answers.rles is None else answers.rles[i]
+        mask = None if rle is None else {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+        # pycocotools takes area and box from the mask where there is no bbox, so boxes alone have one
+        coco_box = [0.0] * 4 if box is None else xyxy_to_xywh(box).round(3)
         rows.append(
             {
                 "image": request.image,
@@ -201,17 +216,37 @@ def _rows(photographs: Photographs, answers: Answers, drawings: Sequence[Path]) 
                 "size": list(photographs.size_hw(i)),
                 "given_box_xyxy": given if np.isfinite(given).all() else None,
                 "box_prompt": bool(answers.prompted[i]),
-                "box_xyxy": box.round(3) if np.isfinite(box).all() else None,
+                "box_xyxy": box,
                 "points_xy": answers.points_xy[i].astype(np.float64).round(3),
-                "mask": None
-                if rle is None
-                else {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+                "mask": mask,
                 "area": None if rle is None else rle_area(rle),
                 "confidence": round(float(answers.confidence[i]), 6),
                 "overlay": str(drawings[i]) if drawings else None,
+                # the entry of a COCO result file
+                "image_id": ids[int(photographs.referent_image[i])],
+                "category_id": 1,
+                "score": round(float(answers.confidence[i]), 6),
+                **({"segmentation": mask} if mask is not None else {"bbox": coco_box}),
             }
         )
     return rows
+
+
+def _inside(box_xyxy: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> NDArray[np.float64] | None:
+    """The part of a predicted box within the picture; None for no box."""
+    import numpy as np
+
+    from stages.geometry.boxes import clip_boxes
+
+    box = clip_boxes(box_xyxy, size_hw).round(3)
+    return box if np.isfinite(box).all() else None
+
+
+def _image_ids(photographs: Photographs) -> list[int]:
+    """COCO's number where every picture is named after one (000000000009.jpg), else its place in the list, from 1."""
+    numbers = [re.fullmatch(r"(?:COCO_\w+_)?(\d{12})", path.stem) for path in photographs.image_paths]
+    found = [int(number[1]) for number in numbers if number]
+    return found if len(set(found)) == len(numbers) else list(range(1, len(numbers) + 1))
 
 
 def _summary(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from stages.data.readers.records import LARGEST_SIDE, Findings, Invalid, checked
 from stages.data.readers.table_file import open_table
 from stages.data.readers.values import is_nothing, text_of
 from stages.errors import ArtifactError, UsageError
+from stages.file_kinds import what_file_is
+from stages.nearest import nearest_file, shown_name
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 LARGEST_PICTURE = 1 << 28  # pixels; more than any camera makes, and 0.8 GB when decoded
@@ -104,7 +107,8 @@ def _request_of_line(where: str, row: Mapping[str, Any], root: Path) -> Request:
 
 def _box_of_text(box: str | Sequence[float]) -> Box:
     try:
-        return _four(box.replace(",", " ").split() if isinstance(box, str) else box)
+        # also "[120, 80, 210, 190]" and "120; 80; 210; 190", as programs print them
+        return _four(re.sub(r"[\[\](),;]", " ", box).split() if isinstance(box, str) else box)
     except (ValueError, TypeError):
         raise UsageError(f"--box must be four numbers, got {box!r}", hint="--box 120,80,210,190") from None
 
@@ -212,9 +216,15 @@ def _head_of(request: Request) -> PictureHead:
     """What the picture holds; Invalid when the file is no good."""
     try:
         head = look_at(request.path, largest=LARGEST_PICTURE)
+    except FileNotFoundError:
+        near = nearest_file(request.path)
+        there = "" if near is None else f", there is {shown_name(near)}"
+        raise Invalid(f"image {request.image}: no such file{there}") from None
     except OSError as error:
         raise Invalid(f"image {request.image}: {(error.strerror or 'error').lower()}") from None
     except Unreadable as error:
+        if (what := what_file_is(request.path)) is not None:
+            raise Invalid(f"image {request.image} is {what}") from None
         raise Invalid(
             f"image {request.image}: cannot be decoded" + (f": {error}" if str(error) else "")
         ) from None

@@ -108,7 +108,9 @@ class HubCodec:
         """`source`: a local folder or hub id of any model with a fast tokenizer."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        from stages.models.hub import reachable_source
+
+        tokenizer = AutoTokenizer.from_pretrained(reachable_source(source))
         if not tokenizer.is_fast:
             raise ArtifactError(
                 f"the tokenizer of {source} has no fast version",

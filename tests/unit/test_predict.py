@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco
+from pycocotools.coco import COCO
 
 from stages import evaluate, predict, prepare_data
 from stages.artifacts import RunOptions, open_artifact
@@ -19,6 +20,7 @@ from stages.data.dataset import ReferringDataset
 from stages.data.photographs import Photographs, requests_of_phrases, requests_of_table
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.figures.predictions import prediction_figure
+from stages.geometry.boxes import clip_boxes
 from stages.geometry.rasterise import polygon_to_rle
 from tests.oracles.random_models import CONFIGS, write_random_model
 from tests.oracles.small_artifacts import write_dataset
@@ -117,7 +119,8 @@ def test_the_answers_are_those_of_evaluate(
     assert all(0 < row["confidence"] <= 1 for row in rows)
     with open_artifact(scored) as a:
         boxes = [row["box_xyxy"] or [np.nan] * 4 for row in rows]
-        assert np.allclose(boxes, a["predicted_box_xyxy"], atol=2e-3, equal_nan=True)
+        inside = clip_boxes(a["predicted_box_xyxy"], [row["size"] for row in rows])
+        assert np.allclose(boxes, inside, atol=2e-3, equal_nan=True)
         if not CONFIGS[name].draws:
             assert all(row["mask"] is None and row["points_xy"] == [] for row in rows)
             return
@@ -200,8 +203,8 @@ def test_a_table_may_give_boxes_for_some_lines_and_share_pictures(
             phrase=[str(line["phrase"])], box=box, out=alone, options=RunOptions(force=True),  # type: ignore[arg-type]
         )  # fmt: skip
         (one,) = document(alone)["predictions"]
-        assert {k: v for k, v in one.items() if k != "image"} == {
-            k: v for k, v in row.items() if k != "image"
+        assert {k: v for k, v in one.items() if k not in ("image", "image_id")} == {
+            k: v for k, v in row.items() if k not in ("image", "image_id")
         }
 
 
@@ -463,3 +466,52 @@ def test_bad_requests(models: dict[str, Path], photo: Path, tmp_path: Path) -> N
     with pytest.raises(ArtifactError, match="lies outside its 90x60 image"):
         go(image=photo, phrase=["a"], box=["1,2,300,40"])
     assert not (tmp_path / "o.json").exists()
+
+
+def test_what_is_predicted_stays_in_the_picture_and_is_a_coco_result(
+    models: dict[str, Path], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stages.training import answers as answering
+
+    usual = answering.answer
+
+    def beyond(*args: Any, **kwargs: Any) -> Any:
+        found = usual(*args, **kwargs)
+        found.boxes_xyxy[0] = (-3.5, 10, 200, 50)
+        return found
+
+    monkeypatch.setattr(answering, "answer", beyond)
+    out = tmp_path / "answers.json"
+    name = next(n for n in models if n.endswith("contour"))
+    predict.run(
+        predict.Config(device="cpu"), model=models[name], image=photo, phrase=["sun", "moon"],
+        box=["[10; 10; 60, 50]", "(0 0 20 20)"] if name in TAKES_BOX else [], out=out,
+    )  # fmt: skip
+    content = document(out)
+    rows = content["predictions"]
+    assert rows[0]["box_xyxy"] == [0, 10, 90, 50]
+    truth = COCO()
+    truth.dataset = {
+        "images": content["images"],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "referent"}],
+    }
+    truth.createIndex()
+    loaded = truth.loadRes(rows)
+    assert [loaded.anns[k + 1]["area"] for k in range(2)] == [row["area"] for row in rows]
+    assert [row["score"] for row in rows] == [row["confidence"] for row in rows]
+
+
+@pytest.mark.parametrize("text", ["[12, 8, 60, 50]", "12;8;60;50", "(12 8 60 50)", "12,8,60,50"])
+def test_boxes_as_programs_print_them(photo: Path, text: str) -> None:
+    (request,) = requests_of_phrases(photo, ["sun"], [text])
+    assert request.box_xyxy == (12, 8, 60, 50)
+
+
+def test_a_picture_that_is_not_there_is_told_with_the_one_that_is(photo: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"no such file, there is .*photo\.png"):
+        Photographs.open(requests_of_phrases(photo.with_suffix(".jpg"), ["sun"]))
+    page = tmp_path / "page.jpg"
+    page.write_text("<!DOCTYPE html><title>sign in</title>")
+    with pytest.raises(ArtifactError, match="is a web page"):
+        Photographs.open(requests_of_phrases(page, ["sun"]))

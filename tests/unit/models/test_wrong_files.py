@@ -1,0 +1,91 @@
+"""Files given as weights that are something else, names with wrappers' prefixes, and a hub that cannot be reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stages.artifacts import open_artifact
+from stages.errors import ArtifactError
+from stages.models import hub
+from stages.models.darknet_weights import read_floats
+from stages.models.release_files import read_checkpoint, read_vocabulary
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n"
+PAGE = b"\n<HTML><body>please log in</body></html>"
+WEIGHTS = {"vis_enc.a": torch.ones(2), "head.b": torch.ones(3)}
+
+
+@pytest.mark.parametrize("read", [read_checkpoint, read_floats, read_vocabulary, open_artifact])
+@pytest.mark.parametrize(("content", "words"), [(POINTER, "Git LFS pointer"), (PAGE, "web page")])
+def test_pointers_and_pages_are_said_as_what_they_are(
+    tmp_path: Path, read: Any, content: bytes, words: str
+) -> None:
+    path = tmp_path / "given.json"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=words):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "model._orig_mod."]
+)
+def test_prefixes_of_wrappers_are_left_out(tmp_path: Path, prefix: str) -> None:
+    torch.save({"state_dict": {prefix + k: v for k, v in WEIGHTS.items()}}, tmp_path / "w.pth")
+    stored = read_checkpoint(tmp_path / "w.pth")
+    assert stored.state.keys() == WEIGHTS.keys()
+    assert stored.stripped == prefix
+
+
+def test_a_compiled_part_and_an_average_are_named_as_the_plain_ones(tmp_path: Path) -> None:
+    torch.save({"n_averaged": torch.tensor(3), "module.a._orig_mod.b": torch.ones(2)}, tmp_path / "w.pth")
+    assert list(read_checkpoint(tmp_path / "w.pth").state) == ["a.b"]
+
+
+def test_other_checkpoints_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({"optimizer": {"state": {}}, "epoch": 3}, path)
+    with pytest.raises(ArtifactError, match="state of an optimiser, but no weights"):
+        read_checkpoint(path)
+    torch.save(torch.nn.Linear(2, 2), path)
+    with pytest.raises(ArtifactError, match="a whole pickled module"):
+        read_checkpoint(path)
+    torch.save(WEIGHTS, path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ArtifactError, match="is cut off"):
+        read_checkpoint(path)
+    path.write_bytes(b"")
+    with pytest.raises(ArtifactError, match="is an empty file"):
+        read_checkpoint(path)
+    with pytest.raises(ArtifactError, match="no such file") as caught:
+        read_checkpoint(tmp_path / "W.PTH")
+    assert caught.value.hint == f"did you mean {path}?"
+
+
+def test_a_hub_out_of_reach_is_told_and_a_copy_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hub, "hub_answers", lambda: False)
+    monkeypatch.setattr(hub, "_copy_of", {"owner/known": "/copies/known"}.get)
+    assert hub.reachable_source("owner/known") == "/copies/known"
+    with pytest.raises(ArtifactError, match="no pretrained model at 'owner/unknown'") as caught:
+        hub.reachable_source("owner/unknown")
+    assert "the hub cannot be reached" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source", ["./bert", "/weights/bert", "a/b/c", "weights/trunk.weights", "~/bert", "a b"]
+)
+def test_a_path_is_never_looked_up_on_the_hub(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    monkeypatch.setattr(hub, "hub_answers", lambda: pytest.fail("asked the hub"))
+    with pytest.raises(ArtifactError, match="no such folder"):
+        hub.reachable_source(source)
+
+
+def test_a_file_is_no_pretrained_model(tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(POINTER)
+    with pytest.raises(ArtifactError, match="is a file, a pretrained model is a folder"):
+        hub.reachable_source(str(tmp_path / "model"))
