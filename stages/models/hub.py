@@ -34,7 +34,7 @@ _FILE_ENDINGS = (
 _HINT = "give a local folder with config.json and model.safetensors, or a hub id while the hub can be reached"
 
 
-def reachable_source(source: str) -> str:
+def reachable_source(source: str, what: str = "pretrained model") -> str:
     """`source` for `from_pretrained`: a local folder, a hub id, or the folder of its copy when the hub is out of reach.
 
     Raises:
@@ -51,14 +51,16 @@ def reachable_source(source: str) -> str:
             hint=_HINT,
         )
     if _is_path(source):
-        raise ArtifactError(f"no such folder: {source}", hint=file_hint(source) or _HINT)
+        raise ArtifactError(
+            f"no {what} at {source!r}", facts=["there is no such folder"], hint=file_hint(source) or _HINT
+        )
     if hub_answers():
         return source
     copy = _copy_of(source)
     if copy is not None:
         return copy
     raise ArtifactError(
-        f"no pretrained model at {source!r}",
+        f"no {what} at {source!r}",
         facts=["there is no such folder, no copy of it was fetched before, and the hub cannot be reached"],
         hint=file_hint(source) or _HINT,
     )

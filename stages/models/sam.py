@@ -156,7 +156,7 @@ def load_sam(source: str, device: torch.device, prompt_points: int) -> Sam:
     from transformers import AutoConfig, SamModel
 
     _refuse_pickles(source)
-    source = reachable_source(source)
+    source = reachable_source(source, "SAM checkpoint")
     try:
         kind = AutoConfig.from_pretrained(source).model_type
         if kind != MODEL_TYPE:

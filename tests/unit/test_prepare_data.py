@@ -297,7 +297,9 @@ def test_header_sizes(tmp_path: Path) -> None:
 
 def test_missing_pictures_are_told_with_those_that_may_be_meant(tmp_path: Path) -> None:
     (tmp_path / "000000004711.jpg").touch()
-    lines = prepare_data._with_nearest(
+    from stages.prepare_data import _with_nearest
+
+    lines = _with_nearest(
         ["COCO_val2014_000000004711.jpg: no such file", "a.jpg: cannot be decoded", "b.jpg: no such file"],
         tmp_path,
     )

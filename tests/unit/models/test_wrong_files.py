@@ -81,7 +81,7 @@ def test_a_hub_out_of_reach_is_told_and_a_copy_is_used(
 )
 def test_a_path_is_never_looked_up_on_the_hub(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     monkeypatch.setattr(hub, "hub_answers", lambda: pytest.fail("asked the hub"))
-    with pytest.raises(ArtifactError, match="no such folder"):
+    with pytest.raises(ArtifactError, match="there is no such folder"):
         hub.reachable_source(source)
 
 
