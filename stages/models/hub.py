@@ -44,10 +44,10 @@ def reachable_source(source: str, what: str = "pretrained model") -> str:
     if path.is_dir():
         return source
     if path.exists():
-        what = what_file_is(path)
+        kind = what_file_is(path)
         raise ArtifactError(
             f"{source} is a file, a pretrained model is a folder",
-            facts=[f"it is {what}"] if what else [],
+            facts=[f"it is {kind}"] if kind else [],
             hint=_HINT,
         )
     if _is_path(source):
