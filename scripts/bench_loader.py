@@ -28,9 +28,10 @@ from bench_data import FULL, SIZE_HW, make_folder
 from stages.artifacts import open_artifact
 from stages.data.dataset import ReferringDataset
 from stages.data.text import WordCodec
+from stages.models.image_maps import normalise
 from stages.models.presets import preset
 from stages.prepare_data import Config, run
-from stages.training.loader import ContourTable, StepDataset, StepPlan, normalise, train_batches
+from stages.training.loader import ContourTable, StepDataset, StepPlan, train_batches
 from stages.training.settings import TrainingSettings
 from stages.training.targets import SlotWeights
 

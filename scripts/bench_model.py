@@ -33,16 +33,15 @@ from torch import Tensor
 
 from stages.data.text import WordCodec
 from stages.data.transforms import plain_frame, render
-from stages.models.artifact import LoadedModel, channels_last
+from stages.inference.predictions import predict_sentences
 from stages.models.build import build_model
 from stages.models.config import ModelConfig
-from stages.models.image_maps import VisionMaps
+from stages.models.image_maps import VisionMaps, normalise
 from stages.models.language import SentenceFeatures
 from stages.models.losses import token_loss
 from stages.models.presets import preset
 from stages.models.seqtr import PointSequenceModel
-from stages.training.inference import predict_sentences
-from stages.training.loader import normalise
+from stages.weights.model_file import LoadedModel, channels_last
 from tests.oracles import model_textbook as textbook
 
 GRID = (20, 20)

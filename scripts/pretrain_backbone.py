@@ -6,7 +6,7 @@ The pretext is detection, as for the YOLOv3 trunk of SeqTR, plus self-supervisio
 
 Scenes come from the seed sequence (PRETEXT_SEED, index), which `prepare-data` never uses.
 
-    python scripts/pretrain_backbone.py --scenes 12000 --epochs 10 --out stages/models/weights/refshapes_backbone.safetensors
+    python scripts/pretrain_backbone.py --scenes 12000 --epochs 10 --out stages/weights/shipped/refshapes_backbone.safetensors
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoBackbone, AutoConfig
 
-from stages.data.refshapes_scenes import generate_scene
-from stages.data.refshapes_shapes import COLOURS, SHAPES
+from stages.data.refshapes.scenes import generate_scene
+from stages.data.refshapes.shapes import COLOURS, SHAPES
 from stages.data.transforms import colour_noise
 from stages.models.config import SMALL_BACKBONE, ImageConfig
 

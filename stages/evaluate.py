@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.data.dataset import ReferringDataset
+    from stages.inference.predictions import Predictions
     from stages.metrics.measure import MaskScores
-    from stages.models.artifact import LoadedModel
-    from stages.training.inference import Predictions
+    from stages.weights.model_file import LoadedModel
 
 STAGE = "evaluate"
 STAGE_VERSION = 1
@@ -106,9 +106,9 @@ def run(
     data = ReferringDataset.open(dataset, split=split, masks=masks)
     chosen = choose_splits(config, data, task, may_see_train=split is not None)
 
-    from stages.models.artifact import load_model, weights_chosen_by
-    from stages.training.devices import choose_device
-    from stages.training.inference import predict_sentences
+    from stages.inference.devices import choose_device
+    from stages.inference.predictions import predict_sentences
+    from stages.weights.model_file import load_model, weights_chosen_by
 
     loaded = load_model(
         model, choose_device(config.device), weights=config.weights, precision=config.precision

@@ -103,7 +103,7 @@ def _refuse_others(out: Path) -> None:
 
 
 def _write(artifact: Any, out: Path) -> dict[str, Any]:
-    from stages.models.exchange import write_folder
+    from stages.weights.exchange import write_folder
 
     out = Path(os.path.realpath(out))
     parent = out.parent

@@ -82,7 +82,7 @@ def run(
     Raises UsageError when the words are not given, ArtifactError for a damaged or refused file and for tensors that
     are missing, unknown or mis-shaped (all are listed).
     """
-    from stages.models.artifact import write_model
+    from stages.weights.model_file import write_model
 
     source = Path(source)
     reporter = reporter or SilentReporter()
@@ -128,7 +128,7 @@ def _read(config: Config, source: Path, reporter: Reporter) -> _Model:
 
 
 def _from_folder(source: Path) -> _Model:
-    from stages.models.exchange import read_folder
+    from stages.weights.exchange import read_folder
 
     stored = read_folder(source)
     facts = {"format": "exported folder"}
@@ -140,8 +140,8 @@ def _from_folder(source: Path) -> _Model:
 def _from_checkpoint(config: Config, source: Path, reporter: Reporter) -> _Model:
     import torch
 
-    from stages.models.import_release import convert, release_image
-    from stages.models.release_files import read_checkpoint
+    from stages.weights.released_files import read_checkpoint
+    from stages.weights.released_model import convert, release_image
 
     stored = read_checkpoint(source)
     if stored.stripped:
@@ -184,8 +184,8 @@ def _from_darknet(config: Config, source: Path) -> _Model:
     import torch
 
     from stages.models.build import build_model
-    from stages.models.darknet_weights import load_darknet
-    from stages.models.import_release import release_image
+    from stages.weights.darknet import load_darknet
+    from stages.weights.released_model import release_image
 
     architecture = preset(config.model)
     if architecture.vision.kind != "darknet53":
@@ -220,7 +220,7 @@ def _from_darknet(config: Config, source: Path) -> _Model:
 
 def _words(config: Config) -> TextCodec:
     from stages.data.text import WordCodec
-    from stages.models.release_files import read_vocabulary
+    from stages.weights.released_files import read_vocabulary
 
     if config.vocabulary is None:
         raise UsageError(
@@ -231,7 +231,7 @@ def _words(config: Config) -> TextCodec:
 
 
 def _vectors(config: Config, n_words: int) -> Any:
-    from stages.models.release_files import read_word_vectors
+    from stages.weights.released_files import read_word_vectors
 
     if config.word_vectors is None:
         return None

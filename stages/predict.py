@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.data.photographs import Photographs, Request
-    from stages.training.answers import Answers
+    from stages.inference.photograph_answers import Answers
 
 STAGE = "predict"
 STAGE_VERSION = 2
@@ -119,9 +119,9 @@ def run(
         return StageResult(STAGE, "would-run", out, None, {}, time.monotonic() - started, (reason,))
 
     from stages.artifacts.provenance import plain_json
-    from stages.models.artifact import load_model
-    from stages.training.answers import answer, warn_of_words
-    from stages.training.devices import choose_device
+    from stages.inference.devices import choose_device
+    from stages.inference.photograph_answers import answer, warn_of_words
+    from stages.weights.model_file import load_model
 
     for notice, count in photographs.notices.items():
         reporter.warn(

@@ -136,7 +136,7 @@ def run(
     source = _locate(config)
     external: dict[str, Any] = {} if source is None else dict(source.external)
     if config.textures is not None:
-        from stages.data.refshapes_textures import texture_files
+        from stages.data.refshapes.textures import texture_files
 
         external["textures"] = texture_files(Path(config.textures))
     job = StageJob(
@@ -199,7 +199,7 @@ def _layout(
         yield source, None
         return
     from stages.data.readers.sources import open_source
-    from stages.data.refshapes import SCALES, write_refer_layout
+    from stages.data.refshapes.folder import SCALES, write_refer_layout
 
     parallel = sum(SCALES[config.scale].values()) >= _PARALLEL_FROM
     workers = (config.workers or cores()) if parallel else 1

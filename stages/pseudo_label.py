@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.data.dataset import ReferringDataset
-    from stages.models.artifact import LoadedModel
-    from stages.training.inference import Predictions
+    from stages.inference.predictions import Predictions
+    from stages.weights.model_file import LoadedModel
 
 STAGE = "pseudo-label"
 STAGE_VERSION = 2
@@ -102,10 +102,10 @@ def run(
     from stages.data.dataset import ReferringDataset
     from stages.geometry.projection import projection_scores
     from stages.geometry.runs import pack_rles
-    from stages.models.artifact import held_out_referents_of, load_model, weights_chosen_by
-    from stages.training.devices import choose_device
-    from stages.training.inference import predict_sentences
-    from stages.training.marked import POINTS_A_WRITTEN_ONE
+    from stages.inference.auxiliary_contours import POINTS_A_WRITTEN_ONE
+    from stages.inference.devices import choose_device
+    from stages.inference.predictions import predict_sentences
+    from stages.weights.model_file import held_out_referents_of, load_model, weights_chosen_by
 
     reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, masks="none")
@@ -232,9 +232,9 @@ def audit(
 
     from stages.data.dataset import ReferringDataset
     from stages.geometry.rasterise import box_to_rle, ellipse_to_rle
+    from stages.inference.predictions import predict_sentences
+    from stages.inference.validation import validation_sentences
     from stages.metrics.segmentation import overlaps
-    from stages.training.inference import predict_sentences
-    from stages.training.validation import validation_sentences
 
     data = ReferringDataset.open(dataset, split=split, masks="split")
     if (

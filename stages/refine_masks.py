@@ -88,8 +88,8 @@ def run(
     import numpy as np
 
     from stages.data.dataset import ReferringDataset
+    from stages.inference.devices import choose_device
     from stages.metrics.selection import best_sentences, read_candidates
-    from stages.training.devices import choose_device
 
     source = job.artifact("pseudo")
     view = ReferringDataset.open(dataset, masks="none")

@@ -314,10 +314,10 @@ def _ask_model(
     import numpy as np
 
     from stages.data.dataset import ReferringDataset
+    from stages.inference.annotation import box_disagreement, box_entropy, box_features
+    from stages.inference.devices import choose_device
     from stages.metrics.coverage import spread_order, unit_features
-    from stages.models.artifact import load_model
-    from stages.training.annotation import box_disagreement, box_entropy, box_features
-    from stages.training.devices import choose_device
+    from stages.weights.model_file import load_model
 
     loaded, view = load_model(rec, choose_device(config.device)), ReferringDataset.open(dataset, masks="none")
     size = np.bincount(unit)

@@ -21,7 +21,7 @@ from stages.training.settings import TrainingSettings, with_used_precision
 
 if TYPE_CHECKING:
     from stages.data.text import TextCodec
-    from stages.models.artifact import LoadedModel
+    from stages.weights.model_file import LoadedModel
 
 STAGE = "train-rec"
 STAGE_VERSION = 2
@@ -180,16 +180,10 @@ def run(
     import torch
 
     from stages.data.dataset import ReferringDataset
-    from stages.models.artifact import read_weights, write_model, write_selection
+    from stages.inference.devices import choose_device
+    from stages.inference.validation import score, some_sentences, validation_sentences
     from stages.models.build import build_model
-    from stages.models.pretrained import (
-        describe_text,
-        describe_vision,
-        load_pretrained_parts,
-        load_word_vectors,
-    )
     from stages.training.checkpoint import bytes_of_training, resume_path
-    from stages.training.devices import choose_device
     from stages.training.loader import ContourTable, StepDataset, StepPlan
     from stages.training.loop import Trainer
     from stages.training.selection import (
@@ -202,7 +196,13 @@ def run(
     from stages.training.siri import fit_rounds, forget_states, round_summaries
     from stages.training.start import require_same
     from stages.training.targets import SlotWeights
-    from stages.training.validation import score, some_sentences, validation_sentences
+    from stages.weights.model_file import read_weights, write_model, write_selection
+    from stages.weights.pretrained import (
+        describe_text,
+        describe_vision,
+        load_pretrained_parts,
+        load_word_vectors,
+    )
 
     reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, masks="none")

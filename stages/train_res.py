@@ -181,18 +181,10 @@ def run(
     from stages.data.dataset import ReferringDataset
     from stages.data.second_look import SecondLook
     from stages.data.text import codec_from_dict
-    from stages.models.artifact import (
-        LoadedModel,
-        load_state,
-        read_weights,
-        write_locator,
-        write_model,
-        write_selection,
-    )
-    from stages.models.artifact import architecture as read_architecture
+    from stages.inference.devices import choose_device
+    from stages.inference.validation import score, some_sentences, validation_sentences
     from stages.models.build import build_model
     from stages.training.checkpoint import bytes_of_training, resume_path
-    from stages.training.devices import choose_device
     from stages.training.loader import StepDataset, StepPlan
     from stages.training.loop import Trainer
     from stages.training.objectives import MaskLossWeights, build_objective
@@ -206,7 +198,15 @@ def run(
     from stages.training.start import start_from
     from stages.training.targets import SlotWeights
     from stages.training.transfer import transfer_weights
-    from stages.training.validation import score, some_sentences, validation_sentences
+    from stages.weights.model_file import (
+        LoadedModel,
+        load_state,
+        read_weights,
+        write_locator,
+        write_model,
+        write_selection,
+    )
+    from stages.weights.model_file import architecture as read_architecture
 
     reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, split=split, masks="split")

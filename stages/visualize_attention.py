@@ -22,7 +22,7 @@ from stages.reporter import Reporter, SilentReporter
 if TYPE_CHECKING:
     from stages.data.dataset import ReferringDataset
     from stages.figures.samples import Truth
-    from stages.training.inference import AttentionSample
+    from stages.inference.predictions import AttentionSample
 
 STAGE = "visualize-attention"
 STAGE_VERSION = 1
@@ -115,9 +115,9 @@ def run(
     from stages.data.dataset import ReferringDataset
     from stages.figures.attention_page import attention_page
     from stages.figures.samples import Truth, attention_part, pseudo_part
-    from stages.models.artifact import load_model
-    from stages.training.devices import choose_device
-    from stages.training.inference import attention_for_sentences
+    from stages.inference.devices import choose_device
+    from stages.inference.predictions import attention_for_sentences
+    from stages.weights.model_file import load_model
 
     masks: Literal["all", "split"] = "split" if split is not None and not config.show_hidden else "all"
     data = ReferringDataset.open(dataset, split=split, masks=masks)

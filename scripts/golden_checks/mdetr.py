@@ -32,8 +32,8 @@ from stages.models.mdetr_criterion import (
     weighted_sum,
 )
 from stages.models.mdetr_mask_head import AttentionMaskHead, MaskInputs, masks_in_image
-from stages.models.mdetr_names import convert, our_name
 from stages.models.siri import fate
+from stages.weights.mdetr_names import convert, our_name
 
 LOSS, GRADIENT, STATE, LOGITS = 1e-5, 1e-5, 1e-4, 1e-3
 TERMS = {

@@ -20,12 +20,12 @@ from stages.geometry.quantisation import tokens_to_box, tokens_to_points
 from stages.geometry.rasterise import mask_to_rle, polygon_to_rle, resize_mask_nearest, rle_to_mask
 from stages.models.build import build_model
 from stages.models.cctf import Content
-from stages.models.import_release import convert
 from stages.models.losses import token_loss
 from stages.models.memory import Memory
-from stages.models.release_names import released_name
 from stages.models.seqtr import PointSequenceModel
 from stages.training.targets import SlotWeights, sequence_targets
+from stages.weights.released_model import convert
+from stages.weights.released_names import released_name
 
 LOGITS, MEMORY, INPUT, LOSS, GRADIENT = 1e-3, 1e-4, 1e-4, 1e-5, 1e-3
 # Rounding of another vector width flips single ReLUs near zero, which moves one tensor's projection by up to 1 %; a wrong

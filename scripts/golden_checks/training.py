@@ -18,11 +18,11 @@ from stages.data.transforms import model_frame_size, padded
 from stages.geometry.rasterise import mask_to_rle, resize_mask_nearest
 from stages.models.config import ModelConfig
 from stages.models.darknet import ConvBlock, DarkNet53, ResidualStack
-from stages.models.darknet_weights import layout, load_darknet
 from stages.models.losses import token_loss
 from stages.models.vocabulary import sequence_layout
 from stages.training.optimiser import MovingAverage, linear_factor, step_factor
 from stages.training.targets import SlotWeights, sequence_targets
+from stages.weights.darknet import layout, load_darknet
 
 
 def check_loss_weights(path: Path) -> Report:

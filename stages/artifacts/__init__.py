@@ -10,12 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stages.artifacts.digest import recompute_digest
     from stages.artifacts.job import RunOptions, StageJob, StageResult
     from stages.artifacts.ragged import Ragged
     from stages.artifacts.reader import Artifact, open_artifact
     from stages.artifacts.schema import COORDINATES, KINDS, PRODUCERS
-    from stages.artifacts.verify import verify_artifact
+    from stages.artifacts.verify import recompute_digest, verify_artifact
     from stages.artifacts.writer import ArtifactWriter, write_artifact
 
 _HOMES = {
@@ -29,7 +28,7 @@ _HOMES = {
     "StageJob": "job",
     "StageResult": "job",
     "open_artifact": "reader",
-    "recompute_digest": "digest",
+    "recompute_digest": "verify",
     "verify_artifact": "verify",
     "write_artifact": "writer",
 }

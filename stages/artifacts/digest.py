@@ -5,7 +5,7 @@ digest = sha256(header line, then one line a dataset in sorted order), each line
     dataset  [path, dtype, shape, sha256 of the bytes]
 The bytes of a number column are its little-endian values in C order; of a text column, for each
 string, its length as 8 little-endian bytes and its UTF-8. Chunking, compression, `provenance` and
-`notes` are left out. The writer hashes while it writes; `recompute_digest` reads everything again.
+`notes` are left out. The writer hashes while it writes; `verify.recompute_digest` reads everything again.
 """
 
 from __future__ import annotations
@@ -14,19 +14,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import h5py
 
 RESERVED_ATTRIBUTES = frozenset(
     {"seqres_kind", "schema_version", "content_digest", "fingerprint", "created_by", "coordinates"}
 )
 PROVENANCE = "provenance"
 NOTES = "notes"
-_BLOCK_BYTES = 8 << 20
 
 
 class ContentHash:
@@ -73,47 +69,6 @@ def combine(
         dtype, shape, digest = hashes[path]
         lines.append(canonical_json([path, dtype, list(shape), digest]))
     return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
-
-
-def recompute_digest(path: Path | str) -> str:
-    """Read a whole artifact in bounded memory and return the digest of its content.
-
-    Raises:
-        ArtifactError: the file is missing, no artifact, or damaged.
-    """
-    from stages.artifacts import hdf5
-    from stages.artifacts.reader import open_artifact
-
-    path = Path(path)
-    with open_artifact(path, check=False) as artifact, hdf5.damage_as_error(path):
-        hashes = {}
-        for name, entry in artifact.entries.items():
-            if not is_content(name):
-                continue
-            hashes[name] = (
-                entry.dtype,
-                entry.shape,
-                _hash_dataset(artifact.dataset(name), entry.is_text, path),
-            )
-        return combine(artifact.kind, artifact.schema_version, artifact.semantic_attrs, hashes)
-
-
-def _hash_dataset(dataset: h5py.Dataset, is_text: bool, path: Path) -> str:
-    from stages.artifacts.hdf5 import read_text
-
-    content = ContentHash()
-    if is_text:
-        content.texts(read_text(dataset, path))
-    elif dataset.shape == () or dataset.size == 0:
-        content.numbers(np.asarray(dataset[()]))
-    else:
-        row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64)))
-        step = max(1, _BLOCK_BYTES // row_bytes)
-        if dataset.chunks:  # whole chunks only, so that none is unpacked twice
-            step = max(1, step // dataset.chunks[0]) * dataset.chunks[0]
-        for start in range(0, dataset.shape[0], step):
-            content.numbers(dataset[start : start + step])
-    return content.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

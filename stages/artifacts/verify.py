@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stages.artifacts import schema
-from stages.artifacts.digest import recompute_digest
+from stages.artifacts.digest import ContentHash, combine, is_content
 from stages.artifacts.ragged import offsets_problem
 from stages.artifacts.reader import Artifact, open_artifact
 from stages.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import h5py
+
+_BLOCK_BYTES = 8 << 20
 
 
 def verify_artifact(path: Path | str) -> list[str]:
@@ -102,3 +108,43 @@ def _digest(artifact: Artifact) -> Iterator[str]:
     actual = recompute_digest(artifact.path)
     if actual != artifact.digest:
         yield f"content digest is {actual[:12]}…, the file says {artifact.digest[:12]}…: data were changed"
+
+
+def recompute_digest(path: Path | str) -> str:
+    """Read a whole artifact in bounded memory and return the digest of its content.
+
+    Raises:
+        ArtifactError: the file is missing, no artifact, or damaged.
+    """
+    from stages.artifacts import hdf5
+
+    path = Path(path)
+    with open_artifact(path, check=False) as artifact, hdf5.damage_as_error(path):
+        hashes = {}
+        for name, entry in artifact.entries.items():
+            if not is_content(name):
+                continue
+            hashes[name] = (
+                entry.dtype,
+                entry.shape,
+                _hash_dataset(artifact.dataset(name), entry.is_text, path),
+            )
+        return combine(artifact.kind, artifact.schema_version, artifact.semantic_attrs, hashes)
+
+
+def _hash_dataset(dataset: h5py.Dataset, is_text: bool, path: Path) -> str:
+    from stages.artifacts.hdf5 import read_text
+
+    content = ContentHash()
+    if is_text:
+        content.texts(read_text(dataset, path))
+    elif dataset.shape == () or dataset.size == 0:
+        content.numbers(np.asarray(dataset[()]))
+    else:
+        row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64)))
+        step = max(1, _BLOCK_BYTES // row_bytes)
+        if dataset.chunks:  # whole chunks only, so that none is unpacked twice
+            step = max(1, step // dataset.chunks[0]) * dataset.chunks[0]
+        for start in range(0, dataset.shape[0], step):
+            content.numbers(dataset[start : start + step])
+    return content.hexdigest()

@@ -108,7 +108,7 @@ class HubCodec:
         """`source`: a local folder or hub id of any model with a fast tokenizer."""
         from transformers import AutoTokenizer
 
-        from stages.models.hub import reachable_source
+        from stages.hub import reachable_source
 
         tokenizer = AutoTokenizer.from_pretrained(reachable_source(source))
         if not tokenizer.is_fast:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from stages.models.config import ModelConfig
+
 
 @dataclass
 class VisionMaps:
@@ -79,3 +81,14 @@ def _by_size(
         for canvas, part in zip(canvases, parts, strict=True):
             canvas[group, :, : part.shape[-2], : part.shape[-1]] = part
     return canvases
+
+
+def normalise(images: Tensor, sizes_hw: Tensor, config: ModelConfig) -> Tensor:
+    """(I, 3, H, W) uint8 and (I, 2) sizes -> float, minus mean, over std; padding stays 0."""
+    mean = torch.tensor(config.image.mean, device=images.device)[:, None, None]
+    std = torch.tensor(config.image.std, device=images.device)[:, None, None]
+    out = (images.float() / 255 - mean) / std
+    h, w = images.shape[-2:]
+    rows = torch.arange(h, device=images.device)[None, :] < sizes_hw[:, :1]
+    columns = torch.arange(w, device=images.device)[None, :] < sizes_hw[:, 1:]
+    return out * (rows[:, None, :, None] & columns[:, None, None, :])

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch.nn import functional
 
 from stages.errors import ArtifactError
-from stages.models.hub import reachable_source
+from stages.hub import reachable_source
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of every published SAM checkpoint
 MODEL_TYPE = "sam"

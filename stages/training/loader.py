@@ -65,17 +65,6 @@ class Batch:
         return Batch(**moved)
 
 
-def normalise(images: Tensor, sizes_hw: Tensor, config: ModelConfig) -> Tensor:
-    """(I, 3, H, W) uint8 and (I, 2) sizes -> float, minus mean, over std; padding stays 0."""
-    mean = torch.tensor(config.image.mean, device=images.device)[:, None, None]
-    std = torch.tensor(config.image.std, device=images.device)[:, None, None]
-    out = (images.float() / 255 - mean) / std
-    h, w = images.shape[-2:]
-    rows = torch.arange(h, device=images.device)[None, :] < sizes_hw[:, :1]
-    columns = torch.arange(w, device=images.device)[None, :] < sizes_hw[:, 1:]
-    return out * (rows[:, None, :, None] & columns[:, None, None, :])
-
-
 @dataclass(frozen=True)
 class ContourTable:
     """What the run may know about outlines: for each referent its ring in original pixels, or nothing.

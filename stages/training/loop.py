@@ -15,16 +15,17 @@ from torch import Tensor
 
 from stages.data.text import TextCodec
 from stages.errors import TrainingError
-from stages.models.artifact import LoadedModel, channels_last
+from stages.inference.devices import autocast, random_state, restore_random_state, used_precision
 from stages.models.build import ReferringModel
+from stages.models.image_maps import normalise
 from stages.reporter import Reporter
 from stages.training.checkpoint import load_resume, save_resume
-from stages.training.devices import autocast, random_state, restore_random_state, used_precision
-from stages.training.loader import Batch, StepDataset, StepPlan, normalise, train_batches
+from stages.training.loader import Batch, StepDataset, StepPlan, train_batches
 from stages.training.objectives import Objective, build_objective
 from stages.training.optimiser import MovingAverage, build_optimiser, schedule_factor, set_rate, trainable
 from stages.training.selection import CHOICE
 from stages.training.settings import TrainingSettings
+from stages.weights.model_file import LoadedModel, channels_last
 
 State = dict[str, Tensor]
 

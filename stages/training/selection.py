@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from stages.data.dataset import ReferringDataset
 from stages.errors import UsageError
 from stages.geometry.boxes import box_iou_pairwise, polygon_extent
+from stages.inference.predictions import predict_sentences
 from stages.metrics.segmentation import overlaps
-from stages.models.artifact import LoadedModel
 from stages.reporter import Reporter
-from stages.training.inference import predict_sentences
+from stages.weights.model_file import LoadedModel
 
 CHOICE = "held_out_score"  # key of a history row: what chooses the weights called best
 

@@ -9,9 +9,6 @@ from typing import Literal, TypeVar
 from stages.config import option
 from stages.data.transforms import Augmentation
 
-Precision = Literal["auto", "fp32", "bf16"]
-UsedPrecision = Literal["fp32", "bf16"]
-
 
 @dataclass(frozen=True)
 class TrainingSettings(Augmentation):
@@ -87,7 +84,7 @@ def with_used_precision(config: Settings) -> Settings:
         return config
     if config.device == "cpu":  # known without torch
         return dataclasses.replace(config, precision="fp32")
-    from stages.training.devices import choose_device, used_precision
+    from stages.inference.devices import choose_device, used_precision
 
     return dataclasses.replace(
         config, precision=used_precision(choose_device(config.device), config.precision)

@@ -129,7 +129,7 @@ def test_a_case_that_raises_is_a_miss() -> None:
 @pytest.mark.slow
 def test_import_and_export_of_the_whole_released_model_lose_nothing(golden_dir: Path, tmp_path: Path) -> None:
     from stages import export_weights, import_weights
-    from stages.models.artifact import load_model
+    from stages.weights.model_file import load_model
 
     state = released_state(golden_dir, "Partial-RES", "segm", 12)
     torch.save(

@@ -8,7 +8,6 @@ import torch
 
 from stages.artifacts import write_artifact
 from stages.data.text import WordCodec
-from stages.models.artifact import write_locator, write_model
 from stages.models.build import ReferringModel, build_model
 from stages.models.config import (
     DetectorConfig,
@@ -18,6 +17,7 @@ from stages.models.config import (
     TextConfig,
     VisionConfig,
 )
+from stages.weights.model_file import write_locator, write_model
 
 TINY = ModelConfig(
     n_points=5, n_bins=40, d_model=32, n_heads=4, encoder_layers=1, decoder_layers=1, ffn_dim=48, dropout=0.0,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.artifacts import open_artifact
-from stages.data.refshapes import write_refer_layout
+from stages.data.refshapes.folder import write_refer_layout
 
 STEP = "--epochs 1 --steps-per-epoch 1 --batch-images 4 --validation-sentences 1"
 

@@ -14,7 +14,7 @@ from stages.artifacts import open_artifact, verify_artifact
 from stages.errors import ArtifactError, HiddenMaskError, UsageError
 from stages.evaluate import Config, compare, run
 from stages.geometry.rasterise import rle_to_mask
-from stages.training.inference import Predictions
+from stages.inference.predictions import Predictions
 from tests.oracles.small_artifacts import SIZE, boxes_of, diamond, write_dataset, write_model, write_split
 
 SPLITS = ["train", "train", "val", "val", "val", "test"]
@@ -53,7 +53,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
     loaded = SimpleNamespace(
         model=SimpleNamespace(layout=SimpleNamespace(box=())), config=config, device="cpu"
     )
-    monkeypatch.setattr("stages.models.artifact.load_model", lambda *_, **__: loaded)
+    monkeypatch.setattr("stages.weights.model_file.load_model", lambda *_, **__: loaded)
 
     def install(function: Answer) -> None:
         def predict(model: Any, data: Any, sentences: np.ndarray, **_: Any) -> Predictions:
@@ -66,7 +66,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
             none = np.zeros((len(sentences), 0))
             return Predictions(sentences, none.astype(np.int32), none.astype(np.float32), rings, boxes)
 
-        monkeypatch.setattr("stages.training.inference.predict_sentences", predict)
+        monkeypatch.setattr("stages.inference.predictions.predict_sentences", predict)
 
     install(perfect)
     return install

@@ -1,4 +1,4 @@
-"""seqres_cli -> stages.<stage> -> {training, models, data, metrics, figures} -> {artifacts, geometry, …}."""
+"""seqres_cli -> stages.<stage> -> rooms (training, inference, weights, ...) -> {artifacts, geometry, …}."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ from pathlib import Path
 
 import pytest
 
-BASE = {"artifacts", "geometry", "errors", "nearest", "file_kinds", "config", "reporter", "configs"}
-MIDDLE = {"training", "models", "data", "metrics", "figures"}
+BASE = {"artifacts", "geometry", "errors", "nearest", "file_kinds", "hub", "config", "reporter", "configs"}
+# What each room may import of the other rooms: an order, so that no two import each other.
+ROOMS: dict[str, set[str]] = {
+    "data": set(),
+    "models": set(),
+    "metrics": set(),
+    "refinement": {"data"},
+    "weights": {"data", "models"},
+    "inference": {"data", "models", "metrics", "weights"},
+    "training": {"data", "models", "metrics", "weights", "inference"},
+    "figures": {"data", "metrics", "inference"},
+}
+MIDDLE = set(ROOMS)
 HEAVY = {"torch", "transformers", "cv2", "h5py", "pycocotools", "safetensors", "matplotlib", "jinja2"}
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,8 +70,8 @@ def test_each_layer_imports_only_what_is_below(path: Path) -> None:
     layer, used = layer_of(path), stage_parts(names)
     if layer in BASE or layer == "__init__":
         assert used <= BASE
-    elif layer in MIDDLE:
-        assert used <= BASE | MIDDLE
+    elif layer in ROOMS:
+        assert used <= BASE | ROOMS[layer] | {layer}
     else:  # a stage: never another stage
         assert is_stage(path)
         assert used <= BASE | MIDDLE
@@ -86,6 +97,34 @@ def test_charts_and_pages_load_their_libraries_only_to_draw() -> None:
         libraries = {name.split(".")[0] for name in imported(path, at_import_time=True)}
         assert not libraries & {"matplotlib", "jinja2"}, path
         assert not any(name.startswith("matplotlib.pyplot") for name in imported(path)), path
+
+
+def module_name(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("folder", ["stages"])
+def test_no_import_circles(folder: str) -> None:
+    """Not even with imports inside functions: a circle of modules is one module in several files."""
+    modules = {module_name(path): path for path in sources(folder)}
+    edges = {}
+    for name, path in modules.items():
+        wanted = imported(path)
+        edges[name] = {m for w in wanted for m in (w, w.rpartition(".")[0]) if m in modules} - {name}
+        parent = name.rpartition(".")[0]
+        edges[name] -= {parent}  # a package's own __init__ is imported with every module of it
+    done: set[str] = set()
+
+    def walk(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join((*way[way.index(name) :], name))
+        if name not in done:
+            for following in sorted(edges[name]):
+                walk(following, (*way, name))
+            done.add(name)
+
+    for name in modules:
+        walk(name, ())
 
 
 def test_the_command_line_reaches_stages_only_through_their_front() -> None:

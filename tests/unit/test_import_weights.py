@@ -17,12 +17,12 @@ from stages import export_weights, import_weights
 from stages.artifacts import RunOptions, open_artifact
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.models import darknet
-from stages.models.artifact import load_model
 from stages.models.build import build_model
 from stages.models.config import FusionConfig, ImageConfig, ModelConfig, TextConfig, VisionConfig
-from stages.models.darknet_weights import layout
 from stages.models.presets import PRESETS
-from stages.models.release_names import released_name
+from stages.weights.darknet import layout
+from stages.weights.model_file import load_model
+from stages.weights.released_names import released_name
 
 WORDS = ["PAD", "UNK", "CLS", "left", "man", "red", "dog"]
 NARROW = ModelConfig(

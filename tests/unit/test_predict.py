@@ -284,7 +284,7 @@ def test_what_is_no_free_file_is_refused_before_the_work(
             predict.Config(), model=models["box"], image=photo, phrase=["star"], out=out, **more,
         )  # fmt: skip
 
-    monkeypatch.setattr("stages.models.artifact.load_model", lambda *a, **k: pytest.fail("work was begun"))
+    monkeypatch.setattr("stages.weights.model_file.load_model", lambda *a, **k: pytest.fail("work was begun"))
     pipe, empty, drawn = tmp_path / "pipe", tmp_path / "empty.json", tmp_path / "drawn"
     os.mkfifo(pipe)
     with pytest.raises(UsageError, match="pipe is a named pipe") as caught:

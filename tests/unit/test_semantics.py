@@ -28,9 +28,9 @@ from stages.geometry.rasterise import (
     rle_to_mask,
     union_rle,
 )
+from stages.inference.predictions import answer_of
 from stages.metrics.comprehension import batch_averaged
 from stages.metrics.segmentation import overlaps
-from stages.models.artifact import LoadedModel
 from stages.models.build import build_model
 from stages.models.cctf import memory_content
 from stages.models.config import ImageConfig
@@ -40,9 +40,9 @@ from stages.models.memory import Memory
 from stages.models.presets import preset
 from stages.models.query_decoder import grid_code
 from stages.models.vocabulary import sequence_layout
-from stages.training.inference import answer_of
 from stages.training.optimiser import MovingAverage
 from stages.training.targets import SlotWeights, sequence_targets
+from stages.weights.model_file import LoadedModel
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "SEMANTICS.md").read_text("utf-8")

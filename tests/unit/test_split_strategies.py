@@ -20,12 +20,12 @@ from stages.data.dataset import ReferringDataset
 from stages.data.ref_id_list import read_ref_ids
 from stages.data.text import WordCodec
 from stages.errors import ArtifactError, SeqresError, StaleOutputError, UsageError
+from stages.inference import annotation
+from stages.inference.predictions import encoded_groups
 from stages.metrics.coverage import spread_order, unit_features
-from stages.models.artifact import load_model, write_model
 from stages.models.build import build_model
 from stages.split_masks import Config, run
-from stages.training import annotation
-from stages.training.inference import encoded_groups
+from stages.weights.model_file import load_model, write_model
 from tests.oracles.random_models import CONFIGS, WORDS
 from tests.oracles.small_artifacts import digest, write_dataset
 

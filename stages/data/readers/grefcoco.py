@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.data.readers.build_tables import build_tables
 from stages.data.readers.lookups import PictureFiles
 from stages.data.readers.plain_pickle import load_plain_pickle
 from stages.data.readers.records import (
     Invalid,
     Record,
-    build_tables,
     check_file_size,
     checked_split,
     id_of,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stages.data.readers.build_tables import build_tables
 from stages.data.readers.lookups import ById, PictureFiles
 from stages.data.readers.plain_pickle import load_plain_pickle
 from stages.data.readers.records import (
@@ -22,7 +23,6 @@ from stages.data.readers.records import (
     Invalid,
     Picture,
     Record,
-    build_tables,
     check_file_size,
     checked_split,
     clean_text,

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.data.readers.build_tables import build_tables
 from stages.data.readers.lookups import PictureFiles, Pictures
 from stages.data.readers.records import (
     Findings,
     Invalid,
     Record,
-    build_tables,
     checked_split,
     clean_text,
     id_of,

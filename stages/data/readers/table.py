@@ -23,6 +23,7 @@ import numpy as np
 
 from stages.data.images import Unreadable, find_image_root, look_at, path_below
 from stages.data.picture_files import OTHER, PictureHead
+from stages.data.readers.build_tables import build_tables
 from stages.data.readers.ids import distinct_ids
 from stages.data.readers.mask_files import MaskPicture, read_mask_picture
 from stages.data.readers.records import (
@@ -31,7 +32,6 @@ from stages.data.readers.records import (
     Invalid,
     Picture,
     Record,
-    build_tables,
     checked_box,
     checked_split,
     load_json,

@@ -13,7 +13,21 @@ from stages.artifacts import ArtifactWriter, write_artifact
 from stages.artifacts.ragged import pack
 from stages.artifacts.schema import SCHEMAS, RaggedColumn
 
-SIZES = {"I": 2, "C": 2, "R": 3, "S": 5, "T": 4, "K": 2, "D": 3, "L": 1, "N": 6, "V": 4, "P": 2, "Z": 2, "H": 2}
+SIZES = {
+    "I": 2,
+    "C": 2,
+    "R": 3,
+    "S": 5,
+    "T": 4,
+    "K": 2,
+    "D": 3,
+    "L": 1,
+    "N": 6,
+    "V": 4,
+    "P": 2,
+    "Z": 2,
+    "H": 2,
+}
 
 
 def fill(writer: ArtifactWriter, kind: str, value: int = 0) -> None:

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.data.refshapes import SCALES, Scene, generate_scene, split_scene, write_refer_layout
-from stages.data.refshapes_scenes import MIN_VISIBLE
-from stages.data.refshapes_shapes import (
+from stages.data.refshapes.folder import SCALES, Scene, generate_scene, split_scene, write_refer_layout
+from stages.data.refshapes.scenes import MIN_VISIBLE
+from stages.data.refshapes.shapes import (
     ANGULAR_SHAPES,
     COLOURS,
     CURVED_SHAPES,

@@ -11,8 +11,8 @@ import pytest
 from stages import prepare_data
 from stages.artifacts import open_artifact
 from stages.data.dataset import ReferringDataset
-from stages.data.refshapes import generate_scene, write_refer_layout
-from stages.data.refshapes_textures import MOST_PICTURES, dress, load_textures, texture_files
+from stages.data.refshapes.folder import generate_scene, write_refer_layout
+from stages.data.refshapes.textures import MOST_PICTURES, dress, load_textures, texture_files
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 
 

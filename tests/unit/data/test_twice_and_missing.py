@@ -20,8 +20,8 @@ from stages.data.readers.refer import find_refer_files, read_refer
 from stages.data.readers.seqtr import find_seqtr_files, read_seqtr
 from stages.data.readers.tables import ReferringTables
 from stages.errors import ArtifactError
-from stages.models.release_files import read_vocabulary
 from stages.prepare_data import Config, run
+from stages.weights.released_files import read_vocabulary
 from tests.oracles.picture_bytes import encoded, jpeg_with, turned_jpeg
 from tests.oracles.public_formats import mdetr_tables, seqtr_lists, write_seqtr
 from tests.oracles.refer_folder import ReferFolder, ref, square

@@ -20,12 +20,12 @@ from stages.models.config import (
 )
 from stages.models.mdetr import Detections, DetectorModel
 from stages.models.mdetr_mask_head import masks_in_image
-from stages.models.mdetr_names import our_name
 from stages.models.presets import preset
 from stages.models.query_decoder import grid_code
 from stages.models.siri import fate, take_over
 from stages.training.loader import Batch
 from stages.training.objectives import DetectionObjective, MaskLossWeights
+from stages.weights.mdetr_names import our_name
 
 RESNET = {
     "model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 12, 16], "depths": [1, 1, 1],

@@ -22,8 +22,8 @@ from stages.models import darknet
 from stages.models.build import build_model, vision_strides
 from stages.models.config import FusionConfig, ImageConfig, ModelConfig
 from stages.models.presets import PRESETS, preset, released
-from stages.models.pretrained import describe_text, describe_vision, load_pretrained_parts
 from stages.models.seqtr import PointSequenceModel
+from stages.weights.pretrained import describe_text, describe_vision, load_pretrained_parts
 
 FULL = ["seqtr-darknet53", "partial-res-darknet53", "resnet101-roberta", "swin-minilm"]
 SMALLER: dict[str, dict[str, Any]] = {

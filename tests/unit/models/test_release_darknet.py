@@ -11,7 +11,7 @@ from torch import nn
 
 from stages.errors import ArtifactError
 from stages.models.darknet import ConvBlock, ResidualStack
-from stages.models.darknet_weights import layout, load_darknet
+from stages.weights.darknet import layout, load_darknet
 
 
 def trunk() -> nn.Module:

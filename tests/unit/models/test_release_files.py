@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from stages.errors import ArtifactError
-from stages.models.release_files import read_checkpoint, read_vocabulary, read_word_vectors
+from stages.weights.released_files import read_checkpoint, read_vocabulary, read_word_vectors
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.zeros(2), "n": torch.tensor(3)}
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])

@@ -7,7 +7,7 @@ import torch
 
 from stages.models.build import build_model
 from stages.models.presets import PRESETS, released
-from stages.models.release_names import our_name, released_name, rename
+from stages.weights.released_names import our_name, released_name, rename
 
 
 @pytest.mark.parametrize("multitask", [False, True])

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from stages import hub
 from stages.artifacts import open_artifact
 from stages.errors import ArtifactError
-from stages.models import hub
-from stages.models.darknet_weights import read_floats
-from stages.models.release_files import read_checkpoint, read_vocabulary
+from stages.weights.darknet import read_floats
+from stages.weights.released_files import read_checkpoint, read_vocabulary
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n"
 PAGE = b"\n<HTML><body>please log in</body></html>"

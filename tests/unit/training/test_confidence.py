@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from stages.data.dataset import ReferringDataset
-from stages.models.artifact import load_model
+from stages.inference.predictions import Predictions, answer_length, predict_sentences
 from stages.models.seqtr import PointSequenceModel
-from stages.training.inference import Predictions, answer_length, predict_sentences
+from stages.weights.model_file import load_model
 from tests.oracles.random_models import write_random_model
 
 

@@ -14,7 +14,6 @@ from stages.artifacts import open_artifact
 from stages.data.dataset import ReferringDataset
 from stages.data.text import WordCodec
 from stages.errors import UsageError
-from stages.models.artifact import architecture, load_model
 from stages.models.build import build_model
 from stages.models.grounding import box_share, grounding_loss
 from stages.models.presets import preset, released
@@ -22,6 +21,7 @@ from stages.training.loader import ContourTable, StepDataset, filled
 from stages.training.objectives import SequenceObjective
 from stages.training.settings import TrainingSettings
 from stages.training.targets import SlotWeights
+from stages.weights.model_file import architecture, load_model
 from tests.unit.training.conftest import FAST
 
 

@@ -14,8 +14,9 @@ from stages.data.text import WordCodec
 from stages.data.transforms import Augmentation
 from stages.geometry.boxes import ellipse_in
 from stages.models.build import build_model
+from stages.models.image_maps import normalise
 from stages.models.seqtr import PointSequenceModel
-from stages.training.loader import Batch, ContourTable, StepDataset, normalise
+from stages.training.loader import Batch, ContourTable, StepDataset
 from stages.training.objectives import DetectionObjective, SequenceObjective, build_objective
 from stages.training.settings import TrainingSettings
 from stages.training.targets import SlotWeights

@@ -16,9 +16,9 @@ from stages.artifacts import open_artifact
 from stages.data.dataset import ReferringDataset
 from stages.data.transforms import zoom_frame
 from stages.errors import UsageError
-from stages.models.artifact import load_model
+from stages.inference.auxiliary_contours import marked_rings
 from stages.models.grounding import GroundingHead
-from stages.training.marked import marked_rings
+from stages.weights.model_file import load_model
 from tests.oracles.random_models import write_random_model
 
 PARTS = 16  # a side: 4 cells of 16 pixels, 4 x 4 parts each

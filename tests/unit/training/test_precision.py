@@ -14,11 +14,11 @@ from stages.artifacts import open_artifact
 from stages.config import semantic_dict
 from stages.data.dataset import ReferringDataset
 from stages.errors import ArtifactError, StaleOutputError
-from stages.models.artifact import load_model
+from stages.inference.predictions import predict_sentences
 from stages.training import settings
 from stages.training.checkpoint import resume_path
-from stages.training.inference import predict_sentences
 from stages.training.settings import TrainingSettings, with_used_precision
+from stages.weights.model_file import load_model
 from tests.oracles.random_models import write_random_model
 from tests.unit.training.conftest import FAST
 
@@ -100,5 +100,5 @@ def test_evaluate_tells_the_precision(tiny_dataset: Path, tmp_path: Path) -> Non
 def test_the_cpu_needs_no_torch_to_know_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, "stages.training.devices", None)
+    monkeypatch.setitem(sys.modules, "stages.inference.devices", None)
     assert settings.with_used_precision(TrainingSettings(device="cpu")).precision == "fp32"

@@ -102,7 +102,7 @@ def test_pseudo_labels_leave_them_out(
 
 def test_hidden_masks_choose_nothing(tiny_dataset: Path, tiny_split: Path, held: SimpleNamespace) -> None:
     """Where the split shows no mask the box of what is drawn is scored; masks elsewhere are not asked for."""
-    from stages.models.artifact import load_model
+    from stages.weights.model_file import load_model
 
     loaded = load_model(held.res)
     data = ReferringDataset.open(tiny_dataset, split=tiny_split, masks="split")

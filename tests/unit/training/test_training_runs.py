@@ -239,8 +239,8 @@ def test_a_second_look_draws_in_the_window_of_the_box(
 ) -> None:
     """The model carries its locator; with the box given, the window and the prompt are that box's."""
     from stages.data.dataset import ReferringDataset
-    from stages.models.artifact import load_model
-    from stages.training.inference import attention_for_sentences, predict_sentences
+    from stages.inference.predictions import attention_for_sentences, predict_sentences
+    from stages.weights.model_file import load_model
 
     out = tmp_path / "res.h5"
     train_res.run(

@@ -11,7 +11,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from stages.data.refshapes_shapes import (
+from stages.data.refshapes.shapes import (
     COLOURS,
     SHAPES,
     coverage,

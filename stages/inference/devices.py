@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from stages.errors import UsageError
-from stages.training.settings import Precision, UsedPrecision
+
+Precision = Literal["auto", "fp32", "bf16"]
+UsedPrecision = Literal["fp32", "bf16"]
 
 
 def choose_device(name: str) -> torch.device:

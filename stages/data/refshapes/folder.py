@@ -29,10 +29,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from stages.artifacts.whole_file import write_whole
-from stages.data.refshapes_scenes import Scene, ShapeObject, generate_scene
-from stages.data.refshapes_sentences import make_sentence, make_sentences
-from stages.data.refshapes_shapes import ANGULAR_SHAPES, CURVED_SHAPES, SHAPES
-from stages.data.refshapes_textures import dress, load_textures
+from stages.data.refshapes.scenes import Scene, ShapeObject, generate_scene
+from stages.data.refshapes.sentences import make_sentence, make_sentences
+from stages.data.refshapes.shapes import ANGULAR_SHAPES, CURVED_SHAPES, SHAPES
+from stages.data.refshapes.textures import dress, load_textures
 from stages.errors import UsageError
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.rasterise import ellipse_to_rle, mask_to_rle, polygon_to_rle

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from stages.data.dataset import ReferringDataset
 from stages.geometry.boxes import box_iou_pairwise
+from stages.inference.predictions import predict_sentences
 from stages.metrics.segmentation import overlaps
-from stages.models.artifact import LoadedModel
 from stages.reporter import Reporter
-from stages.training.inference import predict_sentences
+from stages.weights.model_file import LoadedModel
 
 
 def validation_sentences(

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from stages.data.images import decode_rgb, header_size
-from stages.data.refshapes_scenes import Scene
+from stages.data.refshapes.scenes import Scene
 from stages.errors import ArtifactError, UsageError
 
 MOST_PICTURES = 200  # of a folder, spread evenly over its sorted names

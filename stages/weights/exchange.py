@@ -22,9 +22,9 @@ from torch import Tensor
 from stages.artifacts import Artifact
 from stages.data.text import TextCodec, codec_from_dict
 from stages.errors import ArtifactError
-from stages.models.artifact import require_fit
 from stages.models.build import build_model
 from stages.models.config import ModelConfig
+from stages.weights.model_file import require_fit
 
 FORMAT, VERSION = "seqres-model", 1
 PREFERRED = ("best", "ema", "weights")  # the group that `predict` uses comes first

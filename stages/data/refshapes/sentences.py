@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stages.data.refshapes_scenes import Scene, ShapeObject
+from stages.data.refshapes.scenes import Scene, ShapeObject
 
 STYLES = ("unc", "plus", "umd")
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from stages.data.dataset import ReferringDataset
 from stages.errors import ArtifactError, UsageError
 from stages.geometry.boxes import box_iou_pairwise
-from stages.models.artifact import LoadedModel
+from stages.inference.predictions import encoded_groups, predict_sentences
 from stages.models.mdetr import DetectorModel
 from stages.models.vocabulary import BOX_SLOTS
 from stages.reporter import Reporter, SilentReporter
-from stages.training.inference import encoded_groups, predict_sentences
+from stages.weights.model_file import LoadedModel
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from torch import Tensor
 from stages.errors import ArtifactError
 from stages.models.build import build_model
 from stages.models.config import FusionConfig, ImageConfig, ModelConfig, TextConfig, VisionConfig
-from stages.models.release_names import TASK_PROMPT, rename
+from stages.weights.released_names import TASK_PROMPT, rename
 
 Shapes = Mapping[str, tuple[int, ...]]
 _SHOWN = 8
@@ -151,6 +151,6 @@ def _compare(
 
 
 def _theirs(name: str, config: ModelConfig) -> str:
-    from stages.models.release_names import released_name
+    from stages.weights.released_names import released_name
 
     return released_name(name, multitask=config.sequence == "multitask")

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from stages.data.photographs import Photographs
 from stages.data.text import WordCodec, clean
 from stages.geometry.rasterise import Rle
-from stages.models.artifact import LoadedModel
+from stages.inference.auxiliary_contours import Outline
+from stages.inference.predictions import predict_sentences
 from stages.reporter import Reporter, SilentReporter
-from stages.training.inference import predict_sentences
-from stages.training.marked import Outline
+from stages.weights.model_file import LoadedModel
 
 
 @dataclass

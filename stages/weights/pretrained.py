@@ -13,10 +13,10 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from stages.errors import ArtifactError
-from stages.models.artifact import load_state
+from stages.hub import reachable_source
 from stages.models.build import ReferringModel
 from stages.models.config import TextConfig, VisionConfig
-from stages.models.hub import reachable_source
+from stages.weights.model_file import load_state
 
 SHIPPED = "refshapes"  # name of the backbone that comes with the package
 _MOST_STAGES = 6  # of a pyramid, with its stem; more are the layers of a ViT, which all have one stride
@@ -25,7 +25,7 @@ _NOT_SEMANTIC = ("transformers_version", "torch_dtype", "dtype", "architectures"
 
 def shipped_backbone() -> dict[str, Tensor]:
     """State dict of the small ResNet trained by scripts/pretrain_backbone.py, float32."""
-    data = resources.files("stages.models").joinpath("weights/refshapes_backbone.safetensors").read_bytes()
+    data = resources.files("stages.weights").joinpath("shipped/refshapes_backbone.safetensors").read_bytes()
     return {name: value.float() for name, value in load_safetensors(data).items()}
 
 
@@ -78,7 +78,7 @@ def load_pretrained_parts(model: ReferringModel) -> list[str]:
         )
         lines.append("backbone: the RefShapes weights that come with seqres")
     elif vision.kind == "darknet53" and vision.source:
-        from stages.models.darknet_weights import load_darknet
+        from stages.weights.darknet import load_darknet
 
         loaded = load_darknet(model.vision.body, Path(vision.source))
         lines.append(

@@ -12,9 +12,9 @@ from stages.data.transforms import Frame
 from stages.errors import UsageError
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.resampling import resample_uniform
-from stages.models.artifact import LoadedModel
 from stages.models.memory import Memory
 from stages.models.seqtr import PointSequenceModel
+from stages.weights.model_file import LoadedModel
 
 Outline = Literal["written", "marked"]
 # The writer's few points cut corners that the marks show

@@ -19,15 +19,15 @@ from stages.errors import ArtifactError
 from stages.geometry.boxes import polygon_extent
 from stages.geometry.quantisation import dequantise, quantise
 from stages.geometry.rasterise import Rle, polygon_to_rle
-from stages.models.artifact import LoadedModel
+from stages.inference.auxiliary_contours import Outline, marked_rings, require_marks
+from stages.inference.detections import find, refuse_prompt
+from stages.inference.devices import autocast
+from stages.models.image_maps import normalise
 from stages.models.mdetr import DetectorModel
 from stages.models.memory import Memory
 from stages.models.vocabulary import BOX_SLOTS, SequenceLayout
 from stages.reporter import Reporter, SilentReporter
-from stages.training.detections import find, refuse_prompt
-from stages.training.devices import autocast
-from stages.training.loader import normalise
-from stages.training.marked import Outline, marked_rings, require_marks
+from stages.weights.model_file import LoadedModel
 
 SENTENCES_AT_ONCE = 4  # decoding batch, in multiples of the image batch
 

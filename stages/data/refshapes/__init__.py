@@ -1,0 +1,1 @@
+"""RefShapes: generated pictures with expressions, boxes and masks, written in REFER layout (DESIGN.md)."""
