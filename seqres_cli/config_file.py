@@ -1,6 +1,6 @@
-"""`--config FILE.toml`: one table for each stage, keys as the flags. Flag > file > default.
+"""`--config FILE.toml` or a recipe's name (stages/configs): one table a stage, keys as the flags.
 
-A bare name that is no file is a recipe that comes with the package: `--config partial-res-darknet53`.
+Flag > recipe > what the recipe extends > default.
 
 [split-masks]
 ratio = 0.05
@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from stages.config import OptionType, coerce, config_dict, option_info, option_types
-from stages.configs import recipe_names, recipe_path
+from stages.configs import Layer, read_layers
 from stages.errors import UsageError, did_you_mean
 
 
@@ -27,97 +26,67 @@ def flag_name(field: dataclasses.Field[Any]) -> str:
     return option_info(field).flag or field.name.replace("_", "-")
 
 
-def load_table(path: Path, stage: str, stages: Iterable[str]) -> dict[str, Any]:
-    """The table `[stage]` of a TOML file; {} when the file has none.
-
-    Raises:
-        UsageError: no such file, no valid TOML, or a table that names no stage.
-    """
-    path = _recipe(path) or path
-    try:
-        with open(path, "rb") as stream:
-            content = tomllib.loads(stream.read().decode("utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"no such file: {path}",
-            facts=["given with --config", f"shipped recipes: {', '.join(recipe_names())}"],
-            hint=_nearest(did_you_mean(str(path), recipe_names())),
-        ) from error
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML", facts=[str(error)]) from error
-    known = list(stages)
-    for name, value in content.items():
-        if name not in known:
-            raise UsageError(
-                f"{path} has a table for the unknown stage {name!r}"
-                if isinstance(value, dict)
-                else f"{path} has the key {name!r} outside of any table",
-                hint=_nearest(f"[{did_you_mean(name, known)}]" if did_you_mean(name, known) else None)
-                or f"one table a stage, for instance [{stage}]",
-            )
-        if not isinstance(value, dict):
-            raise UsageError(f"{name!r} in {path} must be a table, got {value!r}", hint=f"write [{name}]")
-    return dict(content.get(stage, {}))
-
-
-def _recipe(path: Path) -> Path | None:
-    """The shipped recipe when a bare name is given that is no file here."""
-    return None if path.exists() or path.suffix or len(path.parts) != 1 else recipe_path(path.name)
-
-
 def resolve(
-    config_class: type, stage: str, flags: Mapping[str, Any], path: Path | None, stages: Iterable[str]
+    config_class: type, stage: str, flags: Mapping[str, Any], recipe: Path | str | None, stages: Iterable[str]
 ) -> tuple[Any, dict[str, str]]:
-    """The stage's Config and the origin ("flag", "file" or "default") of every field.
+    """The stage's Config and the origin of every field: "flag", "recipe NAME", "file PATH" or "default".
 
     Args:
         flags: field name -> value, only what was given on the command line.
+        recipe: what `--config` names.
 
     Raises:
-        UsageError: an unknown key (with the nearest known one), a wrong type, or a value out of range.
+        UsageError: an unknown recipe or key (with the nearest known one), a wrong type, or a value out of range.
     """
-    by_flag = {flag_name(f): f.name for f in dataclasses.fields(config_class)}
-    kinds = option_types(config_class)
     values: dict[str, Any] = {}
-    origins = dict.fromkeys(by_flag.values(), "default")
-    for key, value in (load_table(path, stage, stages) if path else {}).items():
-        name = by_flag.get(key.replace("_", "-"))
-        if name is None:
-            near = did_you_mean(key.replace("_", "-"), by_flag)
-            raise UsageError(
-                f"unknown key {key!r} in [{stage}] of {path}",
-                hint=_nearest(near) or f"seqres {stage} --print-config lists all keys",
-            )
-        if name in values:
-            raise UsageError(f"{key!r} is set twice in [{stage}] of {path}")
-        if isinstance(value, dict):
-            raise UsageError(f"{key} in [{stage}] of {path} must be a value, got a table")
-        values[name] = _from_file(key, value, kinds[name], stage, path)
-        origins[name] = "file"
+    origins = dict.fromkeys((f.name for f in dataclasses.fields(config_class)), "default")
+    places: dict[str, str] = {}
+    for layer in read_layers(str(recipe), stage, stages) if recipe else ():
+        found = _read_layer(config_class, stage, layer)
+        values |= found
+        origins |= dict.fromkeys(found, layer.origin)
+        places |= dict.fromkeys(found, layer.place)
     for name, value in flags.items():
-        values[name] = value
-        origins[name] = "flag"
+        values[name], origins[name] = value, "flag"
     try:
         return config_class(**values), origins
     except UsageError as error:
         guilty = error.message.split(" ", 1)[0].replace("-", "_")
-        if origins.get(guilty) != "file":
+        if guilty not in places or guilty in flags:
             raise
-        fact = f"set in [{stage}] of {path}"
+        fact = f"set in {places[guilty]}"
         raise UsageError(error.message, facts=[*error.facts, fact], hint=error.hint) from error
 
 
-def _from_file(key: str, value: Any, kind: OptionType, stage: str, path: Path | None) -> Any:
+def _read_layer(config_class: type, stage: str, layer: Layer) -> dict[str, Any]:
+    """Field name -> value of what one table sets."""
+    by_flag = {flag_name(f): f.name for f in dataclasses.fields(config_class)}
+    kinds = option_types(config_class)
+    found: dict[str, Any] = {}
+    for key, value in layer.values.items():
+        name = by_flag.get(key.replace("_", "-"))
+        if name is None:
+            near = did_you_mean(key.replace("_", "-"), by_flag)
+            raise UsageError(
+                f"unknown key {key!r} in {layer.place}",
+                hint=f"did you mean {near}?" if near else f"seqres {stage} --print-config lists all keys",
+            )
+        if name in found:
+            raise UsageError(f"{key!r} is set twice in {layer.place}")
+        if isinstance(value, dict):
+            raise UsageError(f"{key} in {layer.place} must be a value, got a table")
+        found[name] = _from_file(key, value, kinds[name], layer.place)
+    return found
+
+
+def _from_file(key: str, value: Any, kind: OptionType, place: str) -> Any:
+    """The value; "none" unsets a number that an extended recipe sets, as TOML has no word for it."""
+    if value == "none" and kind.optional and kind.base is not str:
+        return None
     try:
         return coerce(key, value, kind)
     except UsageError as error:
-        raise UsageError(error.message, facts=[f"set in [{stage}] of {path}"]) from error
-
-
-def _nearest(name: str | None) -> str | None:
-    return f"did you mean {name}?" if name else None
+        raise UsageError(error.message, facts=[f"set in {place}"]) from error
 
 
 def toml_lines(config: Any, stage: str, origins: Mapping[str, str]) -> list[str]:

@@ -46,8 +46,8 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        metavar="FILE.toml",
-        help="Values from the table of this stage, or a shipped recipe by name; flags win.",
+        metavar="RECIPE",
+        help="Shipped recipe (NAME or NAME:RECIPE) or FILE.toml with a table for this stage; flags win.",
     ),
 ]
 PrintConfig = Annotated[

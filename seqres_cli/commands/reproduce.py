@@ -5,6 +5,8 @@ NAME is refshapes (what each part of the method earns with few masks, and the cu
 seqres call whose file is kept: what is there is not run again, a training that was interrupted goes on, rows share
 what they have in common, and the experiments share one folder. The data are those of seed 0 for all seeds; the choice
 of the visible masks and all trainings follow the seed. A failed step stops what depends on it, and nothing else.
+Snakemake runs the steps: on this computer, or with --executor and --profile on Slurm, Kubernetes and others; what stands
+after -- goes to it as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from seqres_cli.stage_command import PlainCommand
 from stages.errors import UsageError
 
 if TYPE_CHECKING:
-    from seqres_cli.experiments.build import Plan, Settings
+    from seqres_cli.experiments.settings import Plan, Settings
 
 Name = Annotated[
     Literal["refshapes", "table1", "figure1"], typer.Argument(metavar="NAME", show_default=False)
@@ -36,6 +38,17 @@ Dataset = Annotated[
 ]
 Rows = Annotated[str, typer.Option(metavar="A,B", help="Only these rows (or groups of rows); default: all.")]
 Jobs = Annotated[int, typer.Option(min=0, help="Steps at once; 0 = one a core, each on one thread.")]
+Executor = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Snakemake's executor plugin: slurm, kubernetes, …; default: local."),
+]
+Profile = Annotated[
+    str | None, typer.Option(metavar="FOLDER", help="Snakemake profile: executor, resources, …")
+]
+More = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[-- ARGUMENTS]", help="Further arguments of Snakemake.", show_default=False),
+]
 Splits = Annotated[
     list[str], typer.Option("--split", metavar="TEXT", help="Split to score [repeat for several].")
 ]
@@ -55,12 +68,15 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would run; wr
 
 def reproduce(
     name: Name,
+    more: More = None,
     out: Folder = None,
     scale: Scale = "smoke",
     seeds: Seeds = "0,1,2",
     dataset: Dataset = None,
     rows: Rows = "",
     jobs: Jobs = 0,
+    executor: Executor = None,
+    profile: Profile = None,
     split: Splits = ["val"],  # noqa: B006  typer copies it
     model: Model = "refshapes-small",
     mdetr_model: MdetrModel = "refshapes-small-mdetr",
@@ -73,8 +89,8 @@ def reproduce(
     json: Json = False,
     quiet: Quiet = False,
 ) -> Answer:
-    from seqres_cli.experiments.build import Settings
-    from seqres_cli.experiments.session import default_folder, list_work, run_and_report
+    from seqres_cli.experiments.session import Machines, default_folder, list_work, run_and_report
+    from seqres_cli.experiments.settings import Settings
 
     settings = Settings(
         scale, read_seeds(seeds), dataset, tuple(split), model, mdetr_model, zoom, device, rec_flags, mdetr_flags,
@@ -82,14 +98,18 @@ def reproduce(
     )  # fmt: skip
     folder = out or default_folder(settings)
     plan = make_plan(name, settings, folder, [row.strip() for row in rows.split(",") if row.strip()])
-    reporter = RichReporter(quiet=quiet)
+    if more and not more[0].startswith("-"):
+        raise UsageError(
+            f"one experiment at a time, got also {more[0]!r}", hint="arguments of Snakemake follow --"
+        )
     if dry_run:
         return list_work(plan, settings, folder)
-    return run_and_report(plan, settings, folder, jobs, reporter)
+    machines = Machines(jobs, executor, profile, tuple(more or ()))
+    return run_and_report(plan, settings, folder, machines, RichReporter(quiet=quiet))
 
 
 def make_plan(name: str, settings: Settings, folder: Path, rows: list[str]) -> Plan:
-    """The graph and the report of an experiment."""
+    """The files and the report of an experiment."""
     module: Any = importlib.import_module(f"seqres_cli.experiments.{name}")
     plan: Plan = module.plan(settings, folder, rows)
     return plan
@@ -112,5 +132,6 @@ COMMAND = PlainCommand(
         "seqres reproduce refshapes --scale standard --seeds 0,1,2 --jobs 2",
         "seqres reproduce refshapes --scale standard --rows naive,full,full-all --dry-run",
         "seqres reproduce figure1 --dataset refcoco.h5 --split testA --scale standard --out runs/refcoco",
+        "seqres reproduce refshapes --executor slurm --jobs 20 -- --default-resources slurm_partition=gpu",
     ),
 )

@@ -1,4 +1,4 @@
-"""One run of `seqres reproduce`: its folder, its nodes, its report."""
+"""One run of `seqres reproduce`: its folder, its steps, its report."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import fcntl
 import json
 import os
 import shlex
-import signal
-import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seqres_cli.experiments.build import Plan, Settings
-from seqres_cli.experiments.calls import Processes, check_flags
-from seqres_cli.experiments.runner import Outcome, counts_of, execute, preview
-from seqres_cli.output import Answer, RichReporter, seconds_text, table_lines
+from seqres_cli.experiments import workflow
+from seqres_cli.experiments.settings import Plan, Settings
+from seqres_cli.experiments.workflow import Status, Step
+from seqres_cli.output import Answer, RichReporter, table_lines
 from stages.artifacts.provenance import plain_json, storable
 from stages.artifacts.target import require_folder_target, require_writable
 from stages.artifacts.whole_file import write_whole
@@ -32,41 +31,82 @@ class Interrupted(SeqresError):
     exit_code = 130
 
 
+@dataclass(frozen=True)
+class Machines:
+    """Where the steps run. `jobs`: steps at once, 0 = one a core; `more`: further arguments of Snakemake."""
+
+    jobs: int = 0
+    executor: str | None = None
+    profile: str | None = None
+    more: tuple[str, ...] = ()
+
+    def arguments(self) -> list[str]:
+        here = self.executor in (None, "local")
+        jobs = self.jobs or _cores()
+        given = ["--cores", str(jobs * self.threads())] if here else ["--jobs", str(self.jobs or 100)]
+        given += ["--executor", self.executor] if self.executor else []
+        # a profile may name the executor: then this computer's cores are no limit
+        given += ["--profile", self.profile, "--jobs", str(jobs)] if self.profile else []
+        return [*given, *self.more]
+
+    def threads(self) -> int:
+        """Of a step. Several at once keep to one thread each, as they would only get in each other's way otherwise."""
+        return _cores() if self.jobs == 1 and self.executor in (None, "local") and not self.profile else 1
+
+
 def default_folder(settings: Settings) -> Path:
     """One folder for all experiments on the same data at the same scale, as they share files."""
     data = f"{settings.dataset.stem}-" if settings.dataset else ""
     return Path("runs") / "reproduce" / f"{data}{settings.scale}"
 
 
+def steps_of(
+    plan: Plan, settings: Settings, folder: Path, machines: Machines
+) -> tuple[list[Step], dict[str, Any]]:
+    """The steps, checked, and what the Snakefile is told.
+
+    Raises:
+        ArtifactError: the dataset cannot be used.
+        UsageError: Snakemake is missing, the folder belongs to other data, or a stage does not take its flags.
+    """
+    workflow.require_snakemake()
+    check_settings(settings, folder)
+    config = {
+        **{key: str(v) if isinstance(v, Path) else v for key, v in asdict(settings).items()},
+        **{name: shlex.join(shlex.split(getattr(settings, name))) for name in ("rec_flags", "mdetr_flags", "res_flags")},
+        "dataset": str(settings.dataset.absolute()) if settings.dataset else None,
+        "targets": plan.targets,
+        "cwd": os.getcwd(),
+        "out": str(folder),
+        "threads": machines.threads(),
+        "launcher": workflow.LAUNCHER,
+    }  # fmt: skip
+    steps = workflow.list_steps(folder, config)
+    workflow.check_flags(steps)
+    return steps, config
+
+
 def list_work(plan: Plan, settings: Settings, folder: Path) -> Answer:
     """What would run, with its command lines; nothing is written."""
-    check_settings(settings, folder)
-    check_flags(plan.graph)
-    processes = Processes(folder, 1)
-    outcomes = preview(plan.graph, processes.look, processes.there)
-    counts = counts_of(outcomes)
-    nodes = [
-        {"out": node.out, "status": outcomes[node.out].status, "command": ["seqres", *node.arguments(folder)]}
-        for node in plan.graph
-    ]
+    steps, _ = steps_of(plan, settings, folder, Machines())
+    found = workflow.preview(steps)
+    counts = dict(Counter[str](found.values()))
+    nodes = [{"out": one.out, "status": found[one.out], "command": ["seqres", *one.words]} for one in steps]
     lines = [f"{node['status']:9}  {shlex.join(node['command'])}" for node in nodes]
-    seconds = sum(node.seconds for node in plan.graph if outcomes[node.out].status != "cached")
-    lines.append(f"{len(nodes)} steps: {_counts_text(counts)}; a guess: {seconds_text(seconds)} of one core")
-    payload = {
-        "experiment": plan.report.name, "out": str(folder), "counts": counts, "seconds": seconds, "steps": nodes,
-    }  # fmt: skip
+    lines.append(f"{len(nodes)} steps: {_counts_text(counts)}")
+    payload = {"experiment": plan.report.name, "out": str(folder), "counts": counts, "steps": nodes}
     return Answer(payload, lines)
 
 
-def run_and_report(plan: Plan, settings: Settings, folder: Path, jobs: int, reporter: RichReporter) -> Answer:
-    """Run the nodes, then tell what is there; exit code 1 when a node failed."""
-    check_settings(settings, folder)
-    check_flags(plan.graph)
-    jobs = jobs or _cores()
-    with _alone(folder), _ctrl_c_counts():
+def run_and_report(
+    plan: Plan, settings: Settings, folder: Path, machines: Machines, reporter: RichReporter
+) -> Answer:
+    """Run the steps, then tell what is there; exit code 1 when a step failed."""
+    steps, config = steps_of(plan, settings, folder, machines)
+    with _alone(folder):
         write_whole(folder / _SETTINGS, (json.dumps(_identity(settings), indent=1) + "\n").encode("ascii"))
         try:
-            outcomes = execute(plan.graph, Processes(folder, jobs).worker(), jobs=jobs, tell=reporter.info)
+            outcomes = workflow.execute(steps, folder, config, machines.arguments(), reporter.quiet)
             numbers = write_reports(plan, settings, folder, reporter)
         except KeyboardInterrupt:
             raise Interrupted(
@@ -143,12 +183,13 @@ def _identity(settings: Settings) -> dict[str, Any]:
 def _answer(
     plan: Plan,
     folder: Path,
-    outcomes: Mapping[str, Outcome],
+    outcomes: Mapping[str, Status],
     numbers: Mapping[str, Any],
     reporter: RichReporter,
 ) -> Answer:
-    counts = counts_of(outcomes)
-    failed = [{"step": n, "log": str(o.log)} for n, o in outcomes.items() if o.status == "failed"]
+    counts = dict(Counter[str](outcomes.values()))
+    logs = {name: (folder / "logs" / name).with_suffix(".log") for name in outcomes}
+    failed = [{"step": n, "log": str(logs[n])} for n, status in outcomes.items() if status == "failed"]
     page = folder / plan.report.name / "index.html"
     for one in failed:
         reporter.warn(f"{one['step']} failed, see {one['log']}")
@@ -210,16 +251,3 @@ def _alone(folder: Path) -> Iterator[None]:
                 hint="wait for it, or choose another --out",
             ) from None
         yield
-
-
-@contextmanager
-def _ctrl_c_counts() -> Iterator[None]:
-    """A shell that starts us in the background has Ctrl-C ignored, and the steps would inherit that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from seqres_cli.experiments import recipes
-from seqres_cli.experiments.build import ALL, Bench, Plan, RowMaker, Settings, Trained, chosen_rows
-from seqres_cli.experiments.graph import Graph
+from seqres_cli.experiments.settings import ALL, Plan, RowMaker, Settings, Trained, chosen_rows
 from stages.experiment_report import Experiment, Table
 
-# row -> label, training, length, and what the paper prints for RefCOCOg val in percent (METHOD.md section 3)
+# row -> label, recipe of its training, and what the paper prints for RefCOCOg val in percent (METHOD.md section 3)
 _AT = ("miou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9")
-ROWS: dict[str, tuple[str, str, str, tuple[float, ...]]] = {
-    "multitask": (
-        "multi-task, task-wise token", "multitask", "multitask", (53.87, 65.85, 59.54, 47.56, 27.39, 6.29),
-    ),
-    "zero": ("refine REC, zero token", "naive", "masks", (54.83, 66.60, 60.57, 48.01, 27.58, 5.91)),
-    "learnable": (
-        "refine REC, learnable token", "task-token", "masks", (55.95, 67.73, 62.20, 49.02, 29.55, 7.07),
-    ),
-    "multitask-from-rec": ("multi-task, started from the REC model", "multitask-from-rec", "masks", ()),
-}  # fmt: skip
+ROWS: dict[str, tuple[str, str, tuple[float, ...]]] = {
+    "multitask": ("multi-task, task-wise token", "multitask", (53.87, 65.85, 59.54, 47.56, 27.39, 6.29)),
+    "zero": ("refine REC, zero token", "naive", (54.83, 66.60, 60.57, 48.01, 27.58, 5.91)),
+    "learnable": ("refine REC, learnable token", "task-token", (55.95, 67.73, 62.20, 49.02, 29.55, 7.07)),
+    "multitask-from-rec": ("multi-task, started from the REC model", "multitask-from-rec", ()),
+}
 DEFAULT = ("multitask", "zero", "learnable")
-
-
-def train(bench: Bench, name: str) -> Trained:
-    """The nodes of a row."""
-    _, variant, role, _ = ROWS[name]
-    more = f" {recipes.ALL_OUTLINED}" if variant.startswith("multitask") else ""
-    return Trained(bench.res(f"first-{variant}", ALL, role, recipes.VARIANTS[variant] + more))
 
 
 def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
     """The experiment; without `asked`, the paper's three rows."""
-    make = RowMaker(Graph(), settings, out)
-    make_rec_row(make, "rec", "the REC model that is refined")
+    make = RowMaker(settings, out)
+    make.add("rec", "the REC model that is refined", 0.0, Trained("rec"))
     for name in chosen_rows(asked or DEFAULT, {"all": list(ROWS)}, list(ROWS)):
-        label, _, _, printed = ROWS[name]
+        label, recipe, printed = ROWS[name]
         paper = {key: value / 100 for key, value in zip(_AT, printed, strict=False)}
-        make.add(name, label, ALL, partial(train, name=name), printed=paper)
+        make.add(name, label, ALL, Trained(f"first-{recipe}-{ALL:g}"), printed=paper)
     tables = (
         Table(
             "[TASK] tokens, all masks",
@@ -59,9 +45,4 @@ def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
         rows=tuple(make.rows.values()),
         tables=tables,
     )
-    return Plan(make.graph, report)
-
-
-def make_rec_row(make: RowMaker, name: str, label: str) -> None:
-    """A row of box scores: the comprehension model that others start from."""
-    make.add(name, label, 0.0, lambda b: Trained(b.rec()))
+    return Plan(tuple(make.targets), report)

@@ -34,7 +34,9 @@ class RunOptions:
     force: bool = False
     dry_run: bool = False
     argv: tuple[str, ...] = ()
-    origins: Mapping[str, str] = field(default_factory=dict)  # config field -> "default", "file" or "flag"
+    origins: Mapping[str, str] = field(
+        default_factory=dict
+    )  # config field -> "default", "flag", "recipe …", "file …"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 {
   "stage", "stage_version", "seed", "argv", "device",
-  "config":   {name: {"value": …, "origin": "default" | "file" | "flag" | "call", "semantic": bool}},
+  "config":   {name: {"value": …, "origin": "default" | "flag" | "recipe NAME" | "file PATH" | "call", "semantic": bool}},
   "inputs":   [{"role", "path", "kind", "digest"}],
   "external": [{"role", "path", "size", "sha256"}],
   "versions": {"seqres", "python", "platform", "numpy", "h5py", …},

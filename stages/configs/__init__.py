@@ -1,18 +1,214 @@
-"""Complete recipes that come with the package: `--config seqtr-darknet53-rec` reads one by its name."""
+"""The recipe book: TOML files with one table a stage, that build on each other and name only what they change.
+
+    extends = "refshapes"            # a shipped recipe, or a file beside this one; its values come first
+    [training]                       # for train-rec and train-res alike
+    warmup-epochs = 0.1
+    [train-res]                      # keys as the flags
+    lr = 0.002
+    [recipe.naive]                   # another recipe in the same file: FILE:naive
+    extends = "plain"                # of this file, or of one that it extends
+    train-res = { cctf = false }
+
+`--config NAME`, `NAME:RECIPE`, `FILE.toml` and `FILE.toml:RECIPE` name one. Its layers, weakest first: the tables of
+the files, from the one at the end of `extends` to FILE itself; then the same for each recipe of RECIPE's chain. In
+each, a stage's own table wins over [training].
+"""
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-_HERE = resources.files(__name__)
+from stages.errors import UsageError, did_you_mean
+
+_HERE = Path(str(resources.files(__name__)))
+_SHARED = {"training": ("train-rec", "train-res")}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The values that one table sets. `origin` says whose: "recipe refshapes-smoke:naive", "file my.toml"."""
+
+    origin: str
+    place: str  # "[train-res] of my.toml"
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Book:
+    """One TOML file; `name` is what people call it."""
+
+    name: str
+    path: Path
+    content: Mapping[str, Any]
+
+    @property
+    def recipes(self) -> Mapping[str, Mapping[str, Any]]:
+        found: Mapping[str, Mapping[str, Any]] = self.content.get("recipe", {})
+        return found
+
+    def layers(self, stage: str, recipe: str | None) -> list[Layer]:
+        """Of the file itself, or of what it says about a recipe."""
+        tables = self.recipes.get(recipe, {}) if recipe else self.content
+        kind = "recipe" if self.path.parent == _HERE else "file"
+        origin = f"{kind} {self.name}{f':{recipe}' if recipe else ''}"
+        prefix = f"recipe.{recipe}." if recipe else ""
+        names = [shared for shared, takers in _SHARED.items() if stage in takers] + [stage]
+        return [Layer(origin, f"[{prefix}{n}] of {self.name}", tables[n]) for n in names if n in tables]
 
 
 def recipe_names() -> list[str]:
-    """Names of the shipped recipes, in alphabetical order."""
-    return sorted(Path(p.name).stem for p in _HERE.iterdir() if p.name.endswith(".toml"))
+    """Names of the shipped files and of the recipes in them or inherited by them: `a`, `a:x`, in order."""
+    names = []
+    for file in _shipped():
+        inside = {name for book in _lineage(file, _HERE) for name in book.recipes}
+        names += [file, *(f"{file}:{name}" for name in sorted(inside))]
+    return names
 
 
-def recipe_path(name: str) -> Path | None:
-    """The file of a shipped recipe; None when there is none of that name."""
-    return Path(str(_HERE.joinpath(f"{name}.toml"))) if name in recipe_names() else None
+def _shipped() -> list[str]:
+    return sorted(path.stem for path in _HERE.glob("*.toml"))
+
+
+def read_layers(reference: str, stage: str, stages: Iterable[str]) -> list[Layer]:
+    """What a recipe sets for a stage, weakest first.
+
+    Raises:
+        UsageError: no such file or recipe, no valid TOML, a table that names no stage, or a chain that is a circle.
+    """
+    return _layers(reference, None, stage, list(stages))
+
+
+def _layers(reference: str, beside: Path | None, stage: str, stages: Sequence[str]) -> list[Layer]:
+    lineage = _lineage(reference, beside)
+    for book in lineage:
+        _check_tables(book, stage, stages)
+    last, recipe = lineage[-1], _split(reference, beside)[1]
+    basis = last.content.get("extends")
+    layers = _layers(basis, last.path.parent, stage, stages) if basis else []
+    layers += last.layers(stage, None)
+    for name in _recipe_chain(lineage, recipe) if recipe else ():
+        layers += [layer for book in lineage for layer in book.layers(stage, name)]
+    return layers
+
+
+def _lineage(reference: str, beside: Path | None) -> list[_Book]:
+    """The file and what it extends, that one first."""
+    books: list[_Book] = []
+    while True:
+        path = _split(reference, beside)[0]
+        book = _read(path, asked_by=books[-1] if books else None)
+        books.append(book)
+        if sum(other.path.samefile(book.path) for other in books) > 1:
+            raise UsageError(
+                f"{books[0].name} extends itself",
+                facts=[" extends ".join(other.name for other in books)],
+                hint=f"take one extends out, for instance that of {books[-2].name}",
+            )
+        reference, beside = book.content.get("extends", ""), book.path.parent
+        if not isinstance(reference, str):
+            raise UsageError(
+                f"extends in {book.name} must be the name of a recipe or file, got {reference!r}"
+            )
+        if not reference:
+            return books[::-1]
+
+
+def _split(reference: str, beside: Path | None) -> tuple[Path, str | None]:
+    """The file that is meant, and the recipe in it: "refshapes:naive" -> (…/refshapes.toml, "naive")."""
+
+    def file_of(text: str) -> Path:
+        path = (beside or Path()) / Path(text).expanduser()
+        bare = not Path(text).suffix and len(Path(text).parts) == 1 and not path.is_file()
+        shipped = _HERE / f"{text}.toml"
+        return shipped if bare and shipped.is_file() else path
+
+    whole = file_of(reference)
+    head, colon, recipe = reference.rpartition(":")
+    return (file_of(head), recipe) if colon and not whole.exists() else (whole, None)
+
+
+def _read(path: Path, asked_by: _Book | None) -> _Book:
+    name = path.stem if path.parent == _HERE else str(path)
+    try:
+        with open(path, "rb") as stream:
+            return _Book(name, path, tomllib.loads(stream.read().decode("utf-8-sig")))
+    except FileNotFoundError as error:
+        whose = "given with --config" if asked_by is None else f"{asked_by.name} extends it"
+        raise UsageError(
+            f"no such file: {path}",
+            facts=[whose, f"shipped recipes: {', '.join(_shipped())}"],
+            hint=_nearest(did_you_mean(path.name, recipe_names())),
+        ) from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML", facts=[str(error)]) from error
+
+
+def _recipe_chain(lineage: Sequence[_Book], recipe: str) -> list[str]:
+    """The recipe and what it extends, that one first."""
+    known = sorted({name for book in lineage for name in book.recipes})
+    chain: list[str] = []
+    last, name = lineage[-1].name, recipe
+    while name:
+        if name not in known:
+            near = did_you_mean(name, known)
+            raise UsageError(
+                f"no such recipe: {last}:{name}"
+                if not chain
+                else f"{last}:{chain[-1]} extends {name!r}, which is none",
+                facts=[f"recipes of {last}: {', '.join(known) or 'none'}"],
+                hint=_nearest(f"{last}:{near}" if near and not chain else near),
+            )
+        if name in chain:
+            raise UsageError(f"{last}:{recipe} extends itself", facts=[" extends ".join([*chain, name])])
+        chain.append(name)
+        name = next(
+            (b.recipes[name]["extends"] for b in reversed(lineage) if "extends" in b.recipes.get(name, {})),
+            "",
+        )
+    return chain[::-1]
+
+
+def _check_tables(book: _Book, stage: str, stages: Sequence[str]) -> None:
+    """Everything in the file is `extends`, a stage's table, or a recipe made of them."""
+    known = [*stages, *_SHARED]
+    _check_group(book, book.content, "", stage, [*known, "recipe"])
+    for name, content in book.content.get("recipe", {}).items():
+        if not isinstance(content, dict):
+            raise UsageError(f"recipe {name!r} in {book.name} must be a table, got {content!r}")
+        _check_group(book, content, f"recipe.{name}.", stage, known)
+        if not isinstance(content.get("extends", ""), str):
+            raise UsageError(
+                f"extends in [recipe.{name}] of {book.name} must be a name, got {content['extends']!r}"
+            )
+
+
+def _check_group(
+    book: _Book, group: Mapping[str, Any], prefix: str, stage: str, known: Sequence[str]
+) -> None:
+    for name, value in group.items():
+        if name == "extends":
+            continue
+        if name not in known:
+            near = did_you_mean(name, [*known, "extends"])
+            raise UsageError(
+                f"{book.name} has a table for the unknown stage {name!r}"
+                if isinstance(value, dict)
+                else f"{book.name} has the key {prefix + name!r} outside of any table",
+                hint=_nearest(near if near == "extends" else near and f"[{prefix}{near}]")
+                or f"one table a stage, for instance [{prefix}{stage}]",
+            )
+        if not isinstance(value, dict):
+            raise UsageError(
+                f"{name!r} in {book.name} must be a table, got {value!r}", hint=f"write [{prefix}{name}]"
+            )
+
+
+def _nearest(name: str | None) -> str | None:
+    return f"did you mean {name}?" if name else None

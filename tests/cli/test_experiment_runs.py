@@ -1,221 +1,201 @@
-"""Graphs of calls and how they are run: order, sharing, failures, interruptions, processes."""
+"""Steps of an experiment as Snakemake runs them: side by side, failures, interruptions, clusters; what a step does."""
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from seqres_cli.experiments.graph import Graph, Node
-from seqres_cli.experiments.runner import Found, Worker, execute, preview
+from seqres_cli import main as command_line
+from seqres_cli.experiments import session, step, workflow
+from seqres_cli.experiments.session import Machines
+from seqres_cli.experiments.settings import Plan, Settings
+from seqres_cli.experiments.table1 import plan
 from tests.oracles.small_artifacts import write_dataset
-from tests.oracles.stand_in import Calls, install_stand_in, processes
+from tests.oracles.stand_in import Calls, install_stand_in
 
 Seqres = Callable[..., Any]
-
-
-def graph_of(*nodes: tuple[str, str, float]) -> Graph:
-    """(name, names of its inputs, seconds)."""
-    graph = Graph()
-    for name, inputs, seconds in nodes:
-        graph.add(Node(name, "toy", (), tuple((f"in{i}", n) for i, n in enumerate(inputs.split())), seconds))
-    return graph
-
-
-class Fake:
-    """A worker that writes down what it was asked to do."""
-
-    def __init__(self, found: dict[str, Found] | None = None, fails: str = "") -> None:
-        self.found, self.fails = found or {}, fails.split()
-        self.ran: list[str] = []
-        self.replaced: list[str] = []
-        self.stopped = False
-
-    def run(self, node: Node, replace: bool) -> bool:
-        self.ran.append(node.out)
-        self.replaced += [node.out] if replace else []
-        return node.out not in self.fails
-
-    def stop(self) -> None:
-        self.stopped = True
-
-    def look(self, node: Node) -> Found:
-        return self.found.get(node.out, "absent")
-
-    def worker(self) -> Worker:
-        return Worker(self.look, self.run, self.stop, lambda node: Path(f"{node.out}.log"))
-
-
-def run(graph: Graph, fake: Fake, jobs: int = 1) -> dict[str, str]:
-    told: list[str] = []
-    outcomes = execute(graph, fake.worker(), jobs=jobs, tell=told.append)
-    return {name: outcome.status for name, outcome in outcomes.items()}
-
-
-DIAMOND = (("a", "", 1.0), ("b", "a", 1.0), ("c", "a", 5.0), ("d", "b c", 1.0), ("alone", "", 2.0))
-
-
-def test_a_node_is_stored_once() -> None:
-    graph = graph_of(*DIAMOND)
-    graph.add(Node("b", "toy", (), (("in0", "a"),), 1.0))
-    assert len(graph) == 5
-    with pytest.raises(ValueError, match="two different calls write b"):
-        graph.add(Node("b", "toy", ("--other",), (("in0", "a"),), 1.0))
-    with pytest.raises(ValueError, match="needs nothing, which nothing makes"):
-        graph.add(Node("e", "toy", (), (("in0", "nothing"),)))
-
-
-def test_given_files_stay_what_they_are_and_made_ones_go_to_the_folder() -> None:
-    node = Node("s/x.h5", "toy", ("--flag",), (("dataset", "/data/d.h5"), ("rec", "s/rec.h5")))
-    assert node.arguments(Path("out")) == [
-        "toy", "--dataset", "/data/d.h5", "--rec", "out/s/rec.h5", "--flag", "--out", "out/s/x.h5",
-    ]  # fmt: skip
-
-
-def test_what_the_most_work_waits_for_runs_first() -> None:
-    fake = Fake()
-    assert graph_of(*DIAMOND).longest_ways() == {"d": 1, "c": 6, "b": 2, "a": 7, "alone": 2}
-    assert set(run(graph_of(*DIAMOND), fake).values()) == {"made"}
-    assert fake.ran[:2] == ["a", "c"]
-    assert fake.ran.index("d") > fake.ran.index("b")
-
-
-def test_what_is_there_is_not_run_and_what_is_outdated_is_replaced() -> None:
-    fake = Fake({"a": "current", "b": "stale"})
-    assert run(graph_of(*DIAMOND), fake) == {
-        "a": "cached",
-        "b": "made",
-        "c": "made",
-        "d": "made",
-        "alone": "made",
-    }
-    assert fake.replaced == ["b"]
-    assert "a" not in fake.ran
-
-
-def test_a_failure_stops_only_what_stands_on_it() -> None:
-    fake = Fake(fails="b")
-    told: list[str] = []
-    outcomes = execute(graph_of(*DIAMOND), fake.worker(), jobs=2, tell=told.append)
-    assert {n: o.status for n, o in outcomes.items()} == {
-        "a": "made", "b": "failed", "c": "made", "d": "blocked", "alone": "made",
-    }  # fmt: skip
-    assert "d" not in fake.ran
-    assert any(line.endswith("failed b, see b.log") for line in told)
-
-
-def test_several_jobs_run_at_the_same_time() -> None:
-    both = threading.Barrier(2, timeout=20)
-
-    class Meeting(Fake):
-        def run(self, node: Node, replace: bool) -> bool:
-            both.wait()  # only comes back when two are here
-            return True
-
-    assert run(graph_of(("a", "", 1), ("b", "", 1)), Meeting(), jobs=2) == {"a": "made", "b": "made"}
-
-
-def test_an_interruption_ends_what_runs() -> None:
-    class Interrupted(Fake):
-        ended = threading.Event()
-
-        def look(self, node: Node) -> Found:
-            if node.out == "b":
-                raise KeyboardInterrupt
-            return "absent"
-
-        def run(self, node: Node, replace: bool) -> bool:
-            assert self.ended.wait(20)
-            return False
-
-        def stop(self) -> None:
-            self.stopped = True
-            self.ended.set()
-
-    fake = Interrupted()
-    with pytest.raises(KeyboardInterrupt):
-        run(graph_of(("a", "", 2), ("b", "", 1)), fake, jobs=2)
-    assert fake.stopped
-
-
-def test_a_preview_runs_nothing() -> None:
-    fake = Fake({"a": "current", "b": "stale", "alone": "current"})
-    outcomes = preview(graph_of(*DIAMOND), fake.look, lambda node: node.out == "d")
-    assert {n: o.status for n, o in outcomes.items()} == {
-        "a": "cached", "b": "would run", "c": "would run", "d": "may run", "alone": "cached",
-    }  # fmt: skip
-    assert fake.ran == []
-
-
-# ---- processes
+TWO = Machines(jobs=2)
 
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
+    monkeypatch.chdir(tmp_path)
     return install_stand_in(tmp_path, monkeypatch)
 
 
-def test_a_step_is_a_process_with_a_log(tmp_path: Path, calls: Calls) -> None:
-    work = processes(tmp_path, 2)
-    node = Node("seed0/rec.h5", "train-rec", ("--seed", "0"))
-    assert work.run(node, False)
-    assert calls() == [[["train-rec", "--seed", "0", "--out", f"{tmp_path}/seed0/rec.h5"], "1"]]
-    log = (tmp_path / "logs" / "seed0" / "rec.log").read_text()
-    assert log == f"$ seqres train-rec --seed 0 --out {tmp_path}/seed0/rec.h5\nwords of the stage\n"
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Run the steps of a small table on a given dataset; what became of each."""
+    write_dataset(tmp_path / "small.h5", ["train"] * 4 + ["val"] * 2)
+
+    def call(machines: Machines = TWO, targets: Sequence[str] = ()) -> dict[str, str]:
+        settings = Settings(scale="tiny", seeds=(0,), dataset=tmp_path / "small.h5")
+        folder = Path("out")
+        folder.mkdir(exist_ok=True)
+        wanted = plan(settings, folder, ["zero"])
+        wanted = Plan(tuple(targets) or wanted.targets, wanted.report)
+        steps, config = session.steps_of(wanted, settings, folder, machines)
+        return dict(workflow.execute(steps, folder, config, machines.arguments(), quiet=True))
+
+    return call
 
 
-def test_an_interrupted_training_goes_on_unless_its_state_is_of_other_settings(
-    tmp_path: Path, calls: Calls
+REC, SPLIT, FIRST = "seed0/rec.h5", "seed0/split-1.h5", "seed0/first-naive-1.h5"
+SCORES = "seed0/eval/rec.h5", "seed0/eval/first-naive-1.h5"
+
+
+def outs(calls: Calls) -> list[str]:
+    return [str(step.out_of(words).relative_to("out")) for words, _ in calls()]
+
+
+def test_two_steps_run_side_by_side_on_one_thread_each(
+    run: Callable[..., dict[str, str]], calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node = Node("rec.h5", "train-rec")
-    (tmp_path / ".rec.h5.resume").touch()
-    assert processes(tmp_path, 1).run(node, True)
-    given = [words for words, _ in calls()]
-    assert [words[-2:] for words in given] == [["--force", "--resume"], [f"{tmp_path}/rec.h5", "--force"]]
+    os.mkfifo(tmp_path / "meet")  # `rec` and `split` wait for each other
+    monkeypatch.setenv("MEET", str(tmp_path / "meet"))
+    assert set(run().values()) == {"made"}
+    assert {threads for _, threads in calls()} == {"1"}
+    assert sorted(outs(calls)) == sorted([REC, SPLIT, FIRST, *SCORES])
+    assert (tmp_path / "out" / "logs" / "seed0" / "rec.log").read_text() == "words of the stage\n"
+
+
+def test_what_is_right_is_not_run_and_what_is_made_from_something_else_is(
+    run: Callable[..., dict[str, str]], calls: Calls, tmp_path: Path
+) -> None:
+    run()
+    count = len(calls())
+    assert set(run().values()) == {"cached"}
+    assert len(calls()) == count
+    (tmp_path / "out" / FIRST).write_text("made by other flags")
+    # times say nothing: what is newest is right, and what it stands on stays
+    os.utime(tmp_path / "out" / FIRST)
+    assert run() == {REC: "cached", SPLIT: "cached", SCORES[0]: "cached", FIRST: "made", SCORES[1]: "made"}
+
+
+def test_a_failed_step_stops_only_what_depends_on_it_and_leaves_the_old_file(
+    run: Callable[..., dict[str, str]], calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "out" / SPLIT
+    old.parent.mkdir(parents=True)
+    old.write_text("of other flags")
+    monkeypatch.setenv("FAILS", "seed0/split-1")
+    expected = {REC: "made", SCORES[0]: "made", SPLIT: "failed", FIRST: "blocked", SCORES[1]: "blocked"}
+    assert run() == expected
+    assert old.read_text() == "of other flags"
+
+
+def test_a_run_that_is_killed_ends_its_steps_and_goes_on(
+    run: Callable[..., dict[str, str]], calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KILLS", "seed0/first-naive-1")
+    monkeypatch.setenv("KILLED", str(os.getpid()))
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert (tmp_path / "calls.ended").exists()
+    assert not (tmp_path / "out" / FIRST).exists()
+    before = set(outs(calls)) - {FIRST}
+    assert {REC, SPLIT} <= before
+    monkeypatch.delenv("KILLS")
+    (tmp_path / "calls").unlink()
+    done = run()
+    assert (done[REC], done[SPLIT], done[FIRST], done[SCORES[1]]) == ("cached", "cached", "made", "made")
+    assert not {REC, SPLIT} & set(outs(calls))
+
+
+def test_a_cluster_runs_the_steps(run: Callable[..., dict[str, str]], calls: Calls, tmp_path: Path) -> None:
+    submit = tmp_path / "submit.sh"
+    submit.write_text(
+        f'#!/bin/sh\necho "$1" >> {tmp_path}/submitted\nnohup sh "$1" >/dev/null 2>&1 &\necho $!\n'
+    )
+    submit.chmod(0o755)
+    more = ("--cluster-generic-submit-cmd", str(submit), "--seconds-between-status-checks", "1")
+    machines = Machines(jobs=2, executor="cluster-generic", more=more)
+    assert run(machines, [SPLIT, REC]) == {SPLIT: "made", REC: "made"}
+    assert len((tmp_path / "submitted").read_text().splitlines()) == 2
+
+
+def test_how_many_steps_and_where() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert Machines(jobs=3).arguments() == ["--cores", "3"]
+    assert Machines().arguments() == ["--cores", str(cores)]
+    alone = Machines(jobs=1)  # a step that is alone takes all cores
+    assert (alone.arguments(), alone.threads()) == (["--cores", str(cores)], cores)
+    assert Machines(7, "slurm", more=("-x",)).arguments() == ["--jobs", "7", "--executor", "slurm", "-x"]
+    assert Machines(7, profile="p").arguments()[-4:] == ["--profile", "p", "--jobs", "7"]
+
+
+# ---- one step
 
 
 @pytest.fixture
-def interruptible() -> Iterator[None]:
-    """A shell that starts pytest in the background has SIGINT ignored, and steps would inherit that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+def stage_calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What reaches the command line; --resume is refused as of other settings."""
+    given: list[list[str]] = []
+
+    def main(words: list[str]) -> int:
+        given.append(words)
+        return 3 if "--resume" in words else 0
+
+    monkeypatch.setattr(command_line, "main", main)
+    monkeypatch.setattr(step, "look", lambda words: "stale" if step.out_of(words).exists() else "absent")
+    return given
 
 
-def test_a_running_step_is_ended(tmp_path: Path, calls: Calls, interruptible: None) -> None:
-    work = processes(tmp_path, 1)
-    results: list[bool] = []
-    thread = threading.Thread(
-        target=lambda: results.append(work.run(Node("a.h5", "toy", ("--slow",)), False))
-    )
-    thread.start()
-    log = tmp_path / "calls"
-    while not (log.exists() and log.read_text().endswith("\n")):  # a file that is there may still be empty
-        threading.Event().wait(0.02)
-    work.worker().stop()
-    thread.join(30)
-    assert results == [False]
-    assert not work.run(Node("b.h5", "toy"), False)  # nothing starts any more
-    assert len(calls()) == 1
+def test_a_step_replaces_and_goes_on(tmp_path: Path, stage_calls: list[list[str]]) -> None:
+    words = ["train-rec", "--seed", "0", "--out", str(tmp_path / "rec.h5")]
+    assert step.run(words) == 0
+    assert stage_calls == [words]
+    (tmp_path / "rec.h5").touch()
+    (tmp_path / ".rec.h5.resume").touch()
+    assert step.run(words) == 0
+    assert stage_calls[1:] == [[*words, "--force", "--resume"], [*words, "--force"]]
 
 
-def test_a_step_that_fails_is_told(tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CODE", "1")
-    assert not processes(tmp_path, 1).run(Node("rec.h5", "train-rec"), False)
+def test_files_of_separate_calls_are_taken_as_they_are(
+    tmp_path: Path, seqres: Seqres, monkeypatch: pytest.MonkeyPatch, run: Callable[..., dict[str, str]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = tmp_path / "out" / SPLIT
+    made.parent.mkdir(parents=True)
+    by_hand = ["split-masks", "--dataset", tmp_path / "small.h5", "--seed", "0", "--out", made, "--ratio"]
+    assert seqres(*by_hand, "1.0").code == 0
+    number = made.stat().st_ino
+    os.utime(made, (1, 1))  # older than the dataset
+    assert run(targets=[SPLIT]) == {SPLIT: "cached"}
+    assert made.stat().st_ino == number
+    assert seqres(*by_hand, "0.5", "--force").code == 0
+    assert run(targets=[SPLIT]) == {SPLIT: "made"}
+    assert seqres(*by_hand, "1.0", "--dry-run").code == 0
 
 
-def test_a_file_is_current_stale_or_absent(tmp_path: Path, seqres: Seqres) -> None:
-    write_dataset(tmp_path / "dataset.h5", ["train"] * 10 + ["val"])
-    work = processes(tmp_path, 1)
+def test_a_step_that_is_asked_leaves_a_file_that_is_right(tmp_path: Path, seqres: Seqres) -> None:
+    write_dataset(tmp_path / "small.h5", ["train"] * 4 + ["val"] * 2)
+    words = [
+        "split-masks",
+        "--dataset",
+        str(tmp_path / "small.h5"),
+        "--out",
+        str(tmp_path / "split.h5"),
+        "--ratio",
+        "1",
+    ]
+    assert step.look(words) == "absent"
+    assert step.run(words) == 0
+    number = (tmp_path / "split.h5").stat().st_ino
+    assert (step.look(words), step.look([*words, "--ratio", "0.5"])) == ("current", "stale")
+    assert step.run(words) == 0
+    assert (tmp_path / "split.h5").stat().st_ino == number
+    assert step.run([*words, "--ratio", "0.5"]) == 0
+    assert (tmp_path / "split.h5").stat().st_ino != number
 
-    def split(ratio: str) -> Node:
-        return Node("split.h5", "split-masks", ("--ratio", ratio), (("dataset", "dataset.h5"),))
 
-    assert work.look(split("0.5")) == "absent"
-    assert seqres(*split("0.5").arguments(tmp_path)).code == 0
-    assert work.look(split("0.5")) == "current"
-    assert work.look(split("0.2")) == "stale"
+def test_without_snakemake_the_line_to_type_is_told(seqres: Seqres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "snakemake", None)
+    done = seqres("reproduce", "table1", "--dry-run")
+    assert done.code == 2
+    assert "hint: pip install 'seqres[reproduce]'" in done.err

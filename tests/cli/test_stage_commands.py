@@ -146,7 +146,7 @@ def test_flag_wins_over_file_wins_over_default(seqres: Seqres, stage: Any) -> No
     config = done["config"]["toy-stage"]
     assert (config["ratio"], config["seed"], config["by_image"], config["count"]) == (1.0, 8, False, None)
     origins = done["origins"]
-    assert (origins["ratio"], origins["seed"], origins["count"]) == ("file", "flag", "default")
+    assert (origins["ratio"], origins["seed"], origins["count"]) == ("file run.toml", "flag", "default")
 
 
 def test_none_unsets_an_optional_number(seqres: Seqres, stage: Any) -> None:

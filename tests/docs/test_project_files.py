@@ -100,7 +100,7 @@ def check_calls(calls: list[list[str]], expected: int, without: Collection[str] 
         ("tiny", [], 18),
         ("smoke", [], 18),
         ("standard", [], 18),
-        ("tiny", ["ROUNDS=2", "ROUND_KEEP=encoder"], 23),
+        ("tiny", ["TAG=2", "TEACHER=first", "KEEP=encoder"], 18),
     ],
 )
 def test_the_pipeline_gives_flags_that_the_stages_take(

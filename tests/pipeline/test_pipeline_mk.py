@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from seqres_cli.main import main
+
 STAND_IN = """#!/bin/sh
 # Copies the names of its inputs into --out; a dry run is "up to date" (0) unless they changed (3).
 call="$*"; dry=; out=; force=; inputs=
@@ -50,6 +52,7 @@ def build(tmp_path: Path, project_root: Path) -> Build:
             "scripts/pipeline.mk",
             f"SEQRES={stand_in}",
             f"OUT={tmp_path / 'out'}",
+            "BOOK=",
             *variables,
             goal,
         ]
@@ -126,11 +129,11 @@ def test_another_ratio_makes_only_what_depends_on_it(build: Build) -> None:
 
 
 def test_a_second_round_labels_with_the_model_of_the_first(build: Build, tmp_path: Path) -> None:
+    again = ("SCALE=tiny", "TAG=2", "TEACHER=final")
     build("SCALE=tiny")
     stages = ("pseudo2", "refined2", "points2", "final2", "eval/final2", "attention2")
-    second = {f"{stage}-0.3.h5" for stage in stages}
-    assert set(build("SCALE=tiny", "ROUNDS=2")) == second
-    assert build("SCALE=tiny", "ROUNDS=2") == []
+    assert set(build(*again)) == {f"{stage}-0.3.h5" for stage in stages}
+    assert build(*again) == []
     assert build("SCALE=tiny") == []
 
     def inputs(name: str) -> str:
@@ -139,47 +142,51 @@ def test_a_second_round_labels_with_the_model_of_the_first(build: Build, tmp_pat
     assert "--model final-0.3.h5" in inputs("pseudo2-0.3.h5")
     assert "--pseudo pseudo2-0.3.h5" in inputs("refined2-0.3.h5")
     assert "--pseudo refined2-0.3.h5" in inputs("points2-0.3.h5")
-    assert "--rec rec.h5 --points points2-0.3.h5 --sequence" in inputs("final2-0.3.h5")
+    assert "--rec rec.h5 --points points2-0.3.h5 --config" in inputs("final2-0.3.h5")
     shown = inputs("attention2-0.3.h5")
     assert "--model final2-0.3.h5" in shown
     assert "--pseudo refined2-0.3.h5 --points points2-0.3.h5" in shown
 
 
-def test_all_rounds_at_once_and_what_a_round_takes_over(build: Build, tmp_path: Path) -> None:
-    made = build("SCALE=tiny", "ROUNDS=3", "ROUND_KEEP=encoder")
-    assert len(made) == len(set(made))
-    assert {
-        "final-0.3.h5",
-        "final2-0.3.h5",
-        "final3-0.3.h5",
-        "eval/final2-0.3.h5",
-        "eval/final3-0.3.h5",
-    } <= set(made)
-    assert [name for name in made if name.startswith("attention")] == ["attention3-0.3.h5"]
-    out = tmp_path / "out"
-    assert f"--init {out}/first-0.3.h5 --init-keep encoder" in (out / "final-0.3.h5").read_text()
-    assert f"--init {out}/final2-0.3.h5 --init-keep encoder" in (out / "final3-0.3.h5").read_text()
-    assert build("SCALE=tiny", "ROUNDS=3", "ROUND_KEEP=encoder") == []
-    assert build("SCALE=tiny", "ROUNDS=3", "ROUND_KEEP=all")[0] == "final-0.3.h5"
-    assert build("SCALE=tiny", "ROUND_KEEP=none")[0] == "final-0.3.h5"
-    assert "--init" not in (out / "final-0.3.h5").read_text()
+def test_what_a_round_takes_over_from_the_model_that_labelled(build: Build, tmp_path: Path) -> None:
+    final = tmp_path / "out" / "final-0.3.h5"
+    build("SCALE=tiny", "KEEP=encoder")
+    assert f"--init {tmp_path}/out/first-0.3.h5" in final.read_text()
+    assert "--init-keep encoder" in final.read_text()
+    assert build("SCALE=tiny", "KEEP=encoder") == []
+    assert build("SCALE=tiny", "KEEP=all") == ["final-0.3.h5"]
+    assert build("SCALE=tiny", "KEEP=none") == ["final-0.3.h5"]
+    assert "--init" not in final.read_text()
 
 
 def test_what_suits_the_generated_pictures_is_not_forced_on_others(build: Build, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build("SCALE=standard")
-    assert "--lr 0.003" in (out / "rec.h5").read_text()
-    assert "--lr 0.002" in (out / "full.h5").read_text()
-    assert "--rotate 180" in (out / "full.h5").read_text()
-    build("SCALE=standard", "MODEL=swin-minilm", f"DATA={out / 'dataset.h5'}")
+    assert "--config pipeline-standard:full" in (out / "full.h5").read_text()
     assert "--lr" not in (out / "rec.h5").read_text() + (out / "full.h5").read_text()
     assert "--rotate" not in (out / "full.h5").read_text()
+    build("SCALE=standard", "MODEL=swin-minilm", f"DATA={out / 'dataset.h5'}")
+    assert "--lr 0.001" in (out / "rec.h5").read_text()
+    assert "--lr 0.001 --rotate 0" in (out / "full.h5").read_text()
 
 
-@pytest.mark.parametrize("rounds", ["0", "two", "1.5", "1 2"])
-def test_a_number_of_rounds_that_is_none_is_refused(build: Build, rounds: str) -> None:
-    with pytest.raises(AssertionError, match=f"at least 1, got '{rounds}'"):
-        build(f"ROUNDS={rounds}")
+def test_every_call_is_one_that_the_stages_take(build: Build, tmp_path: Path) -> None:
+    for scale in ("tiny", "smoke", "standard"):
+        build(f"SCALE={scale}", "RATIO=0.2")
+        for file in (tmp_path / "out").rglob("*-0.2.h5"):
+            words = file.read_text().replace("--out", "").split()
+            assert main([*words, "--print-config"]) == 0, words
+
+
+def test_a_changed_recipe_is_asked_about(build: Build, tmp_path: Path) -> None:
+    book = tmp_path / "pipeline-smoke.toml"
+    book.write_text("")
+    os.utime(book, (1, 1))
+    build(f"BOOK={book}")
+    os.utime(book)
+    stand_in = tmp_path / "seqres"
+    stand_in.write_text(STAND_IN.replace("exit 0 || exit 3", "exit 3"))  # no file is right any more
+    assert "rec.h5" in build(f"BOOK={book}")
 
 
 @pytest.mark.parametrize(
@@ -233,5 +240,7 @@ def test_a_failing_stage_stops_the_build_and_keeps_the_old_file(build: Build, tm
 
 def test_quotes_in_the_flags_reach_the_shell(build: Build, tmp_path: Path) -> None:
     build("""EVALUATE_FLAGS=--splits "val" --note 'a b'""")
-    assert (tmp_path / "out" / ".flags" / "evaluate").read_text() == """--splits "val" --note 'a b'\n"""
+    assert (tmp_path / "out" / ".flags" / "evaluate").read_text() == (
+        """--config pipeline-smoke --splits "val" --note 'a b'\n"""
+    )
     assert "--splits val --note a b" in (tmp_path / "out" / "eval" / "rec.h5").read_text()

@@ -1,0 +1,71 @@
+"""One step of an experiment, as Snakemake starts it: `python -m seqres_cli.experiments.step STAGE … --out FILE`.
+
+A file that is right stays as it is, another is replaced, and a training that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from stages.errors import SeqresError, StaleOutputError
+
+Found = Literal["absent", "current", "stale"]  # stale: the file is there, but was made from something else
+_INPUT_PROBLEM = 3  # exit code
+
+
+def out_of(words: Sequence[str]) -> Path:
+    """The file that a call writes."""
+    return Path(words[words.index("--out") + 1])
+
+
+def look(words: Sequence[str]) -> Found:
+    """A dry run inside this process: it reads heads of files only and loads no torch."""
+    if not out_of(words).exists():
+        return "absent"
+    from seqres_cli.commands import COMMANDS
+
+    stage, *arguments = words
+    command = COMMANDS[stage].build()
+    try:
+        answer = command.main([*arguments, "--dry-run", "--quiet"], standalone_mode=False, obj={})
+    except StaleOutputError:
+        return "stale"
+    except SeqresError:
+        return "absent"  # the run itself tells what is wrong, in its log
+    return "current" if answer.payload["status"] == "up-to-date" else "absent"
+
+
+def run(words: Sequence[str]) -> int:
+    """The exit code of the stage."""
+    from seqres_cli.main import main
+
+    print("$ seqres", shlex.join(words), flush=True)
+    replace = ["--force"] if look(words) != "current" and out_of(words).exists() else []
+    if _interrupted(out_of(words)):
+        code = main([*words, *replace, "--resume"])
+        if code != _INPUT_PROBLEM:  # the state belongs to other settings
+            return code
+    return main([*words, *replace])
+
+
+def _interrupted(out: Path) -> bool:
+    """Trainings keep their state in hidden files beside the output: .rec.h5.resume, .rec.h5.rounds."""
+    return any(out.with_name(f".{out.name}.{kind}").exists() for kind in ("resume", "rounds"))
+
+
+def interrupt(number: int, frame: Any) -> None:
+    """A handler that makes a request to end what Ctrl-C is."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    # SIGINT too: a shell that starts things in the background has it ignored. A stage that is interrupted so removes
+    # its temporary files.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    sys.exit(run(sys.argv[1:]))
