@@ -132,6 +132,6 @@ COMMAND = PlainCommand(
         "seqres reproduce refshapes --scale standard --seeds 0,1,2 --jobs 2",
         "seqres reproduce refshapes --scale standard --rows naive,full,full-all --dry-run",
         "seqres reproduce figure1 --dataset refcoco.h5 --split testA --scale standard --out runs/refcoco",
-        "seqres reproduce refshapes --executor slurm --jobs 20 -- --default-resources slurm_partition=gpu",
+        "seqres reproduce refshapes --scale standard --executor slurm --jobs 20 --profile my-cluster",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -37,6 +38,9 @@ def run(tmp_path: Path) -> Callable[..., dict[str, str]]:
         settings = Settings(scale="tiny", seeds=(0,), dataset=tmp_path / "small.h5")
         folder = Path("out")
         folder.mkdir(exist_ok=True)
+        (folder / "settings.json").write_text(
+            json.dumps({"scale": "tiny", "dataset": str(tmp_path / "small.h5")})
+        )
         wanted = plan(settings, folder, ["zero"])
         wanted = Plan(tuple(targets) or wanted.targets, wanted.report)
         steps, config = session.steps_of(wanted, settings, folder, machines)
