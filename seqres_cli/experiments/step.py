@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from stages.errors import SeqresError, StaleOutputError
 
@@ -58,14 +58,7 @@ def _interrupted(out: Path) -> bool:
     return any(out.with_name(f".{out.name}.{kind}").exists() for kind in ("resume", "rounds"))
 
 
-def interrupt(number: int, frame: Any) -> None:
-    """A handler that makes a request to end what Ctrl-C is."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    # SIGINT too: a shell that starts things in the background has it ignored. A stage that is interrupted so removes
-    # its temporary files.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    # A shell that starts things in the background has Ctrl-C ignored; a stage that it ends removes its temporary files.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))

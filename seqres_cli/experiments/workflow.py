@@ -15,11 +15,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from seqres_cli.ending import ended_like_ctrl_c
 from seqres_cli.experiments import step
 from stages.errors import SeqresError, UsageError
 
@@ -155,15 +157,15 @@ def _environment() -> dict[str, str]:
 
 def _wait(command: Sequence[str], quiet: bool) -> None:
     """Until Snakemake has ended. It and the steps are a process group: Ctrl-C reaches them through us alone, once."""
-    process = subprocess.Popen(
-        command,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=2,  # our standard output is for the answer
-        stderr=subprocess.DEVNULL if quiet else None,
-        process_group=0,
-    )
-    with _ended_like_ctrl_c():
+    with ended_like_ctrl_c(), _ctrl_c_counts():
+        process = subprocess.Popen(
+            command,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # our standard output is for the answer
+            stderr=subprocess.DEVNULL if quiet else None,
+            process_group=0,
+        )
         try:
             process.wait()
         except KeyboardInterrupt:
@@ -173,13 +175,13 @@ def _wait(command: Sequence[str], quiet: bool) -> None:
 
 
 @contextlib.contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """A request to end (kill, a closed terminal) also ends the running steps."""
-    # SIGINT too: a shell that starts us in the background has it ignored, and the steps would inherit that
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, step.interrupt) for number in numbers]
+def _ctrl_c_counts() -> Iterator[None]:
+    """A shell that starts us in the background has Ctrl-C ignored, and the steps would inherit that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, before)
