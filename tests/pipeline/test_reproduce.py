@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_the_paper_s_method_from_data_to_report(tmp_path: Path, capsys: pytest.C
     assert 0.4 < numbers["pseudo_ellipse"] < 0.65 and 0.4 < numbers["pseudo_filled_box"] < 0.65
     assert numbers["pseudo_referents"] > 50
     page = out / "refshapes" / "index.html"
-    assert record["report"] == str(page) and "the paper&#x27;s method" in page.read_text("utf-8")
+    assert record["report"] == str(page) and "the paper's method" in html.unescape(page.read_text("utf-8"))
     assert (out / "refshapes" / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out)["counts"] == {"cached": 9}
