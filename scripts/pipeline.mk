@@ -9,19 +9,6 @@
 # file is made again. make compares times, seqres compares content: a rule that make finds out of date asks seqres
 # first, and an "up to date" only makes the file newer.
 
-# OUT comes from the command line only, as the environment may use this name otherwise. What is made there is on the list
-# OUT/.made-by-seqres; a folder that holds files and no list, and a file that is not on the list, are somebody's: they stay.
-
-# $(call quoted,TEXT): TEXT as one word of the shell
-quoted = '$(subst ','\'',$(1))'
-here   := $(shell dirname -- $(call quoted,$(strip $(MAKEFILE_LIST))))
-made   := bash $(call quoted,$(here)/made.sh)
-
-SEQRES  ?= seqres
-OUT     := runs/pipeline
-ifneq ($(origin OUT),command line)
-override OUT := runs/pipeline
-endif
 SCALE   ?= smoke
 # Share of training referents whose mask may be seen
 RATIO   ?= $(or $(if $(filter tiny,$(SCALE)),0.3),$(if $(filter standard,$(SCALE)),0.01),0.05)
@@ -34,21 +21,6 @@ TEACHER ?= first
 TAG     ?=
 KEEP    ?= $(if $(filter tiny,$(SCALE)),none,all)
 $(if $(ROUNDS),$(error ROUNDS is now one call a round: TAG=2 TEACHER=final, TAG=3 TEACHER=final2))
-
-# Before anything is done: can make work with these names, and is the folder ours? `clean` needs no graph, and no such name.
-folder := $(OUT)
-ifeq ($(MAKECMDGOALS),clean)
-  override OUT := .
-else
-  problem := $(shell $(made) odd $(call quoted,$(OUT)))
-  $(if $(problem),$(error OUT: $(problem) (or go there: make -C FOLDER -f …/pipeline.mk OUT=.)))
-  problem := $(if $(DATA),$(shell $(made) odd $(call quoted,$(DATA))))
-  $(if $(problem),$(error DATA: $(problem) (a link may have another: ln -s FILE data.h5)))
-  problem := $(shell $(made) begin $(OUT) 2>&1)
-  $(if $(problem),$(error $(problem)))
-endif
-# A path may have blanks; anything else is a command with its arguments
-override SEQRES := $(if $(shell command -v $(call quoted,$(SEQRES))),$(call quoted,$(SEQRES)),$(SEQRES))
 
 # What each stage is called with, beside its files. The recipes' rates are those of the small model, and RefShapes lie at
 # any angle, which other pictures do not.
@@ -68,30 +40,16 @@ final     = $(R):final $(method) $(if $(filter-out none,$(KEEP)),--init-keep $(K
 evaluate  = $(R) $(EVALUATE_FLAGS)
 visualize = $(R) $(VISUALIZE_FLAGS)
 
-# $(call run,stage,variable with its flags,files): with a file there, a dry run tells whether it is still right (0) or
-# not (3); --force then replaces it if it is on the list. Anything else that is wrong is told by the run itself.
-words = $(1) $(if $(filter prepare,$(2)),,--dataset $(D)) $(3) $($(2))
-define run
-@mkdir -p $(@D)
-@if [ -e $@ ] && $(SEQRES) $(words) --out $@ --dry-run >/dev/null 2>&1; then echo "up to date: $@"; \
- else echo; echo "seqres $(strip $(words)) --out $@"; $(SEQRES) $(words) --out $@ $$($(made) take $(OUT) $(@:$(OUT)/%=%)); fi && touch $@
-endef
-
-# $(F)/STAGE holds the flags of a stage and is written anew only when they change (and touched when a recipe does), which
-# runs it again. Done while make reads this file, so that `make -n` tells the truth.
-F := $(OUT)/.flags
-ifneq ($(MAKECMDGOALS),clean)
-$(foreach stage,prepare split rec naive first full pseudo refine resample final evaluate visualize,$(shell \
-  mkdir -p $(F); cd $(F); echo $(call quoted,$($(stage))) | cmp -s - $(stage) || echo $(call quoted,$($(stage))) > $(stage)))
-endif
-BOOK ?= $(if $(findstring $() ,$(here)),,$(wildcard $(here)/../stages/configs/*.toml))
-$(F)/%: $(BOOK) ; @touch $@
+# OUT, SEQRES and the rule `run`: nothing that make did not make is ever replaced or removed
+here := $(shell dirname -- '$(subst ','\'',$(strip $(MAKEFILE_LIST)))')
+include $(subst $() ,\ ,$(here))/pipeline_files.mk
 
 # The last round's files and scores. Every file by its name: one that make knows from patterns only would not be made again.
 D      := $(or $(DATA),$(OUT)/dataset.h5)
 FILES  := $(patsubst %,$(OUT)/%.h5,rec split-RATIO naive-RATIO first-RATIO full \
   $(addsuffix $(TAG)-RATIO,pseudo refined points final attention))
 SCORES := $(patsubst %,$(OUT)/eval/%.h5,rec $(addsuffix -$(RATIO),naive first $(if $(TAG),$(TEACHER)) final$(TAG)) full box-full)
+
 .DEFAULT_GOAL := report
 .PHONY: all report table clean
 # Two trainings at once would only share the cores; and make shall delete no file: seqres leaves only whole ones.
@@ -154,6 +112,3 @@ table: $(SCORES)
 
 report: all table
 	@echo; echo "pictures: $$(cd $(OUT) && pwd)/attention$(TAG)-$(RATIO)_figures/index.html"
-
-clean:
-	$(made) clean $(call quoted,$(folder))

@@ -37,7 +37,7 @@ def checkout(tmp_path: Path, project_root: Path) -> Path:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(project_root / name, folder)
     (folder / "scripts").mkdir()
-    for name in ("made.sh", "demo.sh", "pipeline.mk"):
+    for name in ("made.sh", "demo.sh", "pipeline.mk", "pipeline_files.mk"):
         shutil.copy(project_root / "scripts" / name, folder / "scripts")
     seqres = folder / ".venv" / "bin" / "seqres"
     seqres.write_text(STAND_IN)

@@ -1,0 +1,51 @@
+# What pipeline.mk stands on: a folder of its own, and a rule that asks seqres whether a file is still right.
+
+# OUT comes from the command line only, as the environment may use this name otherwise. What is made there is on the list
+# OUT/.made-by-seqres; a folder that holds files and no list, and a file that is not on the list, are somebody's: they stay.
+
+# $(call quoted,TEXT): TEXT as one word of the shell
+quoted = '$(subst ','\'',$(1))'
+made   := bash $(call quoted,$(here)/made.sh)
+
+SEQRES  ?= seqres
+OUT     := runs/pipeline
+ifneq ($(origin OUT),command line)
+override OUT := runs/pipeline
+endif
+
+# Before anything is done: can make work with these names, and is the folder ours? `clean` needs no graph, and no such name.
+folder := $(OUT)
+ifeq ($(MAKECMDGOALS),clean)
+  override OUT := .
+else
+  problem := $(shell $(made) odd $(call quoted,$(OUT)))
+  $(if $(problem),$(error OUT: $(problem) (or go there: make -C FOLDER -f …/pipeline.mk OUT=.)))
+  problem := $(if $(DATA),$(shell $(made) odd $(call quoted,$(DATA))))
+  $(if $(problem),$(error DATA: $(problem) (a link may have another: ln -s FILE data.h5)))
+  problem := $(shell $(made) begin $(OUT) 2>&1)
+  $(if $(problem),$(error $(problem)))
+endif
+# A path may have blanks; anything else is a command with its arguments
+override SEQRES := $(if $(shell command -v $(call quoted,$(SEQRES))),$(call quoted,$(SEQRES)),$(SEQRES))
+
+# $(call run,stage,variable with its flags,files): with a file there, a dry run tells whether it is still right (0) or
+# not (3); --force then replaces it if it is on the list. Anything else that is wrong is told by the run itself.
+words = $(1) $(if $(filter prepare,$(2)),,--dataset $(D)) $(3) $($(2))
+define run
+@mkdir -p $(@D)
+@if [ -e $@ ] && $(SEQRES) $(words) --out $@ --dry-run >/dev/null 2>&1; then echo "up to date: $@"; \
+ else echo; echo "seqres $(strip $(words)) --out $@"; $(SEQRES) $(words) --out $@ $$($(made) take $(OUT) $(@:$(OUT)/%=%)); fi && touch $@
+endef
+
+# $(F)/STAGE holds the flags of a stage and is written anew only when they change (and touched when a recipe does), which
+# runs it again. Done while make reads this file, so that `make -n` tells the truth.
+F := $(OUT)/.flags
+ifneq ($(MAKECMDGOALS),clean)
+$(foreach stage,prepare split rec naive first full pseudo refine resample final evaluate visualize,$(shell \
+  mkdir -p $(F); cd $(F); echo $(call quoted,$($(stage))) | cmp -s - $(stage) || echo $(call quoted,$($(stage))) > $(stage)))
+endif
+BOOK ?= $(if $(findstring $() ,$(here)),,$(wildcard $(here)/../stages/configs/*.toml))
+$(F)/%: $(BOOK) ; @touch $@
+
+clean:
+	$(made) clean $(call quoted,$(folder))
