@@ -1,46 +1,41 @@
-"""One file a command; each exports `COMMAND`. Importing them loads no stage."""
+"""One file a command; each exports `COMMAND`. A file is imported when its command is asked for, and none loads a stage."""
 
 from __future__ import annotations
 
-from seqres_cli.commands import (
-    evaluate,
-    export_weights,
-    import_weights,
-    inspect,
-    predict,
-    prepare_data,
-    pseudo_label,
-    refine_masks,
-    reproduce,
-    resample_points,
-    split_masks,
-    train_rec,
-    train_res,
-    verify,
-    visualize_attention,
-)
-from seqres_cli.stage_command import PlainCommand, StageCommand
+import importlib
+from collections import UserDict
+from typing import Any
 
-COMMANDS: dict[str, StageCommand | PlainCommand] = {
-    module.COMMAND.name: module.COMMAND
-    for module in (
-        prepare_data,
-        split_masks,
-        train_rec,
-        train_res,
-        pseudo_label,
-        refine_masks,
-        resample_points,
-        evaluate,
-        visualize_attention,
-        predict,
-        reproduce,
-        import_weights,
-        export_weights,
-        inspect,
-        verify,
-    )
+# In the order of the help: commands that are stages, which may have a table in a configuration file, and others.
+_STAGE, _OTHER = True, False
+_KINDS = {
+    "prepare-data": _STAGE,
+    "split-masks": _STAGE,
+    "train-rec": _STAGE,
+    "train-res": _STAGE,
+    "pseudo-label": _STAGE,
+    "refine-masks": _STAGE,
+    "resample-points": _STAGE,
+    "evaluate": _STAGE,
+    "visualize-attention": _STAGE,
+    "predict": _STAGE,
+    "reproduce": _OTHER,
+    "import-weights": _STAGE,
+    "export-weights": _STAGE,
+    "inspect": _OTHER,
+    "verify": _OTHER,
 }
+STAGES = tuple(name for name, kind in _KINDS.items() if kind is _STAGE)
 
-# the tables that a configuration file may have
-STAGES = tuple(name for name, command in COMMANDS.items() if isinstance(command, StageCommand))
+
+class _Commands(UserDict[str, Any]):
+    """Name -> StageCommand or PlainCommand."""
+
+    def __getitem__(self, name: str) -> Any:
+        if super().__getitem__(name) is None:
+            module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+            self.data[name] = module.COMMAND
+        return super().__getitem__(name)
+
+
+COMMANDS = _Commands(dict.fromkeys(_KINDS))

@@ -28,6 +28,7 @@ NOT_FOR_HELP = ["torch", "transformers", "cv2", "h5py", "pycocotools", "rich"]
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(seqres: Seqres, name: str) -> None:
     command = COMMANDS[name]
+    assert isinstance(command, StageCommand) == (name in STAGES)
     assert command.examples[0].startswith(f"seqres {name} ")
     assert all(example.startswith("seqres ") for example in command.examples)
     first = command.help.strip().splitlines()[0]

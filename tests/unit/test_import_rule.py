@@ -104,7 +104,7 @@ def module_name(path: Path) -> str:
     return name.removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("folder", ["stages"])
+@pytest.mark.parametrize("folder", ["stages", "seqres_cli"])
 def test_no_import_circles(folder: str) -> None:
     """Not even with imports inside functions: a circle of modules is one module in several files."""
     modules = {module_name(path): path for path in sources(folder)}
