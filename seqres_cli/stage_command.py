@@ -138,13 +138,16 @@ def _config_parameters(config_class: type) -> list[inspect.Parameter]:
         choices = info.choices or kind.choices
         text = _help_text(info, kind, field.default)
         if kind.base is bool and not kind.is_tuple:
-            annotation: Any = Annotated[bool | None, typer.Option(f"--{flag}/--no-{flag}", help=text)]
+            annotation: Any = Annotated[
+                bool | None, typer.Option(f"--{flag}/--no-{flag}", help=text, hidden=info.hidden)
+            ]
         else:
             metavar = f"[{'|'.join(map(str, choices))}]" if choices else _METAVARS[kind.base]
             option = typer.Option(
                 f"--{flag}",
                 metavar=metavar,
                 help=text,
+                hidden=info.hidden,
                 autocompletion=_completion(choices) if choices else None,
             )
             annotation = Annotated[(list[str] if kind.is_tuple else str) | None, option]

@@ -33,6 +33,7 @@ class OptionInfo:
     added: bool = (
         False  # the field came after files had been made: its default leaves their fingerprint as it was
     )
+    hidden: bool = False  # an older name that stays accepted; the help does not show it
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def option(
     choices: Sequence[Any] | None = None,
     flag: str | None = None,
     added: bool = False,
+    hidden: bool = False,
 ) -> Any:
     """A dataclass field with its help text (state unit and range), limits and flag name.
 
@@ -65,7 +67,7 @@ def option(
     `min_open` / `max_open` exclude the limit itself. Values are checked by `check_ranges`.
     """
     allowed = tuple(choices) if choices is not None else None
-    info = OptionInfo(help, semantic, min, max, min_open, max_open, allowed, flag, added)
+    info = OptionInfo(help, semantic, min, max, min_open, max_open, allowed, flag, added, hidden)
     return dataclasses.field(default=default, metadata={"option": info})
 
 

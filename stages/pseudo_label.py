@@ -1,8 +1,9 @@
-"""pseudo-label: let a res_model draw every referent whose mask is not known.
+"""pseudo-label: let a res_model draw every referent whose mask is not known, or start from its box.
 
-In: dataset, split, res_model. Out: pseudo_points, one row a (referent, sentence). It exists because a model that saw
-few masks, but every box, draws outlines good enough to learn from. No mask of a training referent can be read here;
-how good the drawings are is measured on another split (`--audit-split`), whose masks nothing was trained on.
+In: dataset, split, res_model (or none: `--start ellipse`). Out: pseudo_points, one row a (referent, sentence). It exists
+because a model that saw few masks, but every box, draws outlines good enough to learn from. No mask of a training
+referent can be read here; how good the drawings are is measured on another split (`--audit-split`), whose masks nothing
+was trained on. The ellipse in the box needs no model, and refine-masks makes more of it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ HISTOGRAM_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
 class Config:
     """Whom to label and how to decode."""
 
+    start: Literal["model", "ellipse", "box"] = option(
+        "model",
+        "what is predicted: contours of --model, or without any model the ellipse in the known box, or that box",
+        added=True,
+    )
     train_split: str = option("train", "split whose referents without a visible mask are labelled")
     box_prompt: bool = option(
         True,
@@ -78,16 +84,24 @@ def run(
     *,
     dataset: Path,
     split: Path,
-    model: Path,
     out: Path,
+    model: Path | None = None,
     reporter: Reporter | None = None,
     options: RunOptions | None = None,
 ) -> StageResult:
     """Draw every box-only referent and write sequences, rings and scores.
 
-    Raises ArtifactError when the inputs do not belong together, UsageError when a box prompt is asked of a model
-    whose sequence does not start with a box, or the model's frame of a model that does not see the whole picture.
+    Raises ArtifactError when the inputs do not belong together, UsageError when there is a model and another start, or
+    neither, when a box prompt is asked of a model whose sequence does not start with a box, or the model's frame of a
+    model that does not see the whole picture.
     """
+    if config.start != "model" and model is not None:
+        raise UsageError(f"--start {config.start} takes no model", hint="leave --model or --start out")
+    if config.start == "model" and model is None:
+        raise UsageError(
+            "pseudo-label needs --model, or --start ellipse",
+            hint="without a model the ellipse in each box is written, which refine-masks improves",
+        )
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind="pseudo_points", out=out, options=options,
         inputs={"dataset": (dataset, "dataset"), "split": (split, "split"), "model": (model, "res_model")},
@@ -96,6 +110,8 @@ def run(
     settled = job.settled()
     if settled:
         return settled
+    if model is None:
+        return start_from_boxes(job, dataset, config)
 
     import numpy as np
 
@@ -169,6 +185,32 @@ def run(
         w.column("box_xyxy", predictions.boxes_xyxy)
         w.column("projection_score", scores.astype(np.float32))
         w.column("confidence", confidence)
+        w.json("summary", summary)
+    return job.result(summary)
+
+
+def start_from_boxes(job: StageJob, dataset: Path, config: Config) -> StageResult:
+    """Rows that know no more than the box."""
+    import numpy as np
+
+    from stages.data.dataset import ReferringDataset
+    from stages.refinement.starts import starts_from_boxes
+
+    assert config.start != "model"
+    data = ReferringDataset.open(dataset, masks="none")
+    sentences = unlabelled_sentences(data, job.artifact("split")["visible"], config)
+    starts = starts_from_boxes(data, sentences, config.start)
+    score = starts.columns["projection_score"].astype(np.float64)
+    summary = {
+        "referents": len(np.unique(data.sentence_referent[sentences])),
+        "sentences": len(sentences),
+        "start": config.start,
+        "empty": int((starts.points.lengths == 0).sum()),
+        "projection_score": {"mean": float(score.mean()) if len(score) else None},
+    }
+    with job.writer() as w:
+        w.attr("dataset_digest", data.digest)
+        starts.write(w)
         w.json("summary", summary)
     return job.result(summary)
 

@@ -1,188 +1,290 @@
-"""refine-masks: redraw pseudo labels along the picture's edges; keep what agrees with the box and with the old outline.
+"""refine-masks: masks with edges out of boxes or pseudo labels; keep what agrees with the box and with what a model predicted.
 
-In: a dataset (pictures and boxes, never a mask) and its pseudo points; perhaps a SAM checkpoint from a local folder or
-hub. Out: pseudo points again, so that resample-points takes either. It is a step of its own, because it is optional and
-can be repeated without drawing again. Why: a contour of a dozen points finds the object, but not its edge; colours
-(GrabCut) or a promptable segmenter (SAM) find edges, but not the object that the sentence means.
+In: a dataset (pictures and boxes, never a mask), perhaps its pseudo points, or a split that says whose masks are known; a
+segmenter. Out: pseudo points, so that resample-points takes either. It is a step of its own, because it is optional and
+can be repeated without predicting again. Why: a contour of a dozen points, or the ellipse in a box, finds the object, but
+not its edge; colours (GrabCut) or a promptable segmenter find edges, but not the object that the expression means.
 
-Both are given the known box and the outline that resample-points would choose; SAM takes a few points deep inside it. A
-refined outline belongs to the referent: it replaces that of all its sentences, whose tokens and confidences stay.
+A picture is encoded once for all of its boxes. A refined mask belongs to the referent: it replaces that of all its
+sentences, whose tokens and confidences stay. A killed run goes on where it was when it is started again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, option
+from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
-    from stages.artifacts import Artifact, ArtifactWriter
+    from stages.artifacts import ArtifactWriter
     from stages.data.dataset import ReferringDataset
-    from stages.metrics.refinement import Verdict
     from stages.metrics.selection import Candidates
-    from stages.models.sam import MaskPredictor
+    from stages.refinement.resume import Found
+    from stages.refinement.segmenter import Segmenter
+    from stages.refinement.verdict import Rule, Verdict
 
 STAGE = "refine-masks"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
+_AT_ONCE = 8  # boxes: a few masks of the picture's size each
+_COLUMNS = ("referent_index", "sentence_index", "tokens", "token_probability", "box_xyxy", "confidence")
 
 
 @dataclass(frozen=True)
 class Config:
     """Which segmenter, how it is asked, and when it is believed."""
 
-    sam: str | None = option(
+    segmenter: str = option(
+        "grabcut",
+        "grabcut (colours, no weights), a folder or hub id of a promptable segmenter (SAM, SAM-HQ, SAM 2, EdgeTAM ...; "
+        "safetensors), or ONNX: a folder with encoder and decoder, or ENCODER.onnx,DECODER.onnx",
+    )
+    sam: str | None = option(None, "older name of --segmenter", added=True, hidden=True)
+    start: Literal["ellipse", "box"] = option(
+        "ellipse", "without --pseudo: the mask that stays where no better one is found, in the known box"
+    )
+    splits: tuple[str, ...] = option((), "without --pseudo: only referents of this split")
+    prompt_points: int = option(
+        3, "points inside a predicted contour that a segmenter is given with the box", min=0, max=16
+    )
+    max_prompts: int = option(
+        3,
+        "how often an ONNX segmenter of one mask a prompt may be asked about a box: again where its mask leaves some of "
+        "the box's sides untouched",
+        min=1,
+        max=3,
+    )
+    min_box_iou: float | None = option(
         None,
-        "SAM checkpoint: a local folder with safetensors, or a hub id; without one colours decide (GrabCut)",
+        "keep a mask whose extent overlaps the known box by at least this IoU; unless given 0.8, and 0.6 for what a "
+        "promptable segmenter makes of the box alone",
+        min=0,
+        max=1,
     )
-    prompt_points: int = option(3, "points inside the outline that SAM is given with the box", min=0, max=16)
-    min_box_iou: float = option(
-        0.8, "keep a mask whose extent overlaps the known box by at least this IoU", min=0, max=1
-    )
-    min_outline_iou: float = option(
-        0.5, "and which overlaps the outline it replaces by at least this IoU", min=0, max=1
+    min_outline_iou: float | None = option(
+        None,
+        "and which overlaps the contour that it replaces by at least this IoU; unless given 0.5, and 0 for what a "
+        "promptable segmenter makes of the box alone",
+        min=0,
+        max=1,
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.sam is not None:
+            if self.segmenter != "grabcut":
+                raise UsageError(
+                    "--sam and --segmenter cannot be given together",
+                    hint="--sam is the older name of --segmenter",
+                )
+            object.__setattr__(self, "segmenter", self.sam)
+            object.__setattr__(self, "sam", None)
 
 
 def run(
     config: Config,
     *,
     dataset: Path,
-    pseudo: Path,
     out: Path,
+    pseudo: Path | None = None,
+    split: Path | None = None,
+    overlays: Path | None = None,
     reporter: Reporter = SilentReporter(),
     options: RunOptions = RunOptions(),
 ) -> StageResult:
-    """Redraw one outline a referent; write all rows of `pseudo`, in its order.
+    """Refine one mask a referent; write all rows of `pseudo`, or one a sentence of what has only a box.
 
     Raises:
-        ArtifactError: an input or the checkpoint cannot be used, or `pseudo` was not made from `dataset`.
+        UsageError: options that exclude each other, or a package is missing.
+        ArtifactError: an input or the segmenter cannot be used, or `pseudo` was not made from `dataset`.
         StaleOutputError: `out` exists and was made from something else.
     """
+    from stages.artifacts.target import require_folder_target
+    from stages.refinement.load import load_segmenter, segmenter_files
+
+    if pseudo is not None and (split is not None or config.splits):
+        raise UsageError(
+            "--split and --splits choose what to start from boxes, --pseudo has chosen already",
+            hint="leave out one of them",
+        )
+    if overlays is not None:
+        require_folder_target(overlays, "--overlays")
     job = StageJob(
         stage=STAGE,
         version=STAGE_VERSION,
         config=config,
         kind="pseudo_points",
         out=out,
-        inputs={"dataset": (dataset, "dataset"), "pseudo": (pseudo, "pseudo_points")},
-        external={"sam": config.sam} if config.sam and Path(config.sam).exists() else {},
+        inputs={
+            "dataset": (dataset, "dataset"),
+            "pseudo": (pseudo, "pseudo_points"),
+            "split": (split, "split"),
+        },
+        external={"segmenter": segmenter_files(config.segmenter)},
         options=options,
     )
-    job.require_same("dataset_digest", "pseudo", "dataset")
+    for role in ("pseudo", "split"):
+        if role in job.inputs:
+            job.require_same("dataset_digest", role, "dataset")
     settled = job.settled()
-    if settled is not None:
-        return settled
 
-    import numpy as np
+    from stages.figures.photo_masks import draw_photographs, refuse_present
+
+    if settled is not None:
+        if overlays is not None and settled.status == "up-to-date" and not options.dry_run:
+            draw_photographs(dataset, out, overlays, reporter, missing_only=True)
+        return settled
 
     from stages.data.dataset import ReferringDataset
     from stages.inference.devices import choose_device
-    from stages.metrics.selection import best_sentences, read_candidates
+    from stages.metrics.selection import best_sentences
+    from stages.refinement.resume import Found
 
-    source = job.artifact("pseudo")
     view = ReferringDataset.open(dataset, masks="none")
-    candidates = read_candidates(job.artifact("dataset"), source, reporter)
-    rows = best_sentences(candidates)
-    device = choose_device(config.device)
-    job.device = str(device)
-    predictor = load_predictor(config, device)
-    verdicts = refine(view, candidates, rows, predictor, config, reporter)
-    scores = _scores_after(candidates, rows, verdicts)
-    summary = summarise(candidates, rows, verdicts, scores, config)
-
-    with job.writer() as w:
-        w.attr("dataset_digest", view.digest)
-        w.attr("model_digest", source.attrs["model_digest"])
-        w.attr("pseudo_digest", source.digest)
-        if "prompt" in source.attrs:
-            w.attr("prompt", source.attrs["prompt"])
-        w.attr("n_points", candidates.n_points)
-        if config.sam:
-            w.note_attr("sam", config.sam)
-        for name in (
-            "referent_index",
-            "sentence_index",
-            "tokens",
-            "token_probability",
-            "box_xyxy",
-            "confidence",
-        ):
-            w.column(name, source[name])
-        _write_outlines(w, source, candidates, rows, verdicts, scores)
-        w.column("decisions/referent_index", candidates.referent[rows])
-        w.column("decisions/sentence_index", candidates.sentence[rows])
-        w.strings("decisions/reason", [v.reason for v in verdicts])
-        w.column("decisions/box_iou", np.array([v.box_iou for v in verdicts], np.float32))
-        w.column("decisions/outline_iou", np.array([v.outline_iou for v in verdicts], np.float32))
-        if config.sam:
-            w.column("decisions/sam_score", np.array([v.score for v in verdicts], np.float32))
-        w.json("summary", summary)
+    if overlays is not None and not options.force:
+        refuse_present(view, overlays)
+    source = open_pseudo(job, reporter) if pseudo is not None else start_from_boxes(job, view, split, config)
+    rows = best_sentences(source.candidates)
+    predicted = "start" not in source.attributes
+    segmenter, job.device = load_segmenter(
+        config.segmenter, choose_device(config.device),
+        prompt_points=config.prompt_points if predicted else 0, max_prompts=config.max_prompts,
+    )  # fmt: skip
+    rule = rule_of(config, predicted)
+    found, finished = Found(Path(out), job.fingerprint), False
+    try:
+        verdicts = refine(view, source.candidates, rows, segmenter, rule, found, reporter)
+        scores = _scores_after(source.candidates, rows, verdicts)
+        summary = summarise(source, rows, verdicts, scores, rule)
+        with job.writer() as w:
+            _write(w, view.digest, source, rows, verdicts, scores, config)
+            w.json("summary", summary)
+        finished = True
+    finally:
+        found.close(finished=finished)
+    if overlays is not None:
+        draw_photographs(dataset, out, overlays, reporter, missing_only=False)
     return job.result(summary)
 
 
-def load_predictor(config: Config, device: torch.device) -> MaskPredictor:
-    """SAM from its checkpoint; GrabCut where none is given."""
-    if config.sam is None:
-        import torch
+@dataclass(frozen=True)
+class Source:
+    """What is refined: columns and attributes of pseudo labels, from a file or made here."""
 
-        from stages.models.grabcut import GrabCut
+    candidates: Candidates
+    columns: Mapping[str, Any]
+    attributes: Mapping[str, Any]
 
-        return GrabCut(torch.get_num_threads())
-    from stages.models.sam import load_sam
 
-    return load_sam(config.sam, device, config.prompt_points)
+def open_pseudo(job: StageJob, reporter: Reporter) -> Source:
+    """The labels of `--pseudo`."""
+    from stages.metrics.selection import read_candidates
+
+    artifact = job.artifact("pseudo")
+    columns = {name: artifact[name] for name in (*_COLUMNS, "projection_score")}
+    names = [name for name in ("model_digest", "prompt", "start") if name in artifact.attrs]
+    candidates = read_candidates(job.artifact("dataset"), artifact, reporter)
+    attributes: dict[str, Any] = {name: artifact.attrs[name] for name in names}
+    attributes |= {"pseudo_digest": artifact.digest, "n_points": candidates.n_points}
+    return Source(candidates, columns, attributes)
+
+
+def start_from_boxes(job: StageJob, view: ReferringDataset, split: Path | None, config: Config) -> Source:
+    """Ellipses or boxes of the referents whose masks are not known; without a split none is."""
+    import numpy as np
+
+    from stages.data.dataset import ReferringDataset
+    from stages.metrics.selection import Candidates
+    from stages.refinement.starts import box_only, starts_from_boxes
+
+    known = (
+        None if split is None else ReferringDataset.open(view.path, split=split, masks="split").mask_visible
+    )
+    sentences = box_only(view, config.splits, known)
+    starts = starts_from_boxes(view, sentences, config.start)
+    referent = view.sentence_referent[sentences].astype(np.int64)
+    candidates = Candidates(
+        referent=referent,
+        sentence=sentences,
+        confidence=starts.columns["confidence"].astype(np.float32),
+        score=starts.columns["projection_score"].astype(np.float64),
+        drawn=starts.points.lengths >= 2,
+        n_points=int(starts.attributes["n_points"]),
+        boxes_xyxy=view.boxes_xyxy[referent],
+        sizes_hw=view.image_sizes_hw[view.referent_image[referent]],
+        pseudo=None,
+        points=starts.points,
+        masks=None,
+    )
+    return Source(candidates, starts.columns, starts.attributes)
+
+
+def rule_of(config: Config, predicted: bool) -> Rule:
+    """When a mask is believed; `predicted`: a model has predicted what it replaces."""
+    from stages.refinement.load import GRABCUT
+    from stages.refinement.verdict import Rule
+
+    promptable = config.segmenter != GRABCUT
+    # An ellipse says no more about the object than its box. On 217 objects of COCO, masks of box IoU 0.6 to 0.8 are as
+    # good as the ellipse or better.
+    box_iou, outline_iou = (0.6, 0.0) if promptable and not predicted else (0.8, 0.5)
+    return Rule(
+        least_box_iou=box_iou if config.min_box_iou is None else config.min_box_iou,
+        least_outline_iou=outline_iou if config.min_outline_iou is None else config.min_outline_iou,
+        whole=promptable,
+    )
 
 
 def refine(
     view: ReferringDataset,
     candidates: Candidates,
     rows: NDArray[np.int64],
-    predictor: MaskPredictor,
-    config: Config,
+    segmenter: Segmenter,
+    rule: Rule,
+    found: Found,
     reporter: Reporter,
 ) -> list[Verdict]:
     """What became of each of the chosen rows; every picture is encoded once."""
     import numpy as np
 
     from stages.geometry.rasterise import rle_area, rle_to_mask
-    from stages.metrics.refinement import NO_OUTLINE, judge, nothing
+    from stages.refinement.verdict import NO_OUTLINE, judge, nothing
 
-    verdicts = [nothing(NO_OUTLINE) for _ in rows]
     images = view.referent_image[candidates.referent[rows]]
     order = np.argsort(images, kind="stable")
     starts = np.flatnonzero(np.diff(images[order], prepend=-1))
+    if found.images:
+        reporter.info(f"goes on after {found.images} of {len(starts)} pictures")
     with reporter.progress("refine", len(rows), unit="referent") as task:
         for here in np.split(order, starts[1:]) if len(order) else []:
-            old = {int(i): _old_mask(candidates, int(rows[i])) for i in here}
-            asked = [i for i, rle in old.items() if rle_area(rle) > 0]
-            if asked:
-                encoded = predictor.encode(view.image(int(images[asked[0]])))
-                boxes = candidates.boxes_xyxy[rows[asked]]
-                drawn = np.stack([rle_to_mask(old[i]) for i in asked])
-                redrawn = predictor.draw(encoded, boxes, drawn)
-                for i, box, masks, scores in zip(asked, boxes, *redrawn, strict=True):
-                    verdicts[i] = judge(
-                        masks, scores, box, old[i],
-                        least_box_iou=config.min_box_iou, least_outline_iou=config.min_outline_iou,
-                    )  # fmt: skip
+            if not all(int(i) in found.verdicts for i in here):
+                old = {int(i): _old_mask(candidates, int(rows[i])) for i in here}
+                verdicts = {i: nothing(NO_OUTLINE) for i in old}
+                asked = [i for i, rle in old.items() if rle_area(rle) > 0]
+                encoded = segmenter.encode(view.image(int(images[asked[0]]))) if asked else None
+                for part in (asked[k : k + _AT_ONCE] for k in range(0, len(asked), _AT_ONCE)):
+                    boxes = candidates.boxes_xyxy[rows[part]]
+                    masks = np.stack([rle_to_mask(old[i]) for i in part])
+                    answers = segmenter.segment(encoded, boxes, masks)
+                    for i, box, offered, scores in zip(part, boxes, *answers, strict=True):
+                        verdicts[i] = judge(offered, scores, box, old[i], rule)
+                found.add(verdicts)
             task.advance(len(here))
-    return verdicts
+    return [found.verdicts[i] for i in range(len(rows))]
 
 
 def _old_mask(c: Candidates, row: int) -> dict[str, Any]:
-    """What a row draws: its ring filled, or its mask where it has no ring."""
+    """What a row shows: its contour filled, or its mask where it has no contour."""
     from stages.geometry.rasterise import checked_rle, empty_rle, polygon_to_rle
 
     size = [int(v) for v in c.sizes_hw[row]]
@@ -199,7 +301,7 @@ def _scores_after(c: Candidates, rows: NDArray[np.int64], verdicts: list[Verdict
     import numpy as np
 
     from stages.geometry.projection import projection_scores
-    from stages.metrics.refinement import REFINED
+    from stages.refinement.verdict import REFINED
 
     scores = c.score[rows].copy()
     new = np.array([i for i, v in enumerate(verdicts) if v.reason == REFINED], np.int64)
@@ -208,24 +310,61 @@ def _scores_after(c: Candidates, rows: NDArray[np.int64], verdicts: list[Verdict
     return scores
 
 
-def _write_outlines(
+def _write(
     w: ArtifactWriter,
-    source: Artifact,
-    c: Candidates,
+    dataset_digest: str,
+    source: Source,
     rows: NDArray[np.int64],
     verdicts: list[Verdict],
     scores: NDArray[np.float64],
+    config: Config,
 ) -> None:
-    """Rings, masks (if the rows had some) and projection scores, the refined ones in place of the old."""
+    """All columns; refined contours, masks and projection scores in place of the old."""
     import numpy as np
 
-    from stages.geometry.runs import pack_rles
-    from stages.metrics.refinement import REFINED
+    from stages.refinement.load import GRABCUT
+    from stages.refinement.verdict import REFINED
 
+    c, by_model = source.candidates, config.segmenter != GRABCUT
+    w.attr("dataset_digest", dataset_digest)
+    for name, value in source.attributes.items():
+        w.attr(name, value)
+    if by_model:
+        w.note_attr("segmenter", config.segmenter)
+    for name in _COLUMNS:
+        w.column(name, source.columns[name])
     # `rows` are in the order of their referents, each once
     of_row = np.searchsorted(c.referent[rows], c.referent)
     refined = np.array([v.reason == REFINED for v in verdicts], np.bool_)[of_row]
-    old, score = c.points.load(), source["projection_score"].astype(np.float32)
+    _write_shapes(w, c, refined, of_row, verdicts, with_masks=by_model)
+    score = source.columns["projection_score"].astype(np.float32)
+    score[refined] = scores[of_row[refined]]
+    w.column("projection_score", score)
+    w.column("refined", refined)
+    w.column("decisions/referent_index", c.referent[rows])
+    w.column("decisions/sentence_index", c.sentence[rows])
+    w.strings("decisions/reason", [v.reason for v in verdicts])
+    w.column("decisions/box_iou", np.array([v.box_iou for v in verdicts], np.float32))
+    w.column("decisions/outline_iou", np.array([v.outline_iou for v in verdicts], np.float32))
+    if by_model:
+        w.column("decisions/segmenter_score", np.array([v.score for v in verdicts], np.float32))
+
+
+def _write_shapes(
+    w: ArtifactWriter,
+    c: Candidates,
+    refined: NDArray[np.bool_],
+    of_row: NDArray[np.int64],
+    verdicts: list[Verdict],
+    *,
+    with_masks: bool,
+) -> None:
+    """Contours, and masks where the rows had some or the segmenter gives more than a contour can hold."""
+    import numpy as np
+
+    from stages.geometry.runs import pack_rles
+
+    old = c.points.load()
     rings = [verdicts[of_row[s]].outline_xy if refined[s] else old[s] for s in range(len(c.referent))]
     lengths = np.array([len(ring) for ring in rings], np.int64)
     w.ragged(
@@ -233,28 +372,27 @@ def _write_outlines(
         np.concatenate(rings).astype(np.float32) if rings else np.zeros((0, 2), np.float32),
         np.concatenate(([0], lengths.cumsum())),
     )
-    if c.masks is not None:
-        masks: list[dict[str, Any]] = []
-        for s in range(len(c.referent)):
-            rle = verdicts[of_row[s]].rle if refined[s] else None
-            masks.append(rle if rle is not None else {"counts": c.masks[s].tobytes()})
-        w.ragged("masks/rle", *pack_rles(masks))
-    score[refined] = scores[of_row[refined]]
-    w.column("projection_score", score)
-    w.column("refined", refined)
+    if c.masks is None and not with_masks:
+        return
+    masks: list[dict[str, Any]] = []
+    for s in range(len(c.referent)):
+        rle = verdicts[of_row[s]].rle if refined[s] else None
+        kept = c.masks[s].tobytes() if c.masks is not None else b""
+        masks.append(rle if rle is not None else {"counts": kept})
+    w.ragged("masks/rle", *pack_rles(masks))
 
 
 def summarise(
-    c: Candidates,
+    source: Source,
     rows: NDArray[np.int64],
     verdicts: list[Verdict],
     scores: NDArray[np.float64],
-    config: Config,
+    rule: Rule,
 ) -> dict[str, Any]:
     """Counts by reason, and how well what was refined fits."""
     import numpy as np
 
-    from stages.metrics.refinement import REASONS, REFINED
+    from stages.refinement.verdict import REASONS, REFINED
 
     reasons = np.array([v.reason for v in verdicts], dtype=object)
     kept = reasons == REFINED
@@ -262,18 +400,20 @@ def summarise(
     def mean(values: Any) -> float | None:
         return float(np.mean(values)) if len(values) else None
 
-    return {
+    numbers = {
         "referents": len(rows),
-        "sentences": len(c.referent),
+        "sentences": len(source.candidates.referent),
         "refined": int(kept.sum()),
         "refined_share": float(kept.mean()) if len(rows) else 0.0,
         "left_as_they_were": {r: int((reasons == r).sum()) for r in REASONS if r != REFINED},
-        "min_box_iou": config.min_box_iou,
-        "min_outline_iou": config.min_outline_iou,
+        "min_box_iou": rule.least_box_iou,
+        "min_outline_iou": rule.least_outline_iou,
         "of_the_refined": {
             "box_iou_mean": mean([v.box_iou for v in verdicts if v.reason == REFINED]),
             "outline_iou_mean": mean([v.outline_iou for v in verdicts if v.reason == REFINED]),
-            "projection_score_before": mean(c.score[rows][kept]),
+            "projection_score_before": mean(source.candidates.score[rows][kept]),
             "projection_score_after": mean(scores[kept]),
         },
     }
+    start = source.attributes.get("start")
+    return {"start": start, **numbers} if start else numbers

@@ -167,7 +167,8 @@ SCHEMAS: dict[str, KindSchema] = {
             "decisions/reason": Column("text", "D", required=False),
             "decisions/box_iou": Column("float", "D", required=False),
             "decisions/outline_iou": Column("float", "D", required=False),
-            "decisions/sam_score": Column("float", "D", required=False),
+            "decisions/sam_score": Column("float", "D", required=False),  # its name before segmenter_score
+            "decisions/segmenter_score": Column("float", "D", required=False),
             "summary": _SUMMARY,
         },
         attributes=("dataset_digest", "model_digest"),

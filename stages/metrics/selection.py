@@ -41,7 +41,7 @@ class Candidates:
     n_points: int  # as many as the model draws
     boxes_xyxy: NDArray[np.float64]  # (S, 4) the known boxes, original pixels
     sizes_hw: NDArray[np.int64]  # (S, 2)
-    pseudo: Artifact
+    pseudo: Artifact | None  # None: rows that lie in memory, which are not resampled
     points: Ragged
     masks: Ragged | None
 
@@ -179,6 +179,7 @@ def _points_of(c: Candidates, rows: NDArray[np.int64]) -> tuple[NDArray[np.float
     """Points of ascending rows: (T, 2) and offsets. One read covers the rows and what lies between them."""
     if len(rows) == 0:
         return np.zeros((0, 2)), np.zeros(1, dtype=np.int64)
+    assert c.pseudo is not None
     start, stop = c.points.offsets[rows], c.points.offsets[rows + 1]
     block = c.pseudo.rows("points_xy/values", slice(int(start[0]), int(stop[-1]))).astype(np.float64)
     lengths = stop - start

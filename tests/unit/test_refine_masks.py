@@ -18,10 +18,10 @@ from stages.geometry.boxes import ellipse_in, polygon_extent
 from stages.geometry.projection import projection_scores
 from stages.geometry.rasterise import box_to_rle, ellipse_to_rle, polygon_to_rle, rle_to_mask
 from stages.metrics.segmentation import overlaps
-from stages.models import sam
 from stages.refine_masks import Config, run
+from stages.refinement import hub
 from tests.oracles.small_artifacts import diamond, write_dataset, write_pseudo
-from tests.oracles.tiny_sam import write_tiny_sam
+from tests.oracles.tiny_segmenters import write_tiny_segmenter
 
 
 class Known:
@@ -36,7 +36,7 @@ class Known:
         self.encoded += 1
         return picture.shape[0], picture.shape[1]
 
-    def draw(
+    def segment(
         self, encoded: tuple[int, int], boxes: np.ndarray, drawn: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         self.prompts += list(zip(boxes.tolist(), drawn, strict=True))
@@ -51,7 +51,7 @@ def use(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Known:
         known.prompt_points = prompt_points
         return known
 
-    monkeypatch.setattr(sam, "load_sam", load)
+    monkeypatch.setattr(hub, "load_hub_segmenter", load)
     return known
 
 
@@ -95,7 +95,7 @@ def test_refined_outlines_take_the_place_of_the_old(
     with open_artifact(out, kind="pseudo_points") as a, open_artifact(pseudo) as old:
         assert a["refined"].tolist() == [r != 2 for r in range(6) for _ in range(2)]
         assert a.strings("decisions/reason") == ["refined"] * 2 + ["no outline to refine"] + ["refined"] * 3
-        assert a["decisions/sam_score"][0] == 0.75 and np.isnan(a["decisions/sam_score"][2])
+        assert a["decisions/segmenter_score"][0] == 0.75 and np.isnan(a["decisions/segmenter_score"][2])
         assert (a["decisions/box_iou"][[0, 1, 3]] > 0.8).all()
         second = [int(data.sentence_offsets[r]) + 1 for r in (0, 1, 3, 4, 5)]
         assert a["decisions/sentence_index"][[0, 1, 3, 4, 5]].tolist() == second, (
@@ -278,7 +278,7 @@ def test_without_a_checkpoint_colours_decide(dataset: Path, tmp_path: Path) -> N
     before, after = iou(pseudo), iou(tmp_path / "r.h5")
     with open_artifact(tmp_path / "r.h5") as a:
         refined = a["refined"]
-        assert "decisions/sam_score" not in a
+        assert "decisions/segmenter_score" not in a
         assert not a.provenance["external"]
     assert result.summary["refined"] == refined.sum() > 5
     assert np.array_equal(after[~refined], before[~refined])
@@ -293,7 +293,7 @@ def test_without_a_checkpoint_colours_decide(dataset: Path, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_sam(tmp_path_factory.mktemp("sam") / "tiny-sam")
+    return write_tiny_segmenter(tmp_path_factory.mktemp("sam") / "tiny-sam")
 
 
 @pytest.fixture
@@ -310,9 +310,9 @@ def test_a_checkpoint_draws_and_is_recorded(
     assert summary["refined"] + summary["left_as_they_were"]["nothing drawn"] == 5
     with open_artifact(out) as a:
         (external,) = a.provenance["external"]
-        assert (external["role"], external["path"]) == ("sam", str(folder))
+        assert (external["role"], external["path"]) == ("segmenter", str(folder))
         assert a.provenance["device"] == "cpu"
-        assert np.isfinite(a["decisions/sam_score"]).sum() == summary["refined"]
+        assert np.isfinite(a["decisions/segmenter_score"]).sum() == summary["refined"]
     again = run(loose, dataset=dataset, pseudo=pseudo, out=out)
     assert again.status == "up-to-date"
     first = again.digest
@@ -326,4 +326,4 @@ def test_another_checkpoint_at_the_same_place_is_noticed(
     (copy / "note.txt").write_text("changed")
     with pytest.raises(StaleOutputError, match="made from something else") as caught:
         run(config(sam=str(copy)), dataset=dataset, pseudo=pseudo, out=tmp_path / "r.h5")
-    assert any(fact.startswith("sam: ") for fact in caught.value.facts)
+    assert any(fact.startswith("segmenter: ") for fact in caught.value.facts)

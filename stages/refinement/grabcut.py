@@ -1,4 +1,4 @@
-"""Edges by colour: GrabCut (Rother et al. 2004) between the middle of an outline and the known box.
+"""Edges by colour: GrabCut (Rother et al. 2004) between the middle of a first mask and the known box.
 
 Needs no weights. Colours inside and outside are two mixtures of Gaussians, a cut through the pixels' graph separates
 them where neighbours differ. It knows nothing about objects: the outline says what to look for, the box where it ends.
@@ -23,7 +23,7 @@ ITERATIONS = 2
 
 
 class GrabCut:
-    """`MaskPredictor` that looks at colours alone, at so many objects of a picture at once as there are threads."""
+    """`Segmenter` that looks at colours alone, at so many objects of a picture at once as there are threads."""
 
     def __init__(self, threads: int = 1) -> None:
         self._pool = ThreadPoolExecutor(threads)  # OpenCV works without Python's lock
@@ -32,14 +32,14 @@ class GrabCut:
         """The picture itself."""
         return picture
 
-    def draw(
+    def segment(
         self,
         encoded: NDArray[np.uint8],
         boxes_xyxy: NDArray[np.floating],
-        drawn: NDArray[np.bool_],
+        starts: NDArray[np.bool_],
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """One mask a prompt, without an estimate of its IoU (NaN). See `MaskPredictor`."""
-        masks = list(self._pool.map(cut, repeat(encoded), boxes_xyxy, drawn))
+        """One mask a prompt, without an estimate of its IoU (NaN). See `Segmenter`."""
+        masks = list(self._pool.map(cut, repeat(encoded), boxes_xyxy, starts))
         return np.stack(masks)[:, None], np.full((len(masks), 1), np.nan, np.float32)
 
 

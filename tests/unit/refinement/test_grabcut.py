@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.models.grabcut import GrabCut, cut
+from stages.refinement.grabcut import GrabCut, cut
 
 SIZE = 90, 120
 BOX = np.array([40.0, 20.0, 90.0, 70.0])
@@ -114,7 +114,7 @@ def test_as_a_predictor() -> None:
     drawn = [ellipse(), ellipse(BOX - 5), cross(), ellipse(BOX + 3)]
     boxes = np.stack([BOX] * 4)
     for predictor in (GrabCut(), GrabCut(threads=3)):
-        masks, scores = predictor.draw(predictor.encode(picture), boxes, np.stack(drawn))
+        masks, scores = predictor.segment(predictor.encode(picture), boxes, np.stack(drawn))
         assert masks.shape == (4, 1, *SIZE) and scores.shape == (4, 1) and np.isnan(scores).all()
         for mask, old in zip(masks[:, 0], drawn, strict=True):
             assert np.array_equal(mask, cut(picture, BOX, old)), "whoever draws beside it"
