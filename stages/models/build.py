@@ -6,6 +6,7 @@ import torch
 
 from stages.models.config import ModelConfig, VisionConfig
 from stages.models.mdetr import DetectorModel
+from stages.models.resnet import basic_strides, is_basic_resnet
 from stages.models.seqtr import PointSequenceModel
 from stages.models.vision import build_vision
 
@@ -14,6 +15,8 @@ def vision_strides(config: VisionConfig) -> tuple[int, ...]:
     """Strides of the backbone's levels, finest first, measured on the meta device (no weights are made)."""
     if config.kind == "darknet53":
         return (8, 16, 32)
+    if is_basic_resnet(config.settings):
+        return basic_strides(config.settings)
     with torch.device("meta"):
         body, _ = build_vision(config)
         side = 256

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from stages.models.detection_boxes import centre_to_corners, giou
@@ -67,6 +66,10 @@ def match(
     counts = torch.bincount(row, minlength=s)
     if n == s and bool((counts == 1).all()):
         return Matches(row, cost.argmin(1), torch.arange(n, device=row.device))
+    from scipy.optimize import (
+        linear_sum_assignment,  # a second of imports that one target a sentence never needs
+    )
+
     rows, queries, targets, first = [], [], [], 0
     table = cost.cpu().numpy()
     for i, count in enumerate(counts.tolist()):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stages.models.config import VisionConfig
 from stages.models.darknet import DarkNet53
+from stages.models.resnet import BasicResNet, is_basic_resnet
 
 
 class AutoVision(nn.Module):
@@ -16,14 +17,18 @@ class AutoVision(nn.Module):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__()
-        from transformers import AutoBackbone, AutoConfig
+        if is_basic_resnet(settings):
+            self.backbone = BasicResNet(settings)
+        else:
+            from transformers import AutoBackbone, AutoConfig
 
-        self.backbone = AutoBackbone.from_config(AutoConfig.for_model(**settings))
+            self.backbone = AutoBackbone.from_config(AutoConfig.for_model(**settings))
         self.channels = tuple(int(c) for c in self.backbone.channels)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images (I, 3, H, W) normalised -> maps, finest first."""
-        return list(self.backbone(images).feature_maps)
+        maps = self.backbone(images)
+        return list(getattr(maps, "feature_maps", maps))
 
 
 class FrozenParts(nn.Module):
