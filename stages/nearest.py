@@ -82,7 +82,9 @@ class Neighbours:
             for name in below:
                 if _exists(root, inside := os.path.join(folder, name, base)):
                     return inside
-            return next((c for n in below if (c := self._by_key(root, os.path.join(folder, n), base))), None)
+            inner = (self._by_key(root, os.path.join(folder, n), base) for n in below)
+            # a picture of another format in a folder beside is rather its mask
+            return next((c for c in inner if c and _is_jpeg(c) == _is_jpeg(base)), None)
         if folder and (real := self.nearest(root, folder)):
             inside = os.path.join(real, base)
             return inside if _exists(root, inside) else self._by_key(root, real, base) or real
@@ -197,6 +199,10 @@ _PICTURES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm", ".avif",
     ".heic",
 )  # fmt: skip
+
+
+def _is_jpeg(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in _JPEG
 
 
 def _without_digits(name: str) -> str:

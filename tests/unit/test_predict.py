@@ -383,7 +383,7 @@ def test_broken_requests_are_listed_with_their_lines(tmp_path: Path) -> None:
         Photographs.open(requests_of_table(table))
     assert [fact.split(" (")[0] for fact in caught.value.facts] == [
         "line 3: image b.jpg: cannot be decoded",
-        "line 4: image no.jpg: no such file or directory",
+        "line 4: image no.jpg: no such file",
         "line 6: image cut.jpg: cannot be decoded: its end is missing",
         "line 7: box",
         "line 9: box",
@@ -471,7 +471,7 @@ def test_bad_requests(models: dict[str, Path], photo: Path, tmp_path: Path) -> N
 def test_what_is_predicted_stays_in_the_picture_and_is_a_coco_result(
     models: dict[str, Path], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stages.training import answers as answering
+    from stages.inference import photograph_answers as answering
 
     usual = answering.answer
 

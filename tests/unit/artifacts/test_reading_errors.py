@@ -35,7 +35,12 @@ def test_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "is empty"), (b"PK\x03\x04", "is not an HDF5 file"), (b"\x89HDF\r\n\x1a\nxx", "is damaged")],
+    [
+        (b"", "is empty"),
+        (b"PK\x03\x04", "is a zip archive"),
+        (b"seven", "is not an HDF5 file"),
+        (b"\x89HDF\r\n\x1a\nxx", "is damaged"),
+    ],
 )
 def test_files_that_are_no_hdf5(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "a.h5"

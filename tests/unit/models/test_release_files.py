@@ -145,7 +145,7 @@ def test_code_in_a_word_list_is_refused_and_not_run(tmp_path: Path, protocol: in
     assert "refused: collections.OrderedDict" in caught.value.facts
 
 
-@pytest.mark.parametrize("content", [b"", b"junk", pickle.dumps({"a": 0})[:-3], pickle.dumps(["a"]), pickle.dumps({"a": 1}),
+@pytest.mark.parametrize("content", [b"junk", pickle.dumps({"a": 0})[:-3], pickle.dumps(["a"]), pickle.dumps({"a": 1}),
                                      pickle.dumps({"a": 0, "b": 0}), pickle.dumps({1: 0}), pickle.dumps({"a": True}), pickle.dumps({})])  # fmt: skip
 def test_other_files_are_no_word_lists(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "token_to_ix.pkl"
