@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from stages.errors import ArtifactError
+
+HEAD_BYTES = 4096  # that are looked at
+
 _PICTURE_HINT = "export it as PNG or JPEG"
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself: run git lfs pull in its folder"),
@@ -24,7 +28,13 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x1f\x8b", "a gzip archive: unpack it"),
     (0, b"Rar!", "a RAR archive: unpack it"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it"),
+    (0, b"SQLite format 3\0", "an SQLite database"),
+    (0, b"PAR1", "a Parquet table: save it as CSV"),
+    (0, b"\xd0\xcf\x11\xe0", "an old Office document (XLS, DOC): save its table as CSV"),
+    (0, b"\x93NUMPY", "an array of numpy (NPY)"),
+    (128, b"DICM", f"a DICOM file: {_PICTURE_HINT}"),
 )
+_OFFICE = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"opendocument")
 _RAW_SUFFIXES = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".raw")
 _BRANDS = {
     b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"hevc": "HEIC", b"hevx": "HEIC",
@@ -33,13 +43,15 @@ _BRANDS = {
 
 
 def what_it_is(head: bytes, name: str = "") -> str | None:
-    """What a file is by its first bytes (4 KiB are enough) and what to do, in words; None when it is nothing known.
+    """What a file is by its first bytes (`HEAD_BYTES`) and what to do after a colon, in words; None when it cannot be told.
 
     Only what people mistake for pictures, weights or lists: web pages, Git LFS pointers, archives, annotations of
     labelling tools, and picture formats that are not read.
     """
     if not head:
         return "an empty file"
+    if head[:4] == b"PK\x03\x04" and any(mark in head[:200] for mark in _OFFICE):
+        return "an office document (XLSX, ODS, DOCX): save its table as CSV"
     for at, magic, words in _MAGIC:
         if head[at : at + len(magic)] == magic:
             return words
@@ -47,7 +59,7 @@ def what_it_is(head: bytes, name: str = "") -> str | None:
         kind = _BRANDS.get(head[8:12])
         if kind is None:
             return "a video (MP4, MOV): take single frames as PNG or JPEG"
-        return f"a {kind} picture, which is not read: {_PICTURE_HINT}"
+        return f"{'an' if kind == 'AVIF' else 'a'} {kind} picture, which is not read: {_PICTURE_HINT}"
     suffix = os.path.splitext(name)[1].lower()
     if suffix in _RAW_SUFFIXES and head[:4] in (b"II*\0", b"MM\0*", b"IIRO"):
         return f"a camera's raw picture ({suffix[1:].upper()}): {_PICTURE_HINT}"
@@ -102,6 +114,19 @@ def what_file_is(path: str | Path) -> str | None:
     """`what_it_is` of a file on disk; None also when it cannot be read."""
     try:
         with open(path, "rb") as stream:
-            return what_it_is(stream.read(4096), os.fspath(path))
+            return what_it_is(stream.read(HEAD_BYTES), os.fspath(path))
     except OSError:
         return None
+
+
+def refuse_other_kinds(path: str | Path, *, but: str = "", hint: str | None = None) -> None:
+    """ArtifactError for a file that is plainly something else than what is read from it.
+
+    Args:
+        but: what it may well be, a part of the words for it ("JSON", "zip archive"). hint: where the words have none.
+    """
+    what = what_file_is(path)
+    if what is None or (but and but in what):
+        return
+    words, _, action = what.partition(": ")
+    raise ArtifactError(f"{path} is {words}", hint=action or hint or "is it the file that was meant?")

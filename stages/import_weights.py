@@ -148,6 +148,9 @@ def _from_checkpoint(config: Config, source: Path, reporter: Reporter) -> _Model
         reporter.warn(
             f"names of {source.name} are read without {stored.stripped!r}, which a wrapper put before them"
         )
+    if stored.beside:
+        shown = ", ".join(stored.beside[:3]) + (" …" if len(stored.beside) > 3 else "")
+        reporter.warn(f"left out, because they lie beside the model in {source.name}: {shown}")
     codec = _words(config)
     image = release_image(size=config.image_size, bytes_in=config.pixel_range != "0-1")
     states = {"weights": stored.state}
@@ -173,7 +176,7 @@ def _from_checkpoint(config: Config, source: Path, reporter: Reporter) -> _Model
         "pixel_range": config.pixel_range or "0-255",
         "word_table": "word vectors" if vectors is not None else "checkpoint",
         "unused": unused,
-        "ignored": stored.ignored,
+        "ignored": stored.ignored + stored.beside,
         "recorded": stored.facts,
     }
     kind = "rec_model" if architecture.sequence == "box" else "res_model"

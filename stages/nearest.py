@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from stages.errors import did_you_mean
+from stages.errors import ArtifactError, did_you_mean
 
 _MOST_ENTRIES = 200_000  # of a folder; train2014 has 82,783
 _MOST_COMPARED = 3_000  # names whose letters are compared: that takes milliseconds a hundred
@@ -138,6 +138,15 @@ def file_hint(path: str | Path) -> str | None:
     """`nearest_file` in words, for an error's hint: "did you mean photos/a.jpeg?"."""
     found = nearest_file(path)
     return None if found is None else f"did you mean {shown_name(found)}?"
+
+
+def cannot_read(path: str | Path, error: OSError) -> ArtifactError:
+    """The error for a file that the system does not give, with the file that may be meant."""
+    missing = isinstance(error, FileNotFoundError)
+    return ArtifactError(
+        f"cannot read {path}: {(error.strerror or 'error').lower()}",
+        hint=file_hint(path) if missing else None,
+    )
 
 
 def shown_name(name: str) -> str:

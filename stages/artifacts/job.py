@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages.artifacts.target import nearest_folder, require_file_target, require_writable
 from stages.config import config_dict, semantic_dict
 from stages.errors import ArtifactError, StaleOutputError, UsageError
+from stages.nearest import cannot_read, file_hint
 
 if TYPE_CHECKING:
     from stages.artifacts.reader import Artifact
@@ -347,9 +348,11 @@ def _external_record(role: str, path: Path) -> dict[str, Any]:
         size = sum(p.stat().st_size for p in files)
         return {"role": role, "path": str(path), "size": size, "sha256": file_sha256(path)}
     except FileNotFoundError as error:
-        raise ArtifactError(f"no such file: {path}", facts=[f"needed as {role}"]) from error
+        raise ArtifactError(
+            f"no such file: {path}", facts=[f"needed as {role}"], hint=file_hint(path)
+        ) from error
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+        raise cannot_read(path, error) from error
 
 
 def _named_digest(artifact: Artifact, attribute: str) -> str:

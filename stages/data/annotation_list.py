@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from stages.artifacts import Artifact
 from stages.artifacts.target import require_file_target, require_writable
 from stages.errors import ArtifactError, StaleOutputError
+from stages.nearest import cannot_read
 
 ID_COLUMN = "ref_id"
 BOX_COLUMNS = ("box_x_px", "box_y_px", "box_width_px", "box_height_px")
@@ -150,7 +151,7 @@ def check_list(path: Path, text: str | None, *, force: bool) -> bool:
     try:
         present = path.read_bytes() if path.exists() else None
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+        raise cannot_read(path, error) from error
     if text is not None and present == text.encode("utf-8"):
         return False
     if present is not None and not force:

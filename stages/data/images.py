@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.picture_files import JPEG, PNG, SIDEWAYS, TIFF, PictureHead, read_head, what_it_is
+from stages.data.picture_files import JPEG, OTHER, PNG, SIDEWAYS, TIFF, PictureHead, read_head
 from stages.errors import ArtifactError
+from stages.file_kinds import HEAD_BYTES, what_it_is
 
 _FOLDERS = (
     "images/train2014",
@@ -89,10 +90,10 @@ def decode_rgb(data: NDArray[np.uint8] | bytes, name: str, size_hw: Sequence[int
     """(H, W, 3) uint8 RGB from encoded bytes; ArtifactError unless they decode at `size_hw`."""
     buffer = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
     try:
-        picture, head = _decode(buffer)
+        picture, head = _decode(buffer, name)
     except Unreadable as error:
         raise ArtifactError(
-            f"image {name} cannot be decoded{_because(error)}",
+            f"image {name} cannot be decoded{because(error)}",
             hint="replace the file, then run prepare-data again",
         ) from None
     if picture.shape[:2] != tuple(size_hw):
@@ -103,13 +104,19 @@ def decode_rgb(data: NDArray[np.uint8] | bytes, name: str, size_hw: Sequence[int
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _because(reason: object) -> str:
+def because(reason: object) -> str:
+    """ ": " and a reason, where there is one."""
     return f": {reason}" if str(reason) else ""
 
 
-def _decode(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], PictureHead]:
+def _decode(buffer: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], PictureHead]:
     """(H, W, 3) uint8 BGR as stored, and what the head tells; Unreadable otherwise."""
     head = read_head(io.BytesIO(buffer.data))
+    what = what_it_is(buffer[:HEAD_BYTES].tobytes(), name) if head.kind in (TIFF, OTHER) else None
+    if (
+        what is not None and head.kind == TIFF
+    ):  # a camera's raw picture, of which a decoder shows the thumbnail
+        raise Unreadable(f"it is {what}")
     if head.is_cut:
         raise Unreadable("its end is missing")
     if head.is_float or head.bits > 16:
@@ -123,7 +130,8 @@ def _decode(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], PictureHead]:
     except cv2.error:
         picture = None
     if picture is None:
-        raise Unreadable(what_it_is(buffer[:256].tobytes()) or "" if not head.kind else "")
+        is_text = not what and all(byte >= 32 or byte in b"\t\r\n" for byte in buffer[:64].tolist())
+        raise Unreadable(f"it is {what}" if what else "it is text" if is_text else "")
     if head.kind == TIFF:
         picture = _as_stored(picture, head.orientation)
     return _in_8_bits(picture), replace(head, size_hw=(picture.shape[0], picture.shape[1]))
@@ -174,7 +182,7 @@ def look_at(path: Path, *, decode: bool = False, largest: int | None = None) -> 
             raise Unreadable("its end is missing")
         if head.kind in (JPEG, PNG) and head.size_hw is not None:
             return head
-    return _decode(np.fromfile(path, np.uint8))[1]
+    return _decode(np.fromfile(path, np.uint8), path.name)[1]
 
 
 def header_size(stream: BinaryIO) -> tuple[int, int] | None:
@@ -201,7 +209,7 @@ def problem_with(
     except OSError as error:
         return f"{name}: {(error.strerror or 'error').lower()}", None
     except Unreadable as error:
-        return f"{name}: cannot be decoded{_because(error)}", None
+        return f"{name}: cannot be decoded{because(error)}", None
     assert head.size_hw is not None
     if head.size_hw != tuple(size_hw):
         return _wrong_size(name, head.size_hw, size_hw, head.orientation), head

@@ -17,13 +17,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.images import ImageCheck, Unreadable, decode_rgb, find_image_root, look_at, path_below
+from stages.data.images import (
+    ImageCheck,
+    Unreadable,
+    because,
+    decode_rgb,
+    find_image_root,
+    look_at,
+    path_below,
+)
 from stages.data.picture_files import PictureHead
 from stages.data.readers.records import LARGEST_SIDE, Findings, Invalid, checked_box, clean_text
 from stages.data.readers.table_file import open_table
 from stages.data.readers.values import is_nothing, text_of
 from stages.errors import ArtifactError, UsageError
-from stages.file_kinds import what_file_is
 from stages.nearest import nearest_file, shown_name
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
@@ -223,11 +230,7 @@ def _head_of(request: Request) -> PictureHead:
     except OSError as error:
         raise Invalid(f"image {request.image}: {(error.strerror or 'error').lower()}") from None
     except Unreadable as error:
-        if (what := what_file_is(request.path)) is not None:
-            raise Invalid(f"image {request.image} is {what}") from None
-        raise Invalid(
-            f"image {request.image}: cannot be decoded" + (f": {error}" if str(error) else "")
-        ) from None
+        raise Invalid(f"image {request.image}: cannot be decoded{because(error)}") from None
     assert head.size_hw is not None
     height, width = head.size_hw
     if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE and height * width <= LARGEST_PICTURE):

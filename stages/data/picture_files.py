@@ -171,30 +171,3 @@ def _tags(stream: BinaryIO) -> dict[int, int]:
             value = stream.read(width)
         tags[tag] = int.from_bytes(value, order)
     return tags
-
-
-def what_it_is(head: bytes) -> str | None:
-    """In words, what a file that is no readable picture begins like; None when it cannot be told."""
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not head:
-        return "the file is empty"
-    if head[4:8] == b"ftyp" and not head[8:12].startswith((b"avif", b"avis")):
-        film = head[8:11] not in (b"hei", b"hev", b"mif", b"msf")
-        return "it is a film" if film else "it is a HEIC picture: save it as JPEG or PNG"
-    for mark, what in (
-        (b"%pdf", "it is a PDF document"),
-        (b"8bps", "it is a Photoshop file: save it as PNG"),
-        (b"<svg", "it is an SVG drawing: save it as PNG"),
-        (b"<!doctype", "it is a web page, not what was to be downloaded"),
-        (b"<html", "it is a web page, not what was to be downloaded"),
-        (b"<?xml", "it is XML text"),
-        (b"version https://git-lfs", "it is a Git LFS pointer: fetch the files with git lfs pull"),
-        (b"pk\x03\x04", "it is a ZIP archive"),
-        (b"\xff\x0a", "it is a JPEG XL picture: save it as JPEG or PNG"),
-        (b"\0\0\0\x0cjxl ", "it is a JPEG XL picture: save it as JPEG or PNG"),
-    ):
-        if start.startswith(mark):
-            return what
-    if head[128:132] == b"DICM":
-        return "it is a DICOM file: save its picture as PNG"
-    return "it is text" if all(byte >= 32 or byte in b"\t\r\n" for byte in head[:64]) else None

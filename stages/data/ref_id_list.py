@@ -16,6 +16,8 @@ from stages.data.annotation_list import ListRow, rows_of_list, whole_id
 from stages.data.readers.records import open_text
 from stages.data.release_sample import match_sample
 from stages.errors import ArtifactError
+from stages.file_kinds import refuse_other_kinds
+from stages.nearest import cannot_read
 
 _SAME_PX = 1.0  # spreadsheets round
 _SHOWN = 10
@@ -211,8 +213,12 @@ def _read_list(path: Path) -> Any:
     try:
         with open_text(path) as stream:
             text = stream.read()
-    except (OSError, UnicodeError) as error:
-        raise ArtifactError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except UnicodeError as error:
+        refuse_other_kinds(path)
+        raise ArtifactError(f"{path} is not UTF-8 text", facts=[str(error)[:120]]) from error
+    refuse_other_kinds(path, but="JSON")
     if text.lstrip()[:1] not in ("[", "{"):
         if (rows := rows_of_list(text, path)) is not None:
             return rows

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.errors import ArtifactError
-from stages.file_kinds import what_it_is
+from stages.file_kinds import refuse_other_kinds
 from stages.models.darknet import ConvBlock
-from stages.nearest import file_hint
+from stages.nearest import cannot_read
 
 HEADER_BYTES = 20
+_NO_DARKNET = "for a PyTorch checkpoint give a file that ends in .pth"
 TENSORS = ("bn.bias", "bn.weight", "bn.running_mean", "bn.running_var", "conv.weight")
 
 
@@ -48,13 +49,8 @@ def read_floats(path: Path) -> NDArray[np.float32]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ArtifactError(
-            f"cannot read {path}: {(error.strerror or 'error').lower()}", hint=file_hint(path)
-        ) from error
-    if (what := what_it_is(data[:4096])) is not None:
-        raise ArtifactError(
-            f"{path} is {what}", hint="for a PyTorch checkpoint give a file that ends in .pth"
-        )
+        raise cannot_read(path, error) from error
+    refuse_other_kinds(path, hint=_NO_DARKNET)
     if len(data) < HEADER_BYTES or (len(data) - HEADER_BYTES) % 4:
         raise ArtifactError(
             f"{path} is no darknet weight file: {len(data)} bytes",
@@ -65,7 +61,7 @@ def read_floats(path: Path) -> NDArray[np.float32]:
     if not (0 <= major < 100 and 0 <= minor < 1000):
         raise ArtifactError(
             f"{path} is no darknet weight file: it begins with version {major}.{minor}",
-            hint="for a PyTorch checkpoint give a file that ends in .pth",
+            hint=_NO_DARKNET,
         )
     return np.frombuffer(data, "<f4", offset=HEADER_BYTES)
 

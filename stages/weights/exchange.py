@@ -22,6 +22,7 @@ from torch import Tensor
 from stages.artifacts import Artifact
 from stages.data.text import TextCodec, codec_from_dict
 from stages.errors import ArtifactError
+from stages.file_kinds import refuse_other_kinds
 from stages.models.build import build_model
 from stages.models.config import ModelConfig
 from stages.weights.model_file import require_fit
@@ -122,6 +123,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"no such file: {path}", hint="give a folder written by seqres export-weights"
         ) from error
     except (OSError, ValueError) as error:
+        refuse_other_kinds(path, but="JSON")
         raise ArtifactError(f"{path} is no JSON that can be read", facts=[str(error)[:160]]) from error
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} must hold a JSON object, got {type(value).__name__}")
@@ -134,6 +136,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise ArtifactError(f"no such file: {path}", facts=["named in config.json"]) from error
     except (SafetensorError, OSError, struct.error, ValueError) as error:
+        refuse_other_kinds(path)
         raise ArtifactError(
             f"{path} is no safetensors file that can be read", facts=[str(error)[:160]]
         ) from error

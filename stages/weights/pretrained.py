@@ -13,6 +13,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from stages.errors import ArtifactError
+from stages.file_kinds import refuse_other_kinds
 from stages.hub import reachable_source
 from stages.models.build import ReferringModel
 from stages.models.config import TextConfig, VisionConfig
@@ -138,6 +139,7 @@ def load_word_vectors(model: ReferringModel, words: list[str], path: Path) -> in
     """Word vectors from a GloVe text file (`word v1 … vD` a line) into the word table; returns how many were found."""
     import numpy as np
 
+    refuse_other_kinds(path, hint="give a GloVe text file")
     encoder: Any = model.text
     table = encoder.embedding.weight
     wanted = {w: i for i, w in enumerate(words)}

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.errors import ArtifactError
-from stages.file_kinds import what_file_is, what_it_is
-from stages.nearest import file_hint
+from stages.file_kinds import refuse_other_kinds
+from stages.nearest import cannot_read, file_hint
 
 STATE_KEYS = ("state_dict", "model", "model_state_dict", "net", "network", "weights", "params")
 WRAPPERS = (
@@ -35,7 +35,9 @@ WRAPPERS = (
     "net.",
 )  # DataParallel, torch.compile, Fabric, Lightning
 AVERAGE_KEYS = ("ema_state_dict", "model_ema", "ema")
+_ZIP = b"PK\x03\x04"
 _SHOWN = 8
+_MOST_BESIDE = 0.1  # of the names in a checkpoint may lie beside the model; one always
 _LARGEST_WORD_LIST = 64 * 2**20  # bytes
 
 
@@ -46,7 +48,7 @@ class Checkpoint:
     Attributes:
         state: the raw weights. average: their moving average, None when the file has none.
         facts: numbers beside them (epoch, scores), for the record. ignored: entries that are not weights.
-        stripped: what wrappers had put before every name, e.g. `module.`.
+        stripped: what wrappers had put before the names, e.g. `module.`. beside: tensors that had no such name.
     """
 
     state: dict[str, Tensor]
@@ -54,6 +56,7 @@ class Checkpoint:
     facts: dict[str, float] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
     stripped: str = ""
+    beside: list[str] = field(default_factory=list)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -67,8 +70,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ArtifactError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     key = next((k for k in STATE_KEYS if isinstance(content.get(k), Mapping)), None)
     if key is None:
-        state, stripped = _tensors(content, path)
-        return Checkpoint(state, None, stripped=stripped)
+        state, stripped, beside = _tensors(content, path)
+        return Checkpoint(state, None, stripped=stripped, beside=beside)
     average_key = next((k for k in AVERAGE_KEYS if isinstance(content.get(k), Mapping)), None)
     average = None if average_key is None else _tensors(content[average_key], path)[0]
     facts: dict[str, float] = {}
@@ -81,17 +84,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
             ignored.append(str(name))
         else:
             facts[str(name)] = number
-    state, stripped = _tensors(content[key], path)
-    return Checkpoint(state, average, facts, ignored, stripped)
+    state, stripped, beside = _tensors(content[key], path)
+    return Checkpoint(state, average, facts, ignored, stripped, beside)
 
 
 def _load(path: Path) -> Any:
     if not path.is_file():
         raise ArtifactError(f"no such file: {path}", hint=file_hint(path))
-    refuse_other_kinds(path)
+    refuse_other_kinds(path, but="zip archive")  # which checkpoints are
+    with path.open("rb") as stream:
+        is_zip = stream.read(4) == _ZIP
+    if is_zip and not zipfile.is_zipfile(path):
+        raise ArtifactError(f"{path} is cut off: its end is missing", hint="fetch or copy the file again")
     try:
         with _harmless_types():
-            if zipfile.is_zipfile(path):
+            if is_zip:
                 refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
                 if refused:
                     raise _refusal(path, sorted(refused))
@@ -107,18 +114,6 @@ def _load(path: Path) -> Any:
         Exception
     ) as error:  # torch and zipfile raise many kinds for a file that is cut off or no checkpoint
         raise _damaged(path, error) from error
-
-
-def refuse_other_kinds(path: Path) -> None:
-    """ArtifactError for a file that is plainly something else (a web page, a Git LFS pointer), or was cut off."""
-    what = what_file_is(path)
-    if what is not None and what.startswith("a zip archive"):  # so are checkpoints
-        if zipfile.is_zipfile(path):
-            return
-        raise ArtifactError(f"{path} is cut off: its end is missing", hint="fetch or copy the file again")
-    if what is not None:
-        words, _, hint = what.partition(": ")
-        raise ArtifactError(f"{path} is {words}", hint=hint or "is it the file that was meant?")
 
 
 def _refusal(path: Path, names: list[str]) -> ArtifactError:
@@ -160,8 +155,9 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float | np.number) else None
 
 
-def _tensors(state: Mapping[Any, Any], path: Path) -> tuple[dict[str, Tensor], str]:
-    """Checked, without what wrappers put before the names, and that prefix; half precision becomes float32."""
+def _tensors(state: Mapping[Any, Any], path: Path) -> tuple[dict[str, Tensor], str, list[str]]:
+    """Checked, without what wrappers put before the names, that prefix, and the names left out because they lie beside it;
+    half precision becomes float32."""
     if "optimizer" in state or "optimizer_state_dict" in state or "param_groups" in state:
         raise ArtifactError(
             f"{path} holds the state of an optimiser, but no weights",
@@ -175,24 +171,31 @@ def _tensors(state: Mapping[Any, Any], path: Path) -> tuple[dict[str, Tensor], s
             facts=[f"not a tensor: {k}" for k in wrong[:10]] or ["it is empty"],
             hint="expected tensors by name, or a dict with the key state_dict",
         )
-    prefix = _wrappers([k for k in state if k != "n_averaged"])  # a count that torch's AveragedModel adds
+    prefix, beside = _wrappers(list(state))
     out = {}
     for name, tensor in state.items():
-        if name == "n_averaged" and prefix:
+        if name in beside:
             continue
         value = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise ArtifactError(f"{path}: {name} holds numbers that are not finite")
         out[name.removeprefix(prefix).replace("._orig_mod.", ".")] = value
-    return out, prefix
+    return out, prefix, beside
 
 
-def _wrappers(names: list[str]) -> str:
-    """What wrappers put before every name: `module._orig_mod.`, or nothing."""
-    prefix = ""
-    while found := [w for w in WRAPPERS if names and all(n.startswith(prefix + w) for n in names)]:
-        prefix += found[0]
-    return prefix
+def _wrappers(names: list[str]) -> tuple[str, list[str]]:
+    """What wrappers put before nearly every name (`module._orig_mod.`, or nothing), and the few names beside.
+
+    Beside lie the numbers of a metric or a loss in a Lightning module, and the count of torch's AveragedModel.
+    """
+    prefix, inside = "", names
+    for _ in range(len(WRAPPERS)):
+        for wrapper in WRAPPERS:
+            found = [n for n in inside if n.startswith(prefix + wrapper)]
+            if found and len(names) - len(found) <= max(_MOST_BESIDE * len(names), 1):
+                prefix, inside = prefix + wrapper, found
+                break
+    return prefix, sorted(set(names) - set(inside)) if prefix else []
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -214,11 +217,8 @@ def read_vocabulary(path: Path) -> list[str]:
             raise ArtifactError(f"{path} is no word list: {size:,} bytes")
         data = path.read_bytes()
     except OSError as error:
-        raise ArtifactError(
-            f"cannot read {path}: {(error.strerror or 'error').lower()}", hint=file_hint(path)
-        ) from error
-    if (what := what_it_is(data[:4096])) is not None and what != "a JSON file":
-        raise ArtifactError(f"{path} is {what}", hint="give the release's token_to_ix.pkl")
+        raise cannot_read(path, error) from error
+    refuse_other_kinds(path, but="JSON", hint="give the release's token_to_ix.pkl")
     try:
         table = (
             json.loads(data.decode("utf-8-sig"))
@@ -255,6 +255,7 @@ def _no_words(path: Path, fact: str) -> ArtifactError:
 
 def read_word_vectors(path: Path) -> NDArray[np.float32]:
     """(words, D) float32 from word_emb.npz (array `word_emb`, or the only one in the file)."""
+    refuse_other_kinds(path, but="zip archive", hint="give the release's word_emb.npz")
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             name = (
@@ -266,7 +267,7 @@ def read_word_vectors(path: Path) -> NDArray[np.float32]:
             )
             vectors = stored[name] if name else None
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        raise cannot_read(path, error) from error
     except Exception as error:  # zipfile, zlib and numpy each have their own
         refused = "Object arrays" in str(error)
         words = "refused: an array of Python objects" if refused else f"{type(error).__name__}: {error}"

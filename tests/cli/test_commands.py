@@ -214,7 +214,18 @@ def test_compare_prints_one_table(seqres: Seqres, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0] == "val, masks compared in original pixels"
-    assert lines[1].split() == ["name", "n", "referents", "n", "sentences", "acc@0.5", "miou"]
+    assert lines[1].split() == [
+        "name",
+        "weights",
+        "chosen",
+        "by",
+        "n",
+        "referents",
+        "n",
+        "sentences",
+        "acc@0.5",
+        "miou",
+    ]
     table = [line.split() for line in lines]
     assert ["naive", "2", "4", "0.7500", "0.2500"] in table
     assert ["full", "2", "4", "0.7500", "0.5000"] in table

@@ -167,7 +167,7 @@ def test_bad_lists(mixed: Path, tmp_path: Path) -> None:
     assert caught.value.facts[0].endswith("and 10 more")
     assert caught.value.facts[1] == "without a mask, or not in split 'train': 4, 5"
     for text, message in (
-        ("", "lists no ref id"),
+        (" ", "lists no ref id"),
         ("1 two", "holds something that is no ref id"),
         ("[1.5]", "1.5 is no whole number"),
         ("[1", "no valid JSON"),

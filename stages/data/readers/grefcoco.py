@@ -31,7 +31,7 @@ from stages.data.readers.refer import CocoTables, checked_refs
 from stages.data.readers.tables import NoTarget, ReferringTables
 from stages.data.readers.targets import hull, joined_masks
 from stages.data.readers.values import is_nothing
-from stages.errors import ArtifactError, UsageError, did_you_mean
+from stages.errors import ArtifactError, UsageError, nearest_hint
 
 _HINT = "--root FOLDER holds grefs(<by>).json and instances.json"
 
@@ -65,13 +65,13 @@ def find_gref_files(root: Path, name: str | None, by: str | None) -> GrefFiles:
     if by is None and len(found) == 1:
         by = next(iter(found))
     if by not in found:
-        near = did_you_mean(by, list(found)) if by else next(iter(found), None)
         raise UsageError(
             f"no grefs({by}).json in {folder}"
             if by
             else f"{folder} holds {len(found) or 'no'} files grefs(<by>).json",
             facts=[str(p) for p in found.values()],
-            hint=f"--by {near}" if near else _HINT,
+            hint=nearest_hint(by or "", found, "--by {}")
+            or (f"--by {next(iter(found))}" if found else _HINT),
         )
     instances = folder / "instances.json"
     if not instances.is_file():

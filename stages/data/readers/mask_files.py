@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from stages.data.images import header_size
 from stages.data.readers.records import Invalid
+from stages.file_kinds import what_file_is
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _IGNORE = 255  # border of the objects in palette masks of PASCAL VOC
@@ -111,7 +112,7 @@ def read_mask_picture(path: Path, name: str, size_hw: tuple[int, int]) -> MaskPi
         raise Invalid(f"mask {name}: {(error.strerror or 'error').lower()}") from None
     if size is None:
         kinds = "no PNG" if path.suffix.lower() == ".png" else "neither a PNG nor a JPEG nor a JSON file"
-        raise Invalid(f"mask {name} is {kinds}")
+        raise Invalid(f"mask {name} is {what_file_is(path) or kinds}")
     if size != size_hw:
         raise Invalid(
             f"mask {name} is {size[1]}x{size[0]}, its picture {size_hw[1]}x{size_hw[0]} (width x height)"

@@ -32,7 +32,7 @@ from stages.data.readers.records import (
 )
 from stages.data.readers.tables import NoTarget, ReferringTables
 from stages.data.readers.targets import hull, joined_masks
-from stages.errors import ArtifactError, UsageError, did_you_mean
+from stages.errors import ArtifactError, UsageError, nearest_hint
 
 _NAME = re.compile(r"finetune_(?P<name>.+)_(?P<split>[A-Za-z]+)\.json")
 _BY = {
@@ -70,14 +70,16 @@ def find_mdetr_files(root: Path, name: str | None, by: str | None) -> MdetrFiles
             found.setdefault(match["name"], {})[match["split"]] = path
     names = [name] if name in found else list(found) if name is None else []
     if len(names) != 1:
-        near = did_you_mean(name, list(found)) if name else next(iter(found), None)
         raise UsageError(
             f"no data set {name!r} in {root}"
             if name
             else f"{root} holds {len(found) or 'no'} data sets of MDETR",
             facts=[f"{n}: {', '.join(splits)}" for n, splits in found.items()]
             or ["the files must be called finetune_<name>_<split>.json"],
-            hint=f"--name {near}" if near else "--root FOLDER holds finetune_<name>_<split>.json",
+            hint=nearest_hint(name or "", found, "--name {}")
+            or (
+                f"--name {next(iter(found))}" if found else "--root FOLDER holds finetune_<name>_<split>.json"
+            ),
         )
     chosen = names[0]
     folder = root if root.is_dir() else root.parent

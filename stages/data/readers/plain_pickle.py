@@ -15,6 +15,8 @@ from typing import Any
 
 from stages.data.readers.plain_numpy import STAND_INS
 from stages.errors import ArtifactError
+from stages.file_kinds import refuse_other_kinds
+from stages.nearest import cannot_read
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -70,7 +72,7 @@ def load_plain_pickle(path: Path) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+        raise cannot_read(path, error) from error
     try:
         try:
             return _PlainUnpickler(io.BytesIO(data), encoding="utf-8").load()
@@ -83,6 +85,7 @@ def load_plain_pickle(path: Path) -> Any:
             hint="get the file from its original source",
         ) from None
     except Exception as error:  # a hostile or broken pickle can fail in any way
+        refuse_other_kinds(path)
         raise ArtifactError(
             f"{path} is no pickle that can be read", facts=[f"{type(error).__name__}: {str(error)[:120]}"]
         ) from error

@@ -17,8 +17,10 @@ from typing import Any, Literal, TextIO
 
 from stages.data.picture_files import SIDEWAYS
 from stages.errors import ArtifactError
+from stages.file_kinds import refuse_other_kinds
 from stages.geometry.boxes import reads_as_shares
 from stages.geometry.rasterise import rle_area, rle_from_segmentation
+from stages.nearest import cannot_read
 
 OVERSHOOT_PX = 1.0  # boxes that leave the image by at most this are cut to it
 LARGEST_SIDE = 100_000
@@ -104,7 +106,7 @@ def check_file_size(path: Path) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+        raise cannot_read(path, error) from error
     if size > LARGEST_FILE:
         raise ArtifactError(
             f"{path} has {size / (1 << 30):.1f} GiB, more than annotations can have",
@@ -131,8 +133,9 @@ def load_json(path: Path, keep: Callable[[dict[str, Any]], Any] | None = None) -
         with open_text(path) as stream:
             return json.load(stream, object_pairs_hook=_once_each(keep))
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+        raise cannot_read(path, error) from error
     except (ValueError, RecursionError) as error:
+        refuse_other_kinds(path, but="JSON")
         raise ArtifactError(f"{path} is no valid JSON", facts=[str(error)[:120]]) from error
 
 

@@ -32,7 +32,7 @@ from stages.data.readers.records import (
     whole,
 )
 from stages.data.readers.tables import ReferringTables
-from stages.errors import ArtifactError, UsageError, did_you_mean
+from stages.errors import ArtifactError, UsageError, nearest_hint
 
 T = TypeVar("T")
 
@@ -64,13 +64,11 @@ def find_refer_files(root: Path, name: str | None, by: str | None) -> ReferFiles
     folder = _choose_folder(root, name, list(found))
     if folder is None:
         names = [f.name for f in found if f != root]
-        near = did_you_mean(name, names) if name else None
         raise UsageError(
             f"no data set {name!r} in {root}" if name else f"{root} holds no refs(<by>).p itself",
             facts=listing or ["neither does any folder in it"],
-            hint=f"--name {near or names[0]}"
-            if names
-            else "--root FOLDER holds refs(<by>).p and instances.json",
+            hint=nearest_hint(name or "", names, "--name {}")
+            or (f"--name {names[0]}" if names else "--root FOLDER holds refs(<by>).p and instances.json"),
         )
     who = found[folder]
     if by is None and len(who) > 1:
@@ -78,8 +76,8 @@ def find_refer_files(root: Path, name: str | None, by: str | None) -> ReferFiles
             f"{folder} holds several splits: {', '.join(who)}", hint=f"choose one: --by {who[0]}"
         )
     if by is not None and by not in who:
-        near = did_you_mean(by, who)
-        raise UsageError(f"no refs({by}).p in {folder}", facts=listing, hint=f"--by {near or who[0]}")
+        hint = nearest_hint(by, who, "--by {}") or f"--by {who[0]}"
+        raise UsageError(f"no refs({by}).p in {folder}", facts=listing, hint=hint)
     by = by or who[0]
     instances = folder / "instances.json"
     if not instances.is_file():

@@ -29,7 +29,7 @@ from stages.data.readers.records import (
     whole,
 )
 from stages.data.readers.tables import ReferringTables
-from stages.errors import ArtifactError, UsageError, did_you_mean
+from stages.errors import ArtifactError, UsageError, nearest_hint
 
 _FILE = "instances.json"
 _COCO_NAME = "COCO_train2014_{:012d}.jpg"
@@ -69,12 +69,12 @@ def find_seqtr_files(root: Path, name: str | None, by: str | None) -> SeqtrFiles
         if (name is None or name in (folder, labels[0])) and (by is None or by == labels[1])
     ]  # fmt: skip
     if len(fitting) != 1:
-        near = did_you_mean(name, [labels[0] for labels in found.values()]) if name else None
         raise UsageError(
             f"{'no' if not fitting else 'several'} data sets fit in {root}",
             facts=[f"{folder}: --name {n} --by {b}" for folder, (n, b) in found.items()]
             or [f"neither it nor a folder in it holds {_FILE}"],
-            hint=f"--name {near}" if near else f"--root FOLDER holds {_FILE}",
+            hint=nearest_hint(name or "", [labels[0] for labels in found.values()], "--name {}")
+            or f"--root FOLDER holds {_FILE}",
         )
     return SeqtrFiles(*found[fitting[0]], root / fitting[0] / _FILE)
 

@@ -19,6 +19,8 @@ from stages.data.images import path_below
 from stages.data.readers.records import check_file_size, open_text
 from stages.data.readers.values import is_nothing
 from stages.errors import ArtifactError, UsageError, did_you_mean
+from stages.file_kinds import refuse_other_kinds
+from stages.nearest import cannot_read
 
 REQUIRED = ("image", "phrase", "x1", "y1", "x2", "y2")
 OPTIONAL = ("split", "mask", "mask_value", "category")
@@ -82,13 +84,14 @@ def open_table(
     if path.is_dir() or path.suffix.lower() not in kinds:
         raise UsageError(f"{path} is no table", hint=f"give a file that ends with {', '.join(kinds)}")
     check_file_size(path)
+    refuse_other_kinds(path, but="JSON")
     try:
         with open_text(path) as stream:
             ending = path.suffix.lower()
             read = _json_lines if ending in _JSON_LINES else _json_list if ending == _JSON else _delimited
             lines = list(read(path, stream, required))
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
+        raise cannot_read(path, error) from error
     except UnicodeError as error:
         raise ArtifactError(
             f"{path} is not UTF-8 text",

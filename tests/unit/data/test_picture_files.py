@@ -77,13 +77,14 @@ def test_cut_pictures_are_found(what: str, decode: bool, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "the file is empty"),
+        (b"", "it is an empty file"),
         (b"hello", "it is text"),
         (b"<!DOCTYPE html><p>404", "it is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
         (b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + b"\0" * 99, "HEIC picture"),
         (b"%PDF-1.7", "PDF"),
         (tiff(np.ones(SIZE, np.float32), sample_format=3), "floating-point numbers of 32 bits"),
+        (b"\0" * 128 + b"DICM", "a DICOM file"),
         (tiff(np.ones(SIZE, np.int32), sample_format=2), "whole numbers of 32 bits"),
     ],
 )

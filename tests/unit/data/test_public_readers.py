@@ -120,7 +120,7 @@ def test_which_list_of_the_release(folder: ReferFolder) -> None:
         assert "refcocog-umd: --name refcocog --by umd" in caught.value.facts
     with pytest.raises(UsageError, match="no data sets fit") as caught:
         find_seqtr_files(root, "refcocg", None)
-    assert caught.value.hint == "--name refcocog"
+    assert caught.value.hint == "did you mean --name refcocog?"
     with pytest.raises(ArtifactError, match="no such folder"):
         find_seqtr_files(root / "absent", None, None)
 
@@ -173,7 +173,8 @@ def test_bad_entries_are_named_by_their_place(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "no valid JSON"),
+        ("", "is an empty file"),
+        ("version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer"),
         ('{"train": [', "no valid JSON"),
         ("[" * 100_000, "no valid JSON"),
         ("[]", "no list of the SeqTR release"),
@@ -257,7 +258,7 @@ def test_which_files_of_mdetr(folder: ReferFolder) -> None:
     assert "refcocog: test, train, val" in caught.value.facts
     with pytest.raises(UsageError, match="no data set 'refcocg'") as caught:
         find_mdetr_files(root, "refcocg", None)
-    assert caught.value.hint == "--name refcocog"
+    assert caught.value.hint == "did you mean --name refcocog?"
     with pytest.raises(ArtifactError, match="no such folder"):
         find_mdetr_files(root / "absent", None, None)
 

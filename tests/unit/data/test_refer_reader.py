@@ -272,7 +272,7 @@ def test_unknown_names_list_what_is_there(folder: ReferFolder, tmp_path: Path) -
     root = folder.write()
     with pytest.raises(UsageError, match="no data set 'tov'") as caught:
         find_refer_files(root, "tov", None)
-    assert caught.value.hint == "--name toy"
+    assert caught.value.hint == "did you mean --name toy?"
     assert caught.value.facts == (f"{root / 'toy'}: by unc",)
     with pytest.raises(UsageError, match=r"holds no refs\(<by>\)\.p itself"):
         find_refer_files(root, None, None)
