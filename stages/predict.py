@@ -135,7 +135,7 @@ def run(
     answers = answer(
         loaded, photographs, outline=config.outline, batch_size=config.batch_size, reporter=reporter
     )
-    rows = _rows(photographs, answers, drawings)
+    rows = _rows(out, photographs, answers, drawings)
     if overlays is not None:
         _draw(photographs, answers, drawings, reporter)
     artifact = job.artifact("model")
@@ -195,7 +195,9 @@ def _as_utf8(phrase: str) -> str:
 # ---------------------------------------------------------------- the document
 
 
-def _rows(photographs: Photographs, answers: Answers, drawings: Sequence[Path]) -> list[dict[str, Any]]:
+def _rows(
+    out: Path, photographs: Photographs, answers: Answers, drawings: Sequence[Path]
+) -> list[dict[str, Any]]:
     import numpy as np
 
     from stages.geometry.boxes import xyxy_to_xywh
@@ -204,6 +206,7 @@ def _rows(photographs: Photographs, answers: Answers, drawings: Sequence[Path]) 
     ids, rows = _image_ids(photographs), []
     for i, request in enumerate(photographs.requests):
         box = _inside(answers.boxes_xyxy[i], photographs.size_hw(i))
+        height, width = photographs.size_hw(i)
         given = photographs.boxes_xyxy[i]
         rle = None if answers.rles is None else answers.rles[i]
         mask = None if rle is None else {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
@@ -211,13 +214,13 @@ def _rows(photographs: Photographs, answers: Answers, drawings: Sequence[Path]) 
         coco_box = [0.0] * 4 if box is None else xyxy_to_xywh(box).round(3)
         rows.append(
             {
-                "image": request.image,
+                "image": _name_beside(out, request),
                 "phrase": request.phrase,
                 "size": list(photographs.size_hw(i)),
                 "given_box_xyxy": given if np.isfinite(given).all() else None,
                 "box_prompt": bool(answers.prompted[i]),
                 "box_xyxy": box,
-                "points_xy": answers.points_xy[i].astype(np.float64).round(3),
+                "points_xy": answers.points_xy[i].astype(np.float64).clip(0, (width, height)).round(3),
                 "mask": mask,
                 "area": None if rle is None else rle_area(rle),
                 "confidence": round(float(answers.confidence[i]), 6),
@@ -233,13 +236,31 @@ def _rows(photographs: Photographs, answers: Answers, drawings: Sequence[Path]) 
 
 
 def _inside(box_xyxy: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> NDArray[np.float64] | None:
-    """The part of a predicted box within the picture; None for no box."""
+    """The part of a predicted box within the picture, at least the pixel that it lies in; None for no box."""
     import numpy as np
 
     from stages.geometry.boxes import clip_boxes
 
     box = clip_boxes(box_xyxy, size_hw).round(3)
-    return box if np.isfinite(box).all() else None
+    if not np.isfinite(box).all():
+        return None
+    for axis, length in enumerate((size_hw[1], size_hw[0])):
+        if box[axis + 2] - box[axis] < 1:
+            box[axis] = min(np.floor(box[axis]), length - 1)
+            box[axis + 2] = max(np.ceil(box[axis + 2]), box[axis] + 1)
+    return box
+
+
+def _name_beside(out: Path, request: Request) -> str:
+    """A picture's name as `prepare-data --source table` finds it when it reads `out`: relative to its folder.
+
+    A table's names stay as they are; they are relative to the table, or to --images.
+    """
+    if not request.where.startswith("--phrase"):
+        return request.image
+    path = Path(os.path.abspath(request.path))
+    folder = Path(os.path.abspath(out.parent))
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def _image_ids(photographs: Photographs) -> list[int]:

@@ -46,9 +46,9 @@ class Unreadable(Exception):
 
 
 def path_below(root: Path, name: str) -> Path:
-    """`root/name`; ArtifactError when the name leaves the folder."""
-    if "\0" in name or os.path.isabs(name):
-        raise ArtifactError(f"image name {name!r} leaves the image folder {root}")
+    """`root/name`, or a whole path below `root`; ArtifactError when the name leaves the folder."""
+    if "\0" in name:
+        raise ArtifactError(f"image name {name!r} holds a null byte")
     try:
         name = os.fsdecode(
             name.encode("utf-8", "surrogateescape")
@@ -57,7 +57,10 @@ def path_below(root: Path, name: str) -> Path:
         raise ArtifactError(f"image name {name!r} holds half a character") from error
     path = Path(os.path.normpath(root / name))
     if not path.is_relative_to(os.path.normpath(root)):
-        raise ArtifactError(f"image name {name!r} leaves the image folder {root}")
+        raise ArtifactError(
+            f"image name {name!r} leaves the image folder {root}",
+            hint="names are relative to the folder of the pictures, which --images FOLDER gives",
+        )
     return path
 
 
@@ -76,7 +79,7 @@ def find_image_root(bases: Sequence[Path], names: Sequence[str], chosen: Path | 
     probes = (
         [names[i] for i in np.unique(np.linspace(0, len(names) - 1, _PROBES).astype(int))] if names else []
     )
-    hits = [sum(path_below(folder, name).is_file() for name in probes) for folder in present]
+    hits = [sum(_is_in(folder, name) for name in probes) for folder in present]
     if not any(hits) and not any(folder.is_dir() for folder in tried[: -len(bases)]):
         raise ArtifactError(
             "no folder with the images found",
@@ -84,6 +87,12 @@ def find_image_root(bases: Sequence[Path], names: Sequence[str], chosen: Path | 
             hint="say where they are with --images FOLDER",
         )
     return present[hits.index(max(hits))]
+
+
+def _is_in(folder: Path, name: str) -> bool:
+    if os.path.isabs(name) and not Path(name).is_relative_to(folder):
+        return False  # it may be in another
+    return path_below(folder, name).is_file()
 
 
 def decode_rgb(data: NDArray[np.uint8] | bytes, name: str, size_hw: Sequence[int]) -> NDArray[np.uint8]:
@@ -130,7 +139,7 @@ def _decode(buffer: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], Pi
     except cv2.error:
         picture = None
     if picture is None:
-        is_text = not what and all(byte >= 32 or byte in b"\t\r\n" for byte in buffer[:64].tolist())
+        is_text = not what and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in buffer[:64].tolist())
         raise Unreadable(f"it is {what}" if what else "it is text" if is_text else "")
     if head.kind == TIFF:
         picture = _as_stored(picture, head.orientation)

@@ -291,7 +291,7 @@ def _is_no_answer(row: Mapping[str, Any]) -> bool:
     if "box_xyxy" not in row:
         return False
     x1, y1, x2, y2 = (row.get(column) for column in REQUIRED[2:])
-    return is_nothing(x1) or row.get("area") == 0 or x1 == x2 or y1 == y2
+    return is_nothing(x1) or x1 == x2 or y1 == y2
 
 
 def _number(value: Any, column: str) -> float:

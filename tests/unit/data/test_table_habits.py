@@ -222,7 +222,7 @@ def test_what_predict_writes_is_a_table(folder: Path) -> None:
     rows = [
         {**good, "split": "val"},
         {**good, "box_xyxy": None},
-        {**good, "box_xyxy": [3, 3, 3, 3], "area": 0},
+        {**good, "box_xyxy": [3, 3, 3, 3], "area": 0},  # of the first versions
     ]
     (folder / "p.json").write_text(json.dumps({"format": "seqres-predictions", "predictions": rows}))
     (folder / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -230,6 +230,9 @@ def test_what_predict_writes_is_a_table(folder: Path) -> None:
         t = read(folder / name)
         assert is_the_mug(t)
         assert t.notices == {"predictions without an object left out": 2}
+    whole = {**good, "image": str(folder / "a.png"), "split": "val"}
+    (folder / "p.json").write_text(json.dumps({"predictions": [whole]}))
+    assert is_the_mug(read(folder / "p.json"))  # a whole path below the folder
     (folder / "p.json").write_text('{"a": 1}')
     with pytest.raises(ArtifactError, match=r"p\.json is no table"):
         read(folder / "p.json")
