@@ -88,9 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         stderr.flush()
         if stdout.error is None:
             return code
-        if not isinstance(stdout.error, BrokenPipeError):  # head and less leave when they have what they want
-            reason = (stdout.error.strerror or str(stdout.error)).lower()
-            print(f"warning: the result could not be printed: {reason}", file=sys.stderr, flush=True)
+        if isinstance(stdout.error, BrokenPipeError):  # head and less leave when they have what they want
+            return code
+        reason = (stdout.error.strerror or str(stdout.error)).lower()
+        print(f"warning: the result could not be printed: {reason}", file=sys.stderr, flush=True)
         return code if kept else code or 1
 
 

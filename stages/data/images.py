@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from stages.data.picture_files import JPEG, OTHER, PNG, SIDEWAYS, TIFF, PictureHead, read_head
 from stages.errors import ArtifactError
 from stages.file_kinds import HEAD_BYTES, what_it_is
+from stages.nearest import Neighbours
 
 _FOLDERS = (
     "images/train2014",
@@ -81,10 +82,12 @@ def find_image_root(bases: Sequence[Path], names: Sequence[str], chosen: Path | 
     )
     hits = [sum(_is_in(folder, name) for name in probes) for folder in present]
     if not any(hits) and not any(folder.is_dir() for folder in tried[: -len(bases)]):
+        neighbours = Neighbours()
+        near = next((hint for folder in present if (hint := neighbours.hint(folder, names[0]))), None)
         raise ArtifactError(
             "no folder with the images found",
-            facts=[f"looked for {names[0]} in"] + [str(folder) for folder in dict.fromkeys(tried)],
-            hint="say where they are with --images FOLDER",
+            facts=[f"looked for {names[0]} in", *(str(folder) for folder in dict.fromkeys(tried))],
+            hint="say where they are with --images FOLDER" + (f"; {near}" if near else ""),
         )
     return present[hits.index(max(hits))]
 

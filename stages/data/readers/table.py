@@ -42,7 +42,9 @@ from stages.data.readers.tables import ReferringTables
 from stages.data.readers.values import is_nothing, label_of, text_of
 from stages.errors import ArtifactError
 from stages.geometry.rasterise import mask_to_rle
+from stages.nearest import Neighbours
 
+_SHOWN = 10  # missing masks for which the nearest file is looked up
 _GEOJSON = ("FeatureCollection", "Feature", "GeometryCollection", "Polygon", "MultiPolygon")
 
 
@@ -104,6 +106,7 @@ class _Reader:
         self._id_of_picture = dict(zip(pictures, ids, strict=True))
         self._pictures: dict[str, tuple[Picture, PictureHead]] = {}
         self._id_of_category: dict[str, int] = {}
+        self._neighbours = Neighbours()
         self._opened: tuple[Path, MaskPicture] | None = None  # lines of one mask file mostly lie together
 
     @property
@@ -132,9 +135,7 @@ class _Reader:
         phrase, name, mask = text_of(row.get("phrase")), row.get("image"), row.get("mask")
         if not phrase:
             said = row.get("phrase")
-            raise Invalid(
-                "empty phrase" + (f" ({said.strip()})" if isinstance(said, str) and said.strip() else "")
-            )
+            raise Invalid("empty phrase" if is_nothing(said) else f"the phrase is {said!r:.40}, no text")
         if not isinstance(name, str) or is_nothing(name):
             raise Invalid("no image")
         if isinstance(mask, str) and is_json(mask):
@@ -222,6 +223,8 @@ class _Reader:
         if not isinstance(line.mask, str):
             return mask_bytes(_one_object(line.mask, "mask"), size_hw, "mask", self.findings, where)
         path, value = self.table.mask_path(line.mask)
+        if not path.exists():
+            raise Invalid(f"mask {line.mask}: no such file{self._what_there_is(line.mask)}")
         if path.suffix.lower() == ".json":
             try:
                 content = load_json(path)
@@ -236,6 +239,13 @@ class _Reader:
         if by_box:
             self.findings.note("masks of several objects, of which the one in the box was taken", where)
         return mask_bytes(mask_to_rle(bits), size_hw, f"mask {line.mask}", self.findings, where)
+
+    def _what_there_is(self, name: str) -> str:
+        """The file that may be meant, for the first few that are missing."""
+        if self.findings.n_invalid >= _SHOWN:
+            return ""
+        hints = (self._neighbours.hint(folder, name) for folder in self.table.folders)
+        return next((f", {hint}" for hint in hints if hint), "")
 
     def _mask_picture(self, path: Path, name: str, size_hw: tuple[int, int]) -> MaskPicture:
         if self._opened is None or self._opened[0] != path or self._opened[1].values.shape != size_hw:
@@ -295,7 +305,7 @@ def _is_no_answer(row: Mapping[str, Any]) -> bool:
 
 
 def _number(value: Any, column: str) -> float:
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if is_nothing(value):
         raise Invalid(f"no {column}: a box is needed")
     try:
         if isinstance(value, bool):

@@ -23,6 +23,24 @@ from stages.file_kinds import refuse_other_kinds
 from stages.nearest import cannot_read
 
 REQUIRED = ("image", "phrase", "x1", "y1", "x2", "y2")
+_OTHER_NAMES = {
+    "image": ("file_name", "filename", "file", "image_path", "image_file", "img", "picture", "path"),
+    "phrase": (
+        "caption",
+        "sentence",
+        "text",
+        "expression",
+        "query",
+        "prompt",
+        "description",
+        "referring_expression",
+    ),
+    "x1": ("xmin", "x_min", "left"),
+    "y1": ("ymin", "y_min", "top"),
+    "x2": ("xmax", "x_max", "right"),
+    "y2": ("ymax", "y_max", "bottom"),
+}
+_SIZES = {"w", "h", "width", "height", "box_width_px", "box_height_px", "bbox", "box"}
 OPTIONAL = ("split", "mask", "mask_value", "category")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OTHER_DELIMITERS = (";", "\t", ",")  # of a CSV file from a spreadsheet in another language
@@ -202,11 +220,23 @@ def _check_columns(path: Path, header: list[str], required: Sequence[str]) -> No
     missing = [column for column in required if column not in header]
     named = [column for column in header if column]
     if missing:
-        near = did_you_mean(missing[0], [c for c in named if c not in (*REQUIRED, *OPTIONAL)])
         raise ArtifactError(
             f"{path} has no column {', '.join(missing)}",
             facts=[f"its columns: {', '.join(named)[:200] or 'none'}"],
-            hint=f"rename {near!r} to {missing[0]!r}" if near else f"columns: {', '.join(required)}",
+            hint=_how_to_rename(missing, [c for c in named if c not in (*REQUIRED, *OPTIONAL)])
+            or f"columns: {', '.join(required)}",
         )
     if len(set(named)) != len(named):
         raise ArtifactError(f"{path} has two columns of one name", facts=[", ".join(named)[:200]])
+
+
+def _how_to_rename(missing: Sequence[str], others: Sequence[str]) -> str | None:
+    """Which of the columns that mean nothing here are probably the missing ones."""
+    if {"x2", "y2"} & set(missing) and _SIZES & {c.casefold() for c in others}:
+        return "give the box as corners: x1, y1, x2 = x1 + width, y2 = y1 + height"
+    found = {}
+    for name in missing:
+        known = [c for c in others if c.casefold() in _OTHER_NAMES.get(name, ())]
+        if near := (known[0] if known else did_you_mean(name, [c for c in others if c not in found])):
+            found[near] = name
+    return "rename " + ", ".join(f"{old!r} to {new!r}" for old, new in found.items()) if found else None

@@ -216,6 +216,44 @@ def test_masks_without_a_pixel_are_named(folder: Path) -> None:
     assert t.examples == {"masks without a pixel, taken as box only": ["line 2: mask m.png"]}
 
 
+@pytest.mark.parametrize(
+    ("columns", "hint"),
+    [
+        (
+            "file_name,caption,xmin,ymin,xmax,ymax",
+            "rename 'file_name' to 'image', 'caption' to 'phrase', 'xmin' to 'x1'",
+        ),
+        ("Image,Phrase,X1,Y1,X2,Y2", "rename 'Image' to 'image'"),
+        ("image,phrase,x,y,w,h", "x2 = x1 + width"),  # never: rename x to x1
+        ("image,phrase,bbox", "give the box as corners"),
+    ],
+)
+def test_columns_of_other_tools_are_told_by_ours(folder: Path, columns: str, hint: str) -> None:
+    (folder / "t.csv").write_text(columns + "\na.png,mug,1,1,2,2\n")
+    with pytest.raises(ArtifactError, match="has no column") as caught:
+        read(folder / "t.csv")
+    assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\x93NUMPY\x01\0", "an array of numpy"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+        (b"<?xml version='1.0'?><annotation>", "annotations of Pascal VOC"),
+        (b"GIF89a", "no PNG"),
+    ],
+)
+def test_masks_that_are_no_pictures_of_masks(folder: Path, content: bytes, what: str) -> None:
+    (folder / "m.png").write_bytes(content)
+    (folder / "t.csv").write_text(f"{HEAD}\n{LINE}\n")
+    with pytest.raises(ArtifactError, match=f"line 2: mask m.png is {what}"):
+        read(folder / "t.csv")
+    (folder / "m.png").rename(folder / "M.PNG")
+    with pytest.raises(ArtifactError, match=r"line 2: mask m.png: no such file, there is M.PNG"):
+        read(folder / "t.csv")
+
+
 def test_what_predict_writes_is_a_table(folder: Path) -> None:
     mask = {"size": [24, 32], "counts": [50, 10, *[14, 10] * 9, 492]}
     good = {"image": "a.png", "phrase": "the mug", "box_xyxy": [2, 2, 12, 12], "mask": mask, "area": 100}

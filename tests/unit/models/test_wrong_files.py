@@ -10,16 +10,29 @@ import torch
 
 from stages import hub
 from stages.artifacts import open_artifact
+from stages.data.readers.plain_pickle import load_plain_pickle
+from stages.data.readers.records import load_json
 from stages.errors import ArtifactError
 from stages.weights.darknet import read_floats
-from stages.weights.released_files import read_checkpoint, read_vocabulary
+from stages.weights.released_files import read_checkpoint, read_vocabulary, read_word_vectors
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n"
 PAGE = b"\n<HTML><body>please log in</body></html>"
 WEIGHTS = {"vis_enc.a": torch.ones(2), "head.b": torch.ones(3)}
 
 
-@pytest.mark.parametrize("read", [read_checkpoint, read_floats, read_vocabulary, open_artifact])
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_checkpoint,
+        read_floats,
+        read_vocabulary,
+        read_word_vectors,
+        open_artifact,
+        load_json,
+        load_plain_pickle,
+    ],
+)
 @pytest.mark.parametrize(("content", "words"), [(POINTER, "Git LFS pointer"), (PAGE, "web page")])
 def test_pointers_and_pages_are_said_as_what_they_are(
     tmp_path: Path, read: Any, content: bytes, words: str
@@ -38,6 +51,21 @@ def test_prefixes_of_wrappers_are_left_out(tmp_path: Path, prefix: str) -> None:
     stored = read_checkpoint(tmp_path / "w.pth")
     assert stored.state.keys() == WEIGHTS.keys()
     assert stored.stripped == prefix
+
+
+def test_a_few_tensors_beside_the_model_are_left_out(tmp_path: Path) -> None:
+    """Those of a metric or a loss in a Lightning module."""
+    inside = {f"model.layer.{k}": torch.ones(1) for k in range(30)}
+    torch.save(
+        {"state_dict": {**inside, "metric.total": torch.ones(1), "loss.weight": torch.ones(2)}},
+        tmp_path / "w.ckpt",
+    )
+    stored = read_checkpoint(tmp_path / "w.ckpt")
+    assert (stored.stripped, stored.beside) == ("model.", ["loss.weight", "metric.total"])
+    assert stored.state.keys() == {f"layer.{k}" for k in range(30)}
+    torch.save({**inside, **{f"head.{k}": torch.ones(1) for k in range(20)}}, tmp_path / "w.ckpt")
+    stored = read_checkpoint(tmp_path / "w.ckpt")  # two parts of one model
+    assert stored.stripped == "" and len(stored.state) == 50
 
 
 def test_a_compiled_part_and_an_average_are_named_as_the_plain_ones(tmp_path: Path) -> None:
