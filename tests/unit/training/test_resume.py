@@ -10,9 +10,10 @@ import torch
 
 from stages import train_rec
 from stages.artifacts import open_artifact
+from stages.inference import devices
 from stages.inference.devices import random_state, restore_random_state
 from stages.models.presets import PRESETS
-from stages.training import devices, loop
+from stages.training import loop
 from stages.training.loader import train_batches
 from tests.unit.training.conftest import FAST
 
