@@ -115,7 +115,7 @@ def run(
 
     import numpy as np
 
-    from stages.data.dataset import ReferringDataset
+    from stages.data.dataset import ReferringDataset, seen_referents
     from stages.geometry.projection import projection_scores
     from stages.geometry.runs import pack_rles
     from stages.inference.auxiliary_contours import POINTS_A_WRITTEN_ONE
@@ -134,7 +134,7 @@ def run(
             f"the model writes {loaded.config.sequence!r} sequences, which take no box prompt: decoding runs free"
         )
     held_out = held_out_referents_of(job.artifact("model"), data.digest)
-    sentences = unlabelled_sentences(data, job.artifact("split")["visible"], config, held_out)
+    sentences = unlabelled_sentences(data, seen_referents(job.artifact("split")), config, held_out)
     predictions = predict_sentences(
         loaded,
         data,

@@ -4,7 +4,8 @@ section 3, RPP).
 In: a dataset (boxes and image sizes only, never a mask) and the pseudo points of its box-only referents,
 one row a (referent, sentence). Out: at most one outline a referent, the reason for every referent kept or
 dropped, and a histogram of scores. Why: a model trained on few masks draws many wrong contours; comparing
-the projections of a contour with those of the known box finds most of them without any mask.
+the projections of a contour with those of the known box finds most of them without any mask. What a person decided
+about them (decisions.json of the review page) counts more than the score.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from stages.config import check_ranges, option
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
+    from stages.data.decisions import Decision
     from stages.metrics.selection import Candidates
 
 STAGE = "resample-points"
@@ -27,6 +29,8 @@ KEPT = "kept"
 NO_CONTOUR = "no contour"
 LOW_CONFIDENCE = "low confidence"
 ABOVE_THRESHOLD = "score above threshold"
+REJECTED = "review: rejected"
+BY_PERSON = ("accepted", "corrected")  # words of decisions that keep an outline
 # An outline just below the threshold was kept, so it shall count for something.
 SMALLEST_PROJECTION_WEIGHT = 0.05
 
@@ -70,13 +74,19 @@ def run(
     dataset: Path,
     pseudo: Path,
     out: Path,
+    decisions: Path | None = None,
     reporter: Reporter = SilentReporter(),
     options: RunOptions = RunOptions(),
 ) -> StageResult:
     """Select and resample.
 
+    Args:
+        decisions: file of a person's decisions about these pseudo labels (data/decisions.py). Rejected ones are dropped,
+            accepted ones kept whatever their score, edited outlines replace the contour; both then weigh 1 in training.
+
     Raises:
-        ArtifactError: an input cannot be used, or `pseudo` was not made from `dataset`.
+        ArtifactError: an input cannot be used, or `pseudo` was not made from `dataset`, or the decisions are about
+            something else.
         StaleOutputError: `out` exists and was made from something else.
     """
     job = StageJob(
@@ -86,6 +96,7 @@ def run(
         kind="resampled_points",
         out=out,
         inputs={"dataset": (dataset, "dataset"), "pseudo": (pseudo, "pseudo_points")},
+        external={"decisions": decisions},
         options=options,
     )
     job.require_same("dataset_digest", "pseudo", "dataset")
@@ -97,10 +108,21 @@ def run(
 
     from stages.metrics.selection import best_sentences, read_candidates, resample_rows
 
-    candidates = read_candidates(job.artifact("dataset"), job.artifact("pseudo"), reporter)
+    data = job.artifact("dataset")
+    decided: dict[int, Decision] = {}
+    if decisions is not None:
+        from stages.data.decisions import read_decisions
+
+        decided = read_decisions(decisions, data, job.artifact("pseudo"))
+    candidates = read_candidates(data, job.artifact("pseudo"), reporter)
     n = config.points or candidates.n_points
     rows = best_sentences(candidates, config.min_confidence)
-    reasons = decide(candidates, rows, config)
+    words = np.full(len(rows), "", dtype=object)
+    if decisions is not None:
+        from stages.metrics.review import apply_decisions
+
+        rows, words[:] = apply_decisions(decisions, decided, candidates, rows, data)
+    reasons = decide(candidates, rows, config, words)
     wanted = np.flatnonzero(reasons == KEPT)
     points, found = resample_rows(
         candidates,
@@ -110,9 +132,16 @@ def run(
         curve=config.between == "curve",
         reporter=reporter,
     )
+    for i in np.flatnonzero(words[wanted] == "corrected"):
+        from stages.metrics.review import outline_points
+
+        points[i], found[i] = outline_points(decided[int(candidates.referent[rows[wanted[i]]])], n), True
     reasons[wanted[~found]] = NO_CONTOUR
-    kept, points = rows[wanted[found]], points[found]
+    kept, points, by_person = rows[wanted[found]], points[found], np.isin(words[wanted[found]], BY_PERSON)
     summary = summarise(candidates, rows, reasons, n, config)
+    if decisions is not None:
+        summary["dropped"][REJECTED] = int((reasons == REJECTED).sum())
+        summary["review"] = {word: int((words == word).sum()) for word in (*BY_PERSON, "rejected", "unsure")}
 
     score, confidence = candidates.score[kept], candidates.confidence[kept]
     with job.writer() as w:
@@ -124,23 +153,27 @@ def run(
         w.column("points_xy", points)
         w.column("score", score.astype(np.float32))
         w.column("confidence", confidence)
-        w.column("weight", training_weight(score, confidence, config))
+        w.column("weight", np.where(by_person, np.float32(1), training_weight(score, confidence, config)))
         w.column("decisions/referent_index", candidates.referent[rows])
         w.strings("decisions/reason", reasons.tolist())
         w.column("decisions/score", candidates.score[rows].astype(np.float32))
         w.column("decisions/sentence_index", candidates.sentence[rows])
+        if decisions is not None:
+            w.strings("decisions/review", words.tolist())
         w.json("summary", summary)
     return job.result(summary)
 
 
-def decide(candidates: Candidates, rows: Any, config: Config) -> Any:
-    """The reason (an object array of words) for the chosen row of each referent."""
+def decide(candidates: Candidates, rows: Any, config: Config, words: Any) -> Any:
+    """The reason (an object array of words) for the chosen row of each referent; `words` are a person's decisions."""
     import numpy as np
 
     reasons = np.full(len(rows), ABOVE_THRESHOLD, dtype=object)
     reasons[candidates.score[rows] < config.score_threshold] = KEPT
     reasons[candidates.confidence[rows] < config.min_confidence] = LOW_CONFIDENCE
+    reasons[np.isin(words, BY_PERSON)] = KEPT
     reasons[~candidates.drawn[rows]] = NO_CONTOUR
+    reasons[words == "rejected"] = REJECTED
     return reasons
 
 

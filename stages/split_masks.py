@@ -8,6 +8,9 @@ if it were still to be drawn.
 Each candidate has a rank, and a split shows the first ranks: so a smaller share is contained in a larger one of the
 same seed. With the strategy `random` the rank follows from (seed, id) alone, and no library version can change it;
 `diverse` and `uncertain` ask the model, and leave only ties and first draws to the seed.
+
+With a person's decisions (decisions.json of the review page) and `--accepted-masks`, the pseudo masks that were accepted
+count as seen, too: the split carries them, and training reads them. The true masks of these referents stay hidden.
 """
 
 from __future__ import annotations
@@ -67,6 +70,11 @@ class Config:
         "who can be chosen: referents that have a mask, or all, to list whose masks are to be drawn",
         added=True,
     )
+    accepted_masks: bool = option(
+        False,
+        "pseudo masks that --decisions accepts count as seen masks: the split carries them beside the chosen true ones",
+        added=True,
+    )
     batch_images: int = option(32, "images a batch of the --rec model", semantic=False, min=1)
     device: str = option("auto", "of the --rec model: auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
@@ -81,6 +89,8 @@ def run(
     out: Path,
     rec: Path | None = None,
     export_list: Path | None = None,
+    decisions: Path | None = None,
+    pseudo: Path | None = None,
     reporter: Reporter = SilentReporter(),
     options: RunOptions = RunOptions(),
 ) -> StageResult:
@@ -89,6 +99,9 @@ def run(
     Args:
         rec: the comprehension model that the strategies `diverse` and `uncertain` ask.
         export_list: also write the chosen referents there, as CSV (data/annotation_list.py).
+        decisions: a person's decisions about pseudo masks (data/decisions.py). What was accepted or edited is no
+            candidate where masks to draw are chosen (candidates="all"); with `accepted_masks` it counts as seen.
+        pseudo: the pseudo masks that were decided about; accepted ones are taken from here.
 
     Raises:
         UsageError: not exactly one of ratio, count and import_list; a count above the candidates; unknown split; a
@@ -98,19 +111,26 @@ def run(
         StaleOutputError: `out` or `export_list` exists with other content.
     """
     _check_how(config, rec)
+    _check_decisions(config, decisions, pseudo)
     job = StageJob(
         stage=STAGE,
         version=STAGE_VERSION,
         config=config,
         kind="split",
         out=out,
-        inputs={"dataset": (dataset, "dataset"), "rec": (rec, "rec_model")},
-        external={"list": config.import_list},
+        inputs={
+            "dataset": (dataset, "dataset"),
+            "rec": (rec, "rec_model"),
+            "pseudo": (pseudo, "pseudo_points"),
+        },
+        external={"list": config.import_list, "decisions": decisions},
         options=options,
     )
     job.device = None if rec is None else config.device
     if rec is not None:
         job.require_same("dataset_digest", "rec", "dataset")
+    if pseudo is not None:
+        job.require_same("dataset_digest", "pseudo", "dataset")
     settled = job.settled()
     if settled is not None:
         return settled if export_list is None else _export_of_existing(job, settled, Path(export_list))
@@ -125,7 +145,10 @@ def run(
     ref_ids, image = data["referents/ref_id"], data["referents/image_index"]
     in_split = data["referents/split"] == _split_index(data, config.split_name)
     has_mask = data["referents/has_mask"].astype(bool)
+    accepted = _accepted(job, decisions, in_split, config, reporter)
     candidates = np.flatnonzero(in_split & (has_mask | (config.candidates == "all")))
+    if config.candidates == "all":  # what has an accepted mask needs none drawn
+        candidates = candidates[~np.isin(candidates, list(accepted))]
     if not len(candidates):
         raise ArtifactError(
             f"no referent of split {config.split_name!r} in {dataset} has a mask",
@@ -142,6 +165,7 @@ def run(
     choice = _choose(config, data, candidates, listed, rec, reporter)
     chosen = (choice.rank >= 0) & (choice.rank < choice.count)
     visible = chosen & has_mask
+    carried = {r: mask for r, mask in accepted.items() if config.accepted_masks and mask and not visible[r]}
     summary = {
         "split": config.split_name,
         "referents": int(in_split.sum()),
@@ -154,6 +178,9 @@ def run(
     }
     if config.candidates == "all":
         summary["chosen"], summary["masks_to_draw"] = int(chosen.sum()), int((chosen & ~has_mask).sum())
+    if config.accepted_masks:
+        summary["accepted_masks"], summary["masks_seen"] = len(carried), int(visible.sum()) + len(carried)
+        summary["box_only"] -= len(carried)
     with job.writer() as w:
         w.attr("dataset_digest", data.digest)
         w.attr("split_name", config.split_name)
@@ -173,6 +200,11 @@ def run(
         w.column("labelled_ref_id", ref_ids[visible])
         if choice.uncertainty is not None:
             w.column("uncertainty", choice.uncertainty)
+        if config.accepted_masks:
+            from stages.geometry.runs import pack_rles
+
+            w.column("accepted/referent_index", np.array(list(carried), np.int64))
+            w.ragged("accepted/rle", *pack_rles(list(carried.values())))
         w.json("summary", summary)
     if export_list is not None:
         _export(data, choice.rank, int(chosen.sum()), Path(export_list), force=options.force)
@@ -201,6 +233,52 @@ def _check_how(config: Config, rec: Path | None) -> None:
             f"the strategy {config.strategy!r} needs a comprehension model",
             hint="train one on the boxes, which needs no split: seqres train-rec --dataset data.h5 --out rec.h5",
         )
+
+
+def _check_decisions(config: Config, decisions: Path | None, pseudo: Path | None) -> None:
+    """UsageError where decisions are missing, or would change nothing."""
+    if decisions is None:
+        if config.accepted_masks or pseudo is not None:
+            flag = "--accepted-masks" if config.accepted_masks else "--pseudo"
+            raise UsageError(
+                f"{flag} needs --decisions", hint="review the pseudo masks first: seqres report --help"
+            )
+        return
+    if not config.accepted_masks and config.candidates != "all":
+        raise UsageError(
+            "--decisions would change nothing",
+            facts=["accepted pseudo masks count as seen masks only if asked for"],
+            hint="add --accepted-masks --pseudo PSEUDO.h5, or --candidates all to list whose masks are still to be drawn",
+        )
+
+
+def _accepted(
+    job: StageJob, decisions: Path | None, in_split: np.ndarray, config: Config, reporter: Reporter
+) -> dict[int, Any]:
+    """Referent -> its accepted or edited mask (None where only --pseudo would tell it); nothing without decisions."""
+    if decisions is None:
+        return {}
+    import numpy as np
+
+    from stages.data.decisions import read_decisions, require_known
+
+    data, pseudo = job.artifact("dataset"), job.inputs.get("pseudo")
+    decided = read_decisions(decisions, data, pseudo)
+    require_known(decisions, decided, np.flatnonzero(in_split), f"in split {config.split_name!r}", data)
+    accepted = {r: d for r, d in decided.items() if d.verdict == "accept"}
+    if pseudo is None:
+        if config.accepted_masks and any(d.mask is None for d in accepted.values()):
+            raise UsageError(
+                "--accepted-masks needs the pseudo masks that were accepted",
+                hint="add --pseudo PSEUDO.h5, the file that was reviewed",
+            )
+        return {r: d.mask for r, d in accepted.items()}
+    from stages.metrics.review import accepted_masks, apply_decisions
+    from stages.metrics.selection import best_sentences, read_candidates
+
+    candidates = read_candidates(data, pseudo, reporter)
+    rows, _ = apply_decisions(decisions, decided, candidates, best_sentences(candidates), data)
+    return dict(accepted_masks(accepted, candidates, rows))
 
 
 def _strategy_name(config: Config) -> str:

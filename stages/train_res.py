@@ -209,7 +209,7 @@ def run(
     from stages.weights.model_file import architecture as read_architecture
 
     reporter = reporter or SilentReporter()
-    data = ReferringDataset.open(dataset, split=split, masks="split")
+    data = ReferringDataset.open(dataset, split=split, masks="training")
     with open_artifact(rec, kind=("rec_model", "res_model")) as a:
         rec_architecture = read_architecture(a)
         architecture = res_architecture(rec_architecture, config)

@@ -12,6 +12,18 @@ from seqres_cli.stage_command import StageCommand
 COMMAND = StageCommand(
     name="resample-points",
     help=__doc__,
-    inputs=(DATASET, InputPath("pseudo", "Pseudo contours (pseudo-label).")),
-    examples=("seqres resample-points --dataset data.h5 --pseudo pseudo.h5 --out points.h5",),
+    inputs=(
+        DATASET,
+        InputPath("pseudo", "Pseudo contours (pseudo-label, refine-masks)."),
+        InputPath(
+            "decisions",
+            "A person's decisions about them (decisions.json of seqres report): they count more than the score.",
+            required=False,
+            metavar="FILE.json",
+        ),
+    ),
+    examples=(
+        "seqres resample-points --dataset data.h5 --pseudo pseudo.h5 --out points.h5",
+        "seqres resample-points --dataset data.h5 --pseudo pseudo.h5 --decisions decisions.json --out points.h5",
+    ),
 )

@@ -27,6 +27,13 @@ COMMAND = StageCommand(
             required=False,
             metavar="FILE.csv",
         ),
+        InputPath(
+            "decisions",
+            "A person's decisions about pseudo masks (decisions.json of seqres report); see --accepted-masks.",
+            required=False,
+            metavar="FILE.json",
+        ),
+        InputPath("pseudo", "The pseudo masks that --decisions is about.", required=False),
     ),
     examples=(
         "seqres split-masks --dataset data.h5 --ratio 0.05 --out split.h5",
@@ -36,5 +43,7 @@ COMMAND = StageCommand(
         "seqres split-masks --dataset photos.h5 --rec rec.h5 --strategy uncertain --candidates all --count 200 "
         "--export-list todo.csv --out plan.h5",
         "seqres split-masks --dataset photos-with-masks.h5 --import-list todo.csv --out split.h5",
+        "seqres split-masks --dataset data.h5 --ratio 0.05 --decisions decisions.json --pseudo pseudo.h5 "
+        "--accepted-masks --out split-2.h5",
     ),
 )

@@ -1,7 +1,8 @@
 """A read-only view over a dataset artifact, and the one gate to its masks.
 
 `masks="none"` hides every mask, `"split"` shows of the train split only what a split artifact allows (other splits
-show what they have), `"all"` shows everything. The bytes of a hidden mask are never read.
+show what they have), `"all"` shows everything. The bytes of a hidden mask are never read. `"training"` is `"split"` and
+the pseudo masks that a person accepted, which the split artifact carries: good enough to learn from, no truth to score by.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts import open_artifact
+from stages.artifacts import Artifact, open_artifact
 from stages.artifacts.provenance import stored_path
 from stages.data.images import decode_rgb, path_below
 from stages.errors import ArtifactError, HiddenMaskError, UsageError, nearest_hint
 from stages.geometry.rasterise import rle_to_mask
 
-MaskAccess = Literal["none", "split", "all"]
+MaskAccess = Literal["none", "split", "training", "all"]
 
 
 class ReferringDataset:
@@ -32,7 +33,13 @@ class ReferringDataset:
         sentence_referent (S,) int64; sentence_offsets (R+1,) int64; texts: list of str.
     """
 
-    def __init__(self, path: Path, mask_visible: NDArray[np.bool_] | None, access: MaskAccess) -> None:
+    def __init__(
+        self,
+        path: Path,
+        mask_visible: NDArray[np.bool_] | None,
+        access: MaskAccess,
+        accepted: dict[int, bytes] | None = None,
+    ) -> None:
         a = self._artifact = open_artifact(path, kind="dataset")
         self.path, self.digest, self.access = Path(path), a.digest, access
         self.split_names: list[str] = list(a.attrs["split_names"])
@@ -59,18 +66,20 @@ class ReferringDataset:
         else:
             assert mask_visible is not None
             self.mask_visible = mask_visible & self.has_mask
+        self._accepted = accepted or {}
+        self.mask_visible[list(self._accepted)] = True
 
     @classmethod
     def open(cls, path: Path, *, split: Path | None = None, masks: MaskAccess = "none") -> ReferringDataset:
-        """Open a dataset; `masks="split"` needs the split artifact.
+        """Open a dataset; `masks="split"` and `"training"` need the split artifact.
 
         Raises ArtifactError when either file is missing, damaged, of another kind, or the split was made from
         another dataset.
         """
-        if masks != "split":
+        if masks not in ("split", "training"):
             return cls(Path(path), None, masks)
         if split is None:
-            raise UsageError("masks='split' needs a split artifact")
+            raise UsageError(f"masks={masks!r} needs a split artifact")
         with open_artifact(path, kind="dataset") as a, open_artifact(split, kind="split") as s:
             if s.attrs["dataset_digest"] != a.digest:
                 raise ArtifactError(
@@ -80,7 +89,8 @@ class ReferringDataset:
             names = list(a.attrs["split_names"])
             guarded = names.index(str(s.attrs["split_name"]))
             visible = np.where(a["referents/split"] == guarded, s["visible"].astype(np.bool_), True)
-        return cls(Path(path), visible, masks)
+            accepted = _accepted_masks(s, len(visible)) if masks == "training" else {}
+        return cls(Path(path), visible, masks, accepted)
 
     # ---------------------------------------------------------------- tables
 
@@ -128,8 +138,26 @@ class ReferringDataset:
             why = "has no mask" if not self.has_mask[referent] else "is hidden from this stage"
             raise HiddenMaskError(f"the mask of referent {int(self.ref_ids[referent])} {why}")
         h, w = (int(v) for v in self.image_sizes_hw[self.referent_image[referent]])
-        return {"size": [h, w], "counts": bytes(self._masks[referent])}
+        accepted = self._accepted.get(int(referent))
+        return {"size": [h, w], "counts": bytes(self._masks[referent]) if accepted is None else accepted}
 
     def mask(self, referent: int) -> NDArray[np.bool_]:
         """(H, W) bool, True inside."""
         return rle_to_mask(self.mask_rle(referent))
+
+
+def seen_referents(split: Artifact) -> NDArray[np.bool_]:
+    """(R,) bool: whose mask training sees, the true one or one that a person accepted."""
+    seen = split["visible"].astype(np.bool_)
+    seen[list(_accepted_masks(split, len(seen)))] = True
+    return seen
+
+
+def _accepted_masks(split: Artifact, n_referents: int) -> dict[int, bytes]:
+    """Referent -> compressed RLE of the accepted mask; ArtifactError for a referent that does not exist."""
+    if "accepted/rle" not in split:
+        return {}
+    rows, masks = split["accepted/referent_index"].tolist(), split.ragged("accepted/rle")
+    if rows and not 0 <= min(rows) <= max(rows) < n_referents:
+        raise ArtifactError(f"{split.path} has accepted masks of referents that do not exist")
+    return {row: masks[i].tobytes() for i, row in enumerate(rows)}

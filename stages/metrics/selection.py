@@ -19,7 +19,7 @@ from stages.geometry.contours import largest_outer_contour
 from stages.geometry.fit import fit_extent_to_box
 from stages.geometry.polygons import curve_through, polygon_scores, resample_polygons
 from stages.geometry.projection import projection_scores
-from stages.geometry.rasterise import Rle, checked_rle, rle_area, rle_to_mask
+from stages.geometry.rasterise import Rle, checked_rle, polygon_to_rle, rle_area, rle_to_mask
 from stages.geometry.resampling import mask_to_points, resample_uniform
 from stages.reporter import Reporter, SilentReporter
 
@@ -124,6 +124,13 @@ def resample_rows(
             result[begin : begin + len(piece)] = _resample_piece(candidates, piece, n, fit, curve)[back]
             task.advance(len(piece))
     return result, np.asarray(np.isfinite(result).all(axis=(1, 2)))
+
+
+def row_mask(c: Candidates, row: int) -> Rle:
+    """The mask of one row: the one it has, else its filled points."""
+    if len(_masked(c, np.array([row], np.int64))):
+        return _rle(c, row)
+    return polygon_to_rle(c.points[row], (int(c.sizes_hw[row][0]), int(c.sizes_hw[row][1])))
 
 
 def _score_piece(c: Candidates, rows: NDArray[np.int64], path: str) -> None:
