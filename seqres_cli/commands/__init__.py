@@ -18,6 +18,7 @@ _KINDS = {
     "resample-points": _STAGE,
     "evaluate": _STAGE,
     "visualize-attention": _STAGE,
+    "report": _OTHER,
     "predict": _STAGE,
     "reproduce": _OTHER,
     "import-weights": _STAGE,

@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,28 +53,42 @@ class Section:
 
 def page(title: str, intro: str, sections: Sequence[Section], links: Mapping[str, str] | None = None) -> str:
     """The HTML text. `links`: file of the page's folder -> its words."""
-    template = _templates().get_template("page.html")
+    template = templates().get_template("page.html")
     return template.render(title=title, intro=intro, sections=sections, links=links or {}) + "\n"
 
 
 def write_folder(folder: Path, html: str, files: Mapping[str, bytes]) -> None:
     """Replace `folder` by one that holds `index.html` and `files` (name -> content), all at once.
 
-    The new folder is complete before it takes the old one's place. Killed in between, the old one is left, or
-    none.
-
     Raises:
         ArtifactError: `folder` exists and was not written by this function, see `require_replaceable`.
     """
+    with fresh_folder(folder) as fresh:
+        for name, content in {**files, INDEX: html.encode("utf-8", "replace")}.items():
+            (fresh / name).write_bytes(content)
+
+
+@contextmanager
+def fresh_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to write a page into, `index.html` too; complete, it takes the place of `folder`.
+
+    The page is told what lies beside it, so that nothing else is ever deleted with it. After an error the new folder is
+    removed; killed in between, the old one is left, or none.
+
+    Raises:
+        ArtifactError: `folder` exists and is not a page of ours alone, see `require_replaceable`.
+    """
     folder = Path(os.path.realpath(folder))
     require_replaceable(folder)
-    listed = f"\n<!-- {_LIST}: {' '.join(quote(name) for name in files)} -->\n"
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".figures.", suffix=".tmp", dir=folder.parent))
     try:
-        for name, content in {**files, INDEX: f"{html}{listed}".encode("utf-8", "replace")}.items():
-            (fresh / name).write_bytes(content)
+        yield fresh
+        names = sorted(path.name for path in fresh.iterdir() if path.name != INDEX)
+        with open(fresh / INDEX, "a", encoding="utf-8") as page:
+            page.write(f"\n<!-- {_LIST}: {' '.join(quote(name) for name in names)} -->\n")
         fresh.chmod(0o777 & ~_umask())
+        require_replaceable(folder)
         if folder.exists():
             shutil.rmtree(folder)
         os.rename(fresh, folder)
@@ -98,9 +113,9 @@ def require_replaceable(folder: Path) -> None:
         if not others
         else f"{folder} holds files that seqres did not write",
         facts=["its content would be replaced", *others[:3]],
-        hint="choose another folder with --figures, or remove it"
+        hint="choose another folder, or remove it"
         if not others
-        else f"move {others[0]} elsewhere, or choose another folder with --figures",
+        else f"move {others[0]} elsewhere, or choose another folder",
     )
 
 
@@ -119,7 +134,7 @@ def is_page(folder: Path) -> bool:
 
 
 @functools.cache
-def _templates() -> Environment:
+def templates() -> Environment:
     """Every value is escaped, whatever the template is called; only `Markup`, made here and by `charts`, is not."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

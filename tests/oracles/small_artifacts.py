@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import open_artifact, write_artifact
+from stages.artifacts.ragged import pack
 from stages.geometry.rasterise import box_to_rle, ellipse_to_rle
 from stages.geometry.runs import pack_rles
 
@@ -36,8 +38,10 @@ def write_dataset(
     sentences: int = 2,
     masked: Sequence[bool] | None = None,
     seed: int = 0,
+    texts: Sequence[str] | None = None,
+    pictures: bool = False,
 ) -> Path:
-    """One referent (and one image) for each entry of `splits`, with an ellipse as its mask."""
+    """One referent (and one image) for each entry of `splits`, with an ellipse as its mask; `pictures` embeds some."""
     count = len(splits)
     has_mask = np.ones(count, dtype=bool) if masked is None else np.asarray(masked, dtype=bool)
     boxes = boxes_of(count)
@@ -63,7 +67,10 @@ def write_dataset(
         w.column("referents/sentence_offsets", np.arange(count + 1) * sentences)
         w.column("sentences/referent_index", np.repeat(np.arange(count), sentences))
         w.column("sentences/sent_id", np.arange(count * sentences))
-        w.strings("sentences/text", [f"thing {i}" for i in range(count * sentences)])
+        w.strings("sentences/text", texts or [f"thing {i}" for i in range(count * sentences)])
+        if pictures:
+            shades = [np.full((*SIZE, 3), 40 + i * 160 // count, np.uint8) for i in range(count)]
+            w.ragged("images/encoded", *pack([cv2.imencode(".jpg", s)[1] for s in shades], np.uint8))
         w.ragged("masks/rle", *pack_rles(rles))
         w.json("counts", {})
     return path

@@ -1,0 +1,60 @@
+// Where the decoder looks: a sample is chosen from a list, a point by a slider.
+import { element, loadChunk, photo, svgElement } from "./shapes.js";
+
+export function openAttention(listed) {
+  const part = (id) => document.getElementById(`attention-${id}`);
+  const sample = part("sample");
+  sample.append(...listed.map((one, i) => element("option", { value: i }, `${one.t} (${one.model})`)));
+  let current = null;
+
+  async function choose() {
+    const one = listed[sample.value];
+    const content = await loadChunk("attention", one.i);
+    const bytes = Uint8Array.from(atob(content.maps), (letter) => letter.charCodeAt(0));
+    const holder = photo(one, `Photo for “${one.t}” with the attention of ${one.model}`);
+    holder.append(element("canvas", { "aria-hidden": "true" }));
+    part("view").replaceChildren(holder);
+    current = { one, content, bytes, holder };
+    part("point").max = Math.max(1, content.points.length / 2);
+    part("point").value = Math.min(part("point").value, part("point").max);
+    draw();
+  }
+
+  function draw() {
+    const { one, content, bytes, holder } = current;
+    const [count, rows, columns] = content.shape;
+    const point = Number(part("point").value) - 1;
+    const map = Math.min(point, count - 1); // a detector looks once for the whole outline
+    part("number").textContent = `${point + 1} of ${content.points.length / 2}`;
+    part("point").setAttribute("aria-valuetext", `point ${point + 1} of ${content.points.length / 2}`);
+    const canvas = holder.querySelector("canvas");
+    canvas.width = columns;
+    canvas.height = rows;
+    if (count && rows && columns) {
+      const context = canvas.getContext("2d");
+      const picture = context.createImageData(columns, rows);
+      for (let i = 0; i < rows * columns; i += 1) picture.data.set(heat(bytes[map * rows * columns + i] / 255), 4 * i);
+      context.putImageData(picture, 0, 0);
+    }
+    holder.querySelector("svg")?.remove();
+    const svg = svgElement("svg", { viewBox: `0 0 ${one.w} ${one.h}`, "aria-hidden": "true" });
+    const unit = one.w / Math.max(holder.clientWidth, 160);
+    for (let i = 0; i < content.points.length / 2; i += 1) {
+      const [cx, cy] = [content.points[2 * i], content.points[2 * i + 1]];
+      svg.append(svgElement("circle", { cx, cy, r: (i === point ? 6 : 2.5) * unit, fill: i === point ? "#e61e28" : "#ffb000" }));
+    }
+    holder.append(svg);
+  }
+
+  sample.addEventListener("change", choose);
+  part("point").addEventListener("input", () => current && draw());
+  choose();
+}
+
+// 0 = clear and dark, 1 = bright yellow: the ramp of the other figures, simplified.
+function heat(level) {
+  const red = Math.min(255, 40 + 330 * level);
+  const green = Math.max(0, 330 * level - 110);
+  const blue = Math.max(20, 110 - 160 * Math.abs(level - 0.3));
+  return [red, Math.min(245, green), blue, 110 + 110 * Math.sqrt(level)];
+}
