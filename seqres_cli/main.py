@@ -66,6 +66,9 @@ app = typer.Typer(
 def _root(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="With --version: one JSON object, library versions included.")
+    ] = False,
 ) -> Answer | None:
     """Segment what a sentence refers to, learned from boxes and a few masks.
 
@@ -73,7 +76,10 @@ def _root(
     pseudo-label, resample-points (and train-res again), evaluate, visualize-attention.
     """
     if version:
-        return Answer({"version": stages.__version__}, [f"seqres {stages.__version__}"])
+        from stages.doctor import library_versions
+
+        payload = {"version": stages.__version__, "libraries": library_versions()}
+        return Answer(payload, [f"seqres {stages.__version__}"])
     if ctx.invoked_subcommand is None:
         return Answer({"help": ctx.get_help()}, [ctx.get_help()])
     return None

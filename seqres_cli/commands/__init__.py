@@ -25,6 +25,7 @@ _KINDS = {
     "export-weights": _STAGE,
     "inspect": _OTHER,
     "verify": _OTHER,
+    "doctor": _OTHER,
 }
 STAGES = tuple(name for name, kind in _KINDS.items() if kind is _STAGE)
 
