@@ -48,16 +48,17 @@ clean() {
     rm -f -- "$path" "$beside.resume" "$beside.rounds" "$beside".*.tmp
     clean_page "${path%.h5}_figures"
   done < "$folder/$list"
+  clean_page "$folder/report"
   rm -rf -- "$folder/.flags"
   rm -f -- "$folder/$list"
   [ ! -d "$folder/eval" ] || ! is_empty "$folder/eval" || rmdir -- "$folder/eval"
   remove_empty "$folder"
 }
 
-# the pictures of visualize-attention: the page ends with a list of them
+# the pages of visualize-attention and report: they end with a list of what lies beside them
 clean_page() {
   local name
-  [ -f "$1/index.html" ] || return 0
+  [ -f "$1/index.html" ] && grep -q '^<!-- files of this page: ' "$1/index.html" || return 0
   for name in $(sed -n 's/^<!-- files of this page: \(.*\) -->$/\1/p' "$1/index.html"); do rm -f -- "$1/${name##*/}"; done
   rm -f -- "$1/index.html"
   remove_empty "$1"

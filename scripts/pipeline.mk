@@ -110,5 +110,8 @@ all: $(subst RATIO,$(RATIO),$(FILES)) $(SCORES)
 table: $(SCORES)
 	@echo; $(SEQRES) evaluate --compare $(SCORES)
 
+# Looked at last: everything on one page, whose decisions about pseudo masks go into resample-points --decisions
 report: all table
+	@echo; $(SEQRES) report $(D) $(subst RATIO,$(RATIO),$(FILES)) $(SCORES) --out $(OUT)/report --quiet $(REPORT_FLAGS)
 	@echo; echo "pictures: $$(cd $(OUT) && pwd)/attention$(TAG)-$(RATIO)_figures/index.html"
+	@echo "the run:  $$(cd $(OUT) && pwd)/report/index.html"

@@ -19,7 +19,7 @@ from stages.config import check_ranges, option
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
-    from stages.data.decisions import Decision
+    from stages.metrics.decisions import Decision
     from stages.metrics.selection import Candidates
 
 STAGE = "resample-points"
@@ -81,7 +81,7 @@ def run(
     """Select and resample.
 
     Args:
-        decisions: file of a person's decisions about these pseudo labels (data/decisions.py). Rejected ones are dropped,
+        decisions: file of a person's decisions about these pseudo labels (metrics/decisions.py). Rejected ones are dropped,
             accepted ones kept whatever their score, edited outlines replace the contour; both then weigh 1 in training.
 
     Raises:
@@ -111,7 +111,7 @@ def run(
     data = job.artifact("dataset")
     decided: dict[int, Decision] = {}
     if decisions is not None:
-        from stages.data.decisions import read_decisions
+        from stages.metrics.decisions import read_decisions
 
         decided = read_decisions(decisions, data, job.artifact("pseudo"))
     candidates = read_candidates(data, job.artifact("pseudo"), reporter)

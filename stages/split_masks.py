@@ -99,7 +99,7 @@ def run(
     Args:
         rec: the comprehension model that the strategies `diverse` and `uncertain` ask.
         export_list: also write the chosen referents there, as CSV (data/annotation_list.py).
-        decisions: a person's decisions about pseudo masks (data/decisions.py). What was accepted or edited is no
+        decisions: a person's decisions about pseudo masks (metrics/decisions.py). What was accepted or edited is no
             candidate where masks to draw are chosen (candidates="all"); with `accepted_masks` it counts as seen.
         pseudo: the pseudo masks that were decided about; accepted ones are taken from here.
 
@@ -260,7 +260,7 @@ def _accepted(
         return {}
     import numpy as np
 
-    from stages.data.decisions import read_decisions, require_known
+    from stages.metrics.decisions import read_decisions, require_known
 
     data, pseudo = job.artifact("dataset"), job.inputs.get("pseudo")
     decided = read_decisions(decisions, data, pseudo)

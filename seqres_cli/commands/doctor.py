@@ -29,7 +29,9 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     threads = [f"{name} {number_text(count)}" for name, count in found["threads"].items()]
     lines += ["", f"threads: {', '.join(threads)}", "", "libraries"]
     width = max((len(name) for name in found["libraries"]), default=0)
-    lines += [f"  {name.ljust(width)}  {version or 'MISSING'}" for name, version in found["libraries"].items()]
+    lines += [
+        f"  {name.ljust(width)}  {version or 'MISSING'}" for name, version in found["libraries"].items()
+    ]
     if found["extras"]:
         lines += ["", "optional parts"]
     for name, part in found["extras"].items():
@@ -42,5 +44,5 @@ COMMAND = PlainCommand(
     name="doctor",
     help=__doc__,
     function=doctor,
-    examples=("seqres doctor", "seqres doctor --json > doctor.json"),
+    examples=("seqres doctor --json > doctor.json",),
 )

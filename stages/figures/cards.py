@@ -137,7 +137,6 @@ class CardWriter:
 
     def write(self, cards: Sequence[Card], pixels: int, reporter: Reporter) -> None:
         """cards.js, shapes-N.js and the pictures."""
-        (self.folder / "pictures").mkdir(exist_ok=True)
         pictures: set[int] = set()
         with (
             open(self.folder / "cards.js", "w", encoding="utf-8") as lines,
@@ -153,9 +152,7 @@ class CardWriter:
                     image = int(self.data.referent_image[card.referent])
                     if image not in pictures:
                         pictures.add(image)
-                        write_picture(
-                            self.folder / "pictures" / f"{image}.jpg", self.data.image(image), pixels
-                        )
+                        write_picture(self.folder / f"picture-{image}.jpg", self.data.image(image), pixels)
                     task.advance()
                 write_chunk(self.folder, "shapes", begin // CHUNK, shapes)
             lines.write("];\n")
@@ -267,7 +264,6 @@ def write_attention(
     folder: Path, attention: Artifact, data: ReferringDataset, pixels: int
 ) -> list[dict[str, Any]]:
     """attention-N.js, one a (sample, model), and what the page needs to list them."""
-    (folder / "pictures").mkdir(exist_ok=True)
     models = [str(m) for m in attention.json("summary").get("models", [])]
     steps, rings, maps = (attention.ragged(n) for n in ("step_of_point", "points_xy", "maps"))
     listed = []
@@ -283,7 +279,7 @@ def write_attention(
         levels = np.clip(255 * cells / np.where(top > 0, top, 1), 0, 255).astype(np.uint8)
         image = int(data.referent_image[r])
         height, width = (int(v) for v in data.image_sizes_hw[image])
-        picture = folder / "pictures" / f"{image}.jpg"
+        picture = folder / f"picture-{image}.jpg"
         if not picture.exists():
             write_picture(picture, data.image(image), pixels)
         content = {

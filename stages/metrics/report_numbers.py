@@ -48,6 +48,7 @@ def score_rows(evaluations: Sequence[Artifact], models: Sequence[Artifact]) -> l
             {
                 "name": row["name"],
                 "split": row["split"],
+                "weights": row.get("weights"),
                 "masks seen": None if model is None else masks_seen(model),
                 "training budget (sequences)": None if model is None else budget(model),
                 **{key: row.get(key) for key in (*MASK_METRICS, *BOX_METRICS)},

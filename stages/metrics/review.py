@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import Artifact
-from stages.data.decisions import Decision, require_known
+from stages.metrics.decisions import Decision, require_known
 from stages.errors import ArtifactError
 from stages.geometry.polygons import resample_polygons
 from stages.geometry.projection import projection_scores
@@ -28,6 +28,7 @@ def apply_decisions(
     Raises:
         ArtifactError: a decision about a referent, or an accepted mask, that is not among the candidates.
     """
+    assert c.pseudo is not None, "there is something that was decided about"
     require_known(path, decisions, c.referent, f"in {c.pseudo.path}", dataset)
     place = {int(c.referent[row]): i for i, row in enumerate(rows)}
     row_of = {(int(r), int(s)): i for i, (r, s) in enumerate(zip(c.referent, c.sentence, strict=True))}

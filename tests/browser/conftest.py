@@ -94,7 +94,6 @@ def page(browser: Any, report: Path) -> Iterator[Any]:
     told: list[str] = []
     opened.on("console", lambda message: told.append(message.text))
     opened.on("pageerror", lambda error: told.append(str(error)))
-    opened.on("requestfailed", lambda request: told.append(request.url))
     asked: list[str] = []
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto((report / "index.html").as_uri())

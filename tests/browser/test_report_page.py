@@ -83,7 +83,7 @@ def test_the_attention_slider_moves_over_points(page: Any) -> None:
     assert page.locator("#attention-number").text_content() == "4 of 4"
     assert seen() != first
     page.select_option("#attention-sample", "1")
-    page.wait_for_function("document.querySelector('#attention-view img').src.endsWith('/51.jpg')")
+    page.wait_for_function("document.querySelector('#attention-view img').src.endsWith('picture-51.jpg')")
 
 
 def judge(page: Any) -> None:

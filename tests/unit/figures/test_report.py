@@ -125,9 +125,9 @@ def test_the_templates_belong_to_the_package() -> None:
     root = Path(report.__file__).parents[2]
     settings = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
     found = setuptools.find_namespace_packages(str(root), include=settings["packages"]["find"]["include"])
-    assert "stages.figures.templates" in found
+    assert {"stages.figures.templates", "stages.figures.templates.report"} <= set(found)
     shipped = settings["package-data"]["*"]
-    assert all(f"*{p.suffix}" in shipped for p in (root / "stages/figures/templates").iterdir())
+    assert all(f"*{p.suffix}" in shipped for p in (root / "stages/figures/templates").rglob("*.*"))
 
 
 def test_what_somebody_put_beside_the_page_is_not_lost(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ export function svgElement(name, attributes = {}) {
 }
 
 export function photo(card, alt) {
-  const attributes = { src: `pictures/${card.im}.jpg`, alt, width: card.w, height: card.h, loading: "lazy", decoding: "async" };
+  const attributes = { src: `picture-${card.im}.jpg`, alt, width: card.w, height: card.h, loading: "lazy", decoding: "async" };
   return element("span", { class: "photo" }, element("img", attributes));
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stages.artifacts import open_artifact
-from stages.data.decisions import Decision, read_decisions
+from stages.metrics.decisions import Decision, read_decisions
 from stages.errors import ArtifactError
 from stages.geometry.rasterise import mask_to_rle, rle_area
 from tests.oracles.small_artifacts import SIZE, digest, write_dataset, write_pseudo
@@ -125,7 +125,7 @@ def test_what_is_no_json_is_said_so(dataset: Path, tmp_path: Path, text: str | b
 def test_a_file_beyond_all_measure_is_not_read(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.data.decisions._LARGEST", 1 << 20)
+    monkeypatch.setattr("stages.metrics.decisions._LARGEST", 1 << 20)
     path = tmp_path / "decisions.json"
     path.write_bytes(b" " * ((1 << 20) + 1))
     with open_artifact(dataset) as data, pytest.raises(ArtifactError, match="is larger than 1 MiB"):
