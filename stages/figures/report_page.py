@@ -120,7 +120,7 @@ def _sections(
     of_kind: dict[str, list[Artifact]], shown: Shown, names: dict[str, str], dataset: Artifact | None
 ) -> tuple[list[Section], dict[str, bytes]]:
     models = [*of_kind.get("rec_model", []), *of_kind.get("res_model", [])]
-    evaluations = of_kind.get("evaluation", [])
+    evaluations = [e for e in of_kind.get("evaluation", []) if numbers.has_scores(e)]
     sections: list[Section] = []
     files: dict[str, bytes] = {}
     groups = numbers.comparable(evaluations)
@@ -138,7 +138,7 @@ def _sections(
     if dataset is not None and (rows := numbers.size_rows(evaluations, dataset, names)):
         note = "Mean IoU of the sentences whose box takes so much of its picture."
         sections.append(Section("IoU by object size", note, table=rows))
-    histories = {names[m.digest]: m.json("history") for m in models}
+    histories = {names[m.digest]: [h for h in m.json("history") if isinstance(h, dict)] for m in models}
     if charts := history_charts(histories):
         sections.append(Section("Learning curves", charts=charts))
     if shown.pseudo is not None:

@@ -27,6 +27,13 @@ def names_of(artifacts: Sequence[Artifact]) -> dict[str, str]:
     }
 
 
+def has_scores(evaluation: Artifact) -> bool:
+    """Whether its summary has a table row a split; a file made by hand may have none."""
+    summary = evaluation.json("summary")
+    splits = summary.get("splits") if isinstance(summary, dict) else None
+    return isinstance(splits, dict) and all(isinstance(part, dict) and "rec" in part for part in splits.values())
+
+
 def comparable(evaluations: Sequence[Artifact]) -> list[list[Artifact]]:
     """Groups whose scores may stand in one table: the same frame and, split by split, the same number of sentences."""
     groups: dict[tuple[object, ...], list[Artifact]] = {}

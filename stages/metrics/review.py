@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import Artifact
-from stages.metrics.decisions import Decision, require_known
 from stages.errors import ArtifactError
 from stages.geometry.polygons import resample_polygons
 from stages.geometry.projection import projection_scores
 from stages.geometry.rasterise import Rle, rle_to_mask
 from stages.geometry.resampling import mask_to_points
+from stages.metrics.decisions import Decision, require_known
 from stages.metrics.selection import Candidates, row_mask
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from stages.artifacts import open_artifact
-from stages.metrics.decisions import Decision, read_decisions
 from stages.errors import ArtifactError
 from stages.geometry.rasterise import mask_to_rle, rle_area
+from stages.metrics.decisions import Decision, read_decisions
 from tests.oracles.small_artifacts import SIZE, digest, write_dataset, write_pseudo
 
 SQUARE = [[10, 10], [20, 10], [20, 30], [10, 30]]
