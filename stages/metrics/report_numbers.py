@@ -31,7 +31,9 @@ def has_scores(evaluation: Artifact) -> bool:
     """Whether its summary has a table row a split; a file made by hand may have none."""
     summary = evaluation.json("summary")
     splits = summary.get("splits") if isinstance(summary, dict) else None
-    return isinstance(splits, dict) and all(isinstance(part, dict) and "rec" in part for part in splits.values())
+    return isinstance(splits, dict) and all(
+        isinstance(part, dict) and "rec" in part for part in splits.values()
+    )
 
 
 def comparable(evaluations: Sequence[Artifact]) -> list[list[Artifact]]:
