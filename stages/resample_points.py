@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
+from stages.artifacts.whole_file import require_plain_file
 from stages.config import check_ranges, option
 from stages.reporter import Reporter, SilentReporter
 
@@ -89,6 +90,7 @@ def run(
             something else.
         StaleOutputError: `out` exists and was made from something else.
     """
+    require_plain_file(decisions)
     job = StageJob(
         stage=STAGE,
         version=STAGE_VERSION,

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
+from stages.artifacts.whole_file import require_plain_file
 from stages.config import check_ranges, option
 from stages.errors import ArtifactError, UsageError, nearest_hint
 from stages.reporter import Reporter, SilentReporter
@@ -112,6 +113,7 @@ def run(
     """
     _check_how(config, rec)
     _check_decisions(config, decisions, pseudo)
+    require_plain_file(decisions)
     job = StageJob(
         stage=STAGE,
         version=STAGE_VERSION,

@@ -31,3 +31,11 @@ def write_whole(path: Path, content: bytes) -> None:
         raise ArtifactError(f"cannot write {path}: {(error.strerror or 'error').lower()}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_plain_file(path: Path | None) -> None:
+    """ArtifactError where something else than a file is there: a folder is no list, and a pipe may never end."""
+    if path is not None and path.exists() and not path.is_file():
+        raise ArtifactError(
+            f"{path} is {'a folder' if path.is_dir() else 'no regular file'}", hint="give a file"
+        )

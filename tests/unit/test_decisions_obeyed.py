@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -202,4 +203,19 @@ def test_decisions_about_another_split_are_refused(tmp_path: Path, dataset: Path
     with pytest.raises(ArtifactError, match="that are not in split 'train'"):
         split(
             SplitConfig(count=1, accepted_masks=True), dataset=dataset, decisions=path, out=tmp_path / "s.h5"
+        )
+
+
+def test_decisions_are_a_file(tmp_path: Path, dataset: Path, pseudo: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, what in ((tmp_path, "a folder"), (tmp_path / "pipe", "no regular file")):
+        with pytest.raises(ArtifactError, match=f"is {what}$"):
+            run(Config(), dataset=dataset, pseudo=pseudo, decisions=path, out=tmp_path / "p.h5")
+    with pytest.raises(ArtifactError, match=r"no such file: .*nothing.json"):
+        run(
+            Config(),
+            dataset=dataset,
+            pseudo=pseudo,
+            decisions=tmp_path / "nothing.json",
+            out=tmp_path / "p.h5",
         )
