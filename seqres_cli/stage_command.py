@@ -51,6 +51,8 @@ class StageCommand:
         render: result -> further lines for people, after "wrote out.h5".
         instead: called with the extra options before anything else; an Answer ends the command
             (`evaluate --compare`), None goes on with the stage.
+        streams: (paths, whether --json was given) -> further keywords of `run` for a path that is "-". What is written to
+            standard output then is the answer.
         out: the annotation of --out, where that is no HDF5 artifact.
         module: where `Config` and `run` are; `stages.<name_with_underscores>` unless given.
     """
@@ -62,6 +64,7 @@ class StageCommand:
     examples: Sequence[str] = ()
     render: Callable[[StageResult], list[str]] | None = None
     instead: Callable[[Mapping[str, Any]], Answer | None] | None = None
+    streams: Callable[[Mapping[str, Path], bool], dict[str, Any]] | None = None
     module: str | None = None
     panel: str = "Stages"
     out: Any = shared.Out
@@ -245,6 +248,8 @@ def _stage_function(command: StageCommand, stage: ModuleType) -> Callable[..., A
             payload = {"config": {command.name: config_dict(config)}, "origins": origins}
             return Answer(payload, toml_lines(config, command.name, origins))
         paths = _given_paths(command, arguments)
+        if command.streams is not None:
+            extras |= command.streams({**paths, "out": arguments["out"]}, arguments["json"])
         result = stage.run(
             config,
             **paths,
@@ -258,6 +263,8 @@ def _stage_function(command: StageCommand, stage: ModuleType) -> Callable[..., A
                 origins=origins,
             ),
         )
+        if str(result.path) == "-" and result.status == "written":
+            return Answer({}, [])
         return _stage_answer(command, result)
 
     return run_stage

@@ -19,6 +19,7 @@ _KINDS = {
     "evaluate": _STAGE,
     "visualize-attention": _STAGE,
     "predict": _STAGE,
+    "export": _STAGE,
     "reproduce": _OTHER,
     "import-weights": _STAGE,
     "export-weights": _STAGE,

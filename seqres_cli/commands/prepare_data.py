@@ -18,6 +18,10 @@ COMMAND = StageCommand(
         "seqres prepare-data --source seqtr --root data/annotations/refcoco-unc --out refcoco.h5",
         "seqres prepare-data --source mdetr --root mdetr_annotations --name refcoco+ --images train2014 --out refcoco+.h5",
         "seqres prepare-data --source grefcoco --root grefcoco --images train2014 --out grefcoco.h5",
+        "seqres prepare-data --source coco --root instances.json --images photos --out coco.h5",
+        "seqres prepare-data --source labelstudio --root export.json --images photos --errors-to errors.txt --out studio.h5",
+        "seqres prepare-data --source labelme --root labelme --out labelme.h5",
+        "seqres prepare-data --source masks --root scans --out scans.h5",
         "seqres prepare-data --config run.toml --out data.h5 --json",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -105,3 +106,36 @@ def test_mistakes(
     assert (done.code, done.out) == (code, "")
     assert words in done.err
     assert not (tmp_path / "o.json").exists()
+
+
+def test_lines_through_pipes(
+    seqres: Seqres, model: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = json.dumps({"image": str(photo), "phrase": "the red star"})
+    monkeypatch.setattr("sys.stdin", io.StringIO(line + "\n"))
+    done = seqres("predict", "--model", model, "--table", "-", "--out", "-", "--quiet")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["phrase"] == "the red star" and done.out.count("\n") == 1
+    refused = seqres("predict", "--model", model, "--table", "-", "--out", "-", "--json")
+    assert refused.code == 2 and "--out - already prints the answers as JSON lines" in refused.err
+
+
+def test_a_pattern_that_the_shell_has_filled_in(
+    seqres: Seqres, model: Path, photo: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.jpg"
+    other.write_bytes(photo.read_bytes())
+    done = seqres(
+        "predict",
+        "--model",
+        model,
+        "--image",
+        photo,
+        other,
+        "--phrase",
+        "star",
+        "--out",
+        tmp_path / "o.json",
+        "--json",
+    )
+    assert json.loads(done.out)["summary"]["pictures"] == 2

@@ -224,7 +224,8 @@ def test_unknown_words_and_long_phrases_are_told(
         reporter=notes,
     )  # fmt: skip
     assert notes.warnings == [
-        "words that the model never saw: 'purple'",
+        "words that the model never saw: 'purple'\n"
+        "  it knows 13 words: a, blue, circle, green, heart, left, moon, of, on, red, right, star, the",
         "phrases longer than the 6 words that the model reads, cut: 1",
     ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,13 +41,15 @@ _OTHER_NAMES = {
     "y2": ("ymax", "y_max", "bottom"),
 }
 _SIZES = {"w", "h", "width", "height", "box_width_px", "box_height_px", "bbox", "box"}
+_CORNERS = REQUIRED[2:]  # not needed where there is a column `mask`: the box is then the extent of the mask
 OPTIONAL = ("split", "mask", "mask_value", "category")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OTHER_DELIMITERS = (";", "\t", ",")  # of a CSV file from a spreadsheet in another language
 _JSON_LINES, _JSON = (".jsonl", ".ndjson"), ".json"
 _LONGEST_FIELD = 16 << 20  # characters; a run-length mask written into a line
 
-Line = tuple[int, Mapping[str, Any]]  # (line number, counted from 1; column -> value)
+# (line number, counted from 1, or the place in another file in words; column -> value)
+Line = tuple[int | str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,24 @@ class Table:
 def is_json(cell: str) -> bool:
     """Whether a cell of the mask column holds the segmentation itself."""
     return cell.lstrip()[:1] in ("[", "{")
+
+
+def open_lines(lines: Iterable[str], *, required: Sequence[str] = REQUIRED) -> Table:
+    """A table out of JSON lines that come from a pipe; names are relative to the working folder.
+
+    Raises:
+        ArtifactError: as `open_table`.
+    """
+    path = Path("standard input")
+    try:
+        rows = list(_json_lines(path, lines, required))
+    except UnicodeError as error:
+        raise ArtifactError(f"{path} is not UTF-8 text", facts=[str(error)[:120]]) from error
+    if not rows:
+        raise ArtifactError(
+            f"{path} has no line with an object", hint='{"image": "a.jpg", "phrase": "the mug"}'
+        )
+    return Table(path, "lines", "table", rows)
 
 
 def open_table(
@@ -129,7 +149,7 @@ def _delimited(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator[
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
         header = [cell.strip() for cell in next(reader, [])]
         _check_columns(path, header, required)
-        needed = 1 + max(header.index(column) for column in required)
+        needed = 1 + max(header.index(column) for column in required if column in header)
         begin = before + reader.line_num + 1
         for cells in reader:
             if any(cell.strip() for cell in cells):
@@ -164,12 +184,12 @@ def _delimiter(path: Path, stream: TextIO, required: Sequence[str]) -> tuple[str
     stream.seek(0)
     for delimiter in (usual, *_OTHER_DELIMITERS):
         names = {name.strip().strip('"') for name in head.split(delimiter)}
-        if names.issuperset(required):
+        if names.issuperset(column for column in required if column not in _CORNERS or "mask" not in names):
             return delimiter, 0
     return usual, 0
 
 
-def _json_lines(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator[Line]:
+def _json_lines(path: Path, stream: Iterable[str], required: Sequence[str]) -> Iterator[Line]:
     checked = False
     for number, line in enumerate(stream, 1):
         if not line.strip():
@@ -213,11 +233,13 @@ def _with_corners(row: dict[str, Any]) -> dict[str, Any]:
         return row
     box = row["box_xyxy"]
     corners = box if isinstance(box, list) and len(box) == 4 else [box] * 4
-    return {**row, **dict(zip(REQUIRED[2:], corners, strict=True))}
+    return {**row, **dict(zip(_CORNERS, corners, strict=True))}
 
 
 def _check_columns(path: Path, header: list[str], required: Sequence[str]) -> None:
     missing = [column for column in required if column not in header]
+    if "mask" in header and set(missing) == set(_CORNERS):
+        missing = []
     named = [column for column in header if column]
     if missing:
         raise ArtifactError(
