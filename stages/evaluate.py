@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.data.dataset import ReferringDataset
-    from stages.inference.predictions import Predictions
+    from stages.inference.answers import Predictions
     from stages.metrics.measure import MaskScores
     from stages.weights.model_file import LoadedModel
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.data.dataset import ReferringDataset
-    from stages.inference.predictions import Predictions
+    from stages.inference.answers import Predictions
     from stages.weights.model_file import LoadedModel
 
 STAGE = "pseudo-label"

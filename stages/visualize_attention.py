@@ -22,7 +22,7 @@ from stages.reporter import Reporter, SilentReporter
 if TYPE_CHECKING:
     from stages.data.dataset import ReferringDataset
     from stages.figures.samples import Truth
-    from stages.inference.predictions import AttentionSample
+    from stages.inference.attention import AttentionSample
 
 STAGE = "visualize-attention"
 STAGE_VERSION = 1
@@ -115,8 +115,8 @@ def run(
     from stages.data.dataset import ReferringDataset
     from stages.figures.attention_page import attention_page
     from stages.figures.samples import Truth, attention_part, pseudo_part
+    from stages.inference.attention import attention_for_sentences
     from stages.inference.devices import choose_device
-    from stages.inference.predictions import attention_for_sentences
     from stages.weights.model_file import load_model
 
     masks: Literal["all", "split"] = "split" if split is not None and not config.show_hidden else "all"

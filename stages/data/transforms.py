@@ -6,6 +6,7 @@ multiple of `multiple`. Everything here keeps boxes and points in ORIGINAL pixel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +41,10 @@ class Frame:
     window_xyxy: tuple[int, int, int, int]
     size_hw: tuple[int, int]
     mirrored: bool = False
+
+    def padded_hw(self, multiple: int) -> tuple[int, int]:
+        """Its own padded size: pixels that token coordinates refer to."""
+        return padded(self.size_hw[0], multiple), padded(self.size_hw[1], multiple)
 
     @property
     def scale_xy(self) -> NDArray[np.float64]:
@@ -236,6 +241,15 @@ def render(image: Image, frame: Frame) -> Image:
             np.uint8,
         )
     return np.ascontiguousarray(part[:, ::-1] if frame.mirrored else part)
+
+
+def on_canvas(pictures: Sequence[Image], multiple: int) -> NDArray[np.uint8]:
+    """Pictures (h, w, 3) at the top left of one canvas (I, H, W, 3), black beside them; its sides are multiples."""
+    height, width = (padded(max(p.shape[axis] for p in pictures), multiple) for axis in (0, 1))
+    canvas = np.zeros((len(pictures), height, width, 3), np.uint8)
+    for place, picture in zip(canvas, pictures, strict=True):
+        place[: picture.shape[0], : picture.shape[1]] = picture
+    return canvas
 
 
 def colour_noise(rng: np.random.Generator, image: Image, strength: float) -> Image:

@@ -24,7 +24,7 @@ from stages.metrics.segmentation import overlaps
 from stages.reporter import Reporter
 
 if TYPE_CHECKING:
-    from stages.inference.predictions import AttentionSample
+    from stages.inference.attention import AttentionSample
 
 TRAIN = "train"
 

@@ -14,7 +14,7 @@ from stages.artifacts import open_artifact, verify_artifact
 from stages.errors import ArtifactError, HiddenMaskError, UsageError
 from stages.evaluate import Config, compare, run
 from stages.geometry.rasterise import rle_to_mask
-from stages.inference.predictions import Predictions
+from stages.inference.answers import Predictions
 from tests.oracles.small_artifacts import SIZE, boxes_of, diamond, write_dataset, write_model, write_split
 
 SPLITS = ["train", "train", "val", "val", "val", "test"]

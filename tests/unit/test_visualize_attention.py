@@ -18,7 +18,7 @@ from stages.data.dataset import ReferringDataset
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.figures import overlays, samples
 from stages.figures.samples import Truth, point_maps, spread_points
-from stages.inference.predictions import AttentionSample
+from stages.inference.attention import AttentionSample
 from stages.visualize_attention import Config, run
 from tests.oracles.small_artifacts import SIZE, diamond, write_dataset, write_model, write_pseudo, write_split
 
@@ -51,7 +51,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def load(path: Path, device: Any, *, weights: str) -> Any:
         return SimpleNamespace(path=path, device="cpu", history=history)
 
-    monkeypatch.setattr("stages.inference.predictions.attention_for_sentences", attention)
+    monkeypatch.setattr("stages.inference.attention.attention_for_sentences", attention)
     monkeypatch.setattr("stages.weights.model_file.load_model", load)
     monkeypatch.setattr(ReferringDataset, "image", lambda self, i: np.full((*SIZE, 3), 20 * i, np.uint8))
     return asked
@@ -276,7 +276,7 @@ def test_a_model_that_draws_nothing_still_makes_a_picture(
         np.zeros((12, 3, 4), np.float32),
         np.zeros(0, np.int64),
     )
-    monkeypatch.setattr("stages.inference.predictions.attention_for_sentences", lambda *a: [nothing])
+    monkeypatch.setattr("stages.inference.attention.attention_for_sentences", lambda *a: [nothing])
     out = tmp_path / "a.h5"
     run(Config(samples=1), dataset=files["dataset"], model=files["model"], out=out)
     assert (tmp_path / "a_figures" / "attention_001.png").is_file()
@@ -294,7 +294,7 @@ def test_a_detector_is_shown_with_the_one_map_of_its_query(
         none = np.zeros(4, np.int64)
         return [replace(sample, maps=sample.maps[4:5], step_of_point=none) for sample in all_steps]
 
-    monkeypatch.setattr("stages.inference.predictions.attention_for_sentences", detected)
+    monkeypatch.setattr("stages.inference.attention.attention_for_sentences", detected)
     rows: list[Any] = []
     figure = samples.attention_figure
 

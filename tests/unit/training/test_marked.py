@@ -16,7 +16,7 @@ from stages.artifacts import open_artifact
 from stages.data.dataset import ReferringDataset
 from stages.data.transforms import zoom_frame
 from stages.errors import UsageError
-from stages.inference.auxiliary_contours import marked_rings
+from stages.inference.auxiliary_contours import auxiliary_contours
 from stages.models.grounding import GroundingHead
 from stages.weights.model_file import load_model
 from tests.oracles.random_models import write_random_model
@@ -50,7 +50,7 @@ class Memory:
 def test_the_ring_runs_round_the_largest_marked_piece(model: Path, disc: None) -> None:
     loaded = load_model(model, torch.device("cpu"))
     frames = [zoom_frame(np.array(box), 64, 0.2) for box in ([40, 60, 100, 90], [10.0, 10, 200, 30])]
-    rings = marked_rings(loaded, Memory(), frames)  # type: ignore[arg-type]
+    rings = auxiliary_contours(loaded, Memory(), frames)  # type: ignore[arg-type]
     for frame, ring in zip(frames, rings, strict=True):
         assert ring.shape == (4 * loaded.config.n_points, 2) and ring.dtype == np.float32
         x0, y0, x1, y1 = frame.window_xyxy
@@ -62,7 +62,7 @@ def test_nothing_marked_is_no_outline(model: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(GroundingHead, "marks", lambda self, memory: (torch.full((2, 16, 16), -1.0), None))
     loaded = load_model(model, torch.device("cpu"))
     frame = zoom_frame(np.array([40, 60, 100, 90]), 64, 0.2)
-    assert [len(r) for r in marked_rings(loaded, Memory(), [frame, frame])] == [0, 0]  # type: ignore[arg-type]
+    assert [len(r) for r in auxiliary_contours(loaded, Memory(), [frame, frame])] == [0, 0]  # type: ignore[arg-type]
 
 
 def test_pseudo_labels_are_what_is_marked(

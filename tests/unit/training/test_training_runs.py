@@ -239,7 +239,8 @@ def test_a_second_look_draws_in_the_window_of_the_box(
 ) -> None:
     """The model carries its locator; with the box given, the window and the prompt are that box's."""
     from stages.data.dataset import ReferringDataset
-    from stages.inference.predictions import attention_for_sentences, predict_sentences
+    from stages.inference.attention import attention_for_sentences
+    from stages.inference.predictions import predict_sentences
     from stages.weights.model_file import load_model
 
     out = tmp_path / "res.h5"
