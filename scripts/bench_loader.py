@@ -31,7 +31,8 @@ from stages.data.text import WordCodec
 from stages.models.image_maps import normalise
 from stages.models.presets import preset
 from stages.prepare_data import Config, run
-from stages.training.loader import ContourTable, StepDataset, StepPlan, train_batches
+from stages.training.loader import ContourTable, StepDataset, train_batches
+from stages.training.plan import StepPlan
 from stages.training.settings import TrainingSettings
 from stages.training.targets import SlotWeights
 

@@ -22,10 +22,14 @@ from stages.training.settings import TrainingSettings, with_used_precision
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from stages.artifacts import Artifact
     from stages.data.dataset import ReferringDataset
+    from stages.data.text import TextCodec
+    from stages.models.build import ReferringModel
     from stages.training.loader import ContourTable
+    from stages.training.loop import Trainer
 
 STAGE = "train-res"
 STAGE_VERSION = 2
@@ -174,112 +178,38 @@ def run(
     if settled:
         return settled
 
-    import numpy as np
     import torch
 
-    from stages.artifacts import open_artifact
     from stages.data.dataset import ReferringDataset
-    from stages.data.second_look import SecondLook
-    from stages.data.text import codec_from_dict
-    from stages.inference.devices import choose_device
-    from stages.inference.validation import score, some_sentences, validation_sentences
     from stages.models.build import build_model
-    from stages.training.checkpoint import bytes_of_training, resume_path
-    from stages.training.loader import StepDataset, StepPlan
-    from stages.training.loop import Trainer
-    from stages.training.objectives import MaskLossWeights, build_objective
-    from stages.training.selection import (
-        chosen_row,
-        describe_held_out,
-        held_out_referents,
-        held_out_score,
-        selection_record,
-    )
-    from stages.training.start import start_from
-    from stages.training.targets import SlotWeights
-    from stages.training.transfer import transfer_weights
-    from stages.weights.model_file import (
-        LoadedModel,
-        load_state,
-        read_weights,
-        write_locator,
-        write_model,
-        write_selection,
-    )
-    from stages.weights.model_file import architecture as read_architecture
+    from stages.training.checkpoint import bytes_of_training
+    from stages.training.selection import chosen_row, keep_back, selection_record
+    from stages.weights.model_file import write_locator, write_model, write_selection
 
     reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, split=split, masks="split")
-    with open_artifact(rec, kind=("rec_model", "res_model")) as a:
-        rec_architecture = read_architecture(a)
-        architecture = res_architecture(rec_architecture, config)
-        codec = codec_from_dict(a.json("vocabulary"))
-        state, rec_digest = read_weights(a, config.from_weights), a.digest
+    located = _read_rec(job.artifact("rec"), config)
     torch.manual_seed(config.seed)
-    model = build_model(architecture, codec.size)
-    if init is not None:
-        warn_of_other_split(job.artifact("init"), job.artifact("split"), reporter)
-        reporter.info(start_from(model, codec, job.artifact("init"), config.init_keep, config.from_weights))
-    elif not config.from_scratch:
-        transfer = transfer_weights(model, state)
-        reporter.info(
-            f"{len(transfer.copied)} tensors from the REC model, {len(transfer.started_anew)} started anew"
-        )
-    held_out = held_out_referents(data, config.train_split, config.held_out)
-    if len(held_out):
-        reporter.info(describe_held_out(data, held_out))
-    referents = np.setdiff1d(data.referents_in(config.train_split), held_out)
-    contours, counts = contour_table(data, config, points, referents)
-    reporter.info(
-        f"contours: {counts['masks']} from masks, {counts['pseudo']} pseudo, {counts['ellipses']} ellipses"
-    )
-    train = data.sentences_of(referents)
-    known = contours.weight[data.sentence_referent[train]] > 0
-    masked = known & data.mask_visible[data.sentence_referent[train]]
-    guessed = counts["pseudo"] + counts["ellipses"] > 0
-    main = known & ~masked if config.mask_images and counts["masks"] and guessed else known
-    trains_boxes = architecture.answers_boxes and not architecture.detector.frozen
-    plan = StepPlan(
-        data, train[main], images=config.batch_images, per_image=config.sentences_per_image, seed=config.seed,
-        steps=config.steps_per_epoch,
-        beside=[(train[~known], config.box_only_images if trains_boxes else 0), (train[known & ~main], config.mask_images)],
-    )  # fmt: skip
-    weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
-    second_look = SecondLook(config.rotate, config.paste, np.unique(data.referent_image[referents]))
-    steps = StepDataset(data, codec, architecture, contours, config, weights, config.seed, second_look)
-    locator = None
-    if architecture.zoom_margin is not None:
-        found = build_model(rec_architecture, codec.size)
-        load_state(found, state, where=str(rec))
-        device = choose_device(config.device)
-        locator = LoadedModel(found.to(device).eval(), rec_architecture, codec, device)
-    watched = validation_sentences(
-        data, config.validation_split, config.validation_sentences, with_mask=True, seed=config.seed
-    )
-    choosing = some_sentences(data, held_out, config.validation_sentences, config.seed)
-
-    def validate(loaded: LoadedModel) -> dict[str, float]:
-        loaded = dataclasses.replace(loaded, locator=locator)
-        how: dict[str, Any] = {"batch_images": config.batch_images, "reporter": reporter}
-        return score(loaded, data, watched, **how) | held_out_score(loaded, data, choosing, **how)
-
-    trainer = Trainer(
-        model, codec, config, plan, steps, validate,
-        device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out), fingerprint=job.fingerprint,
-        objective=build_objective(model, config, MaskLossWeights(config.mask_weight, config.dice_weight, config.focal_weight)),
-    )  # fmt: skip
+    model = build_model(res_architecture(located.architecture, config), located.codec.size)
+    _take_weights(model, located, job, config, reporter)
+    held_out = keep_back(data, config.train_split, config.held_out, reporter)
+    trains_boxes = model.config.answers_boxes and not model.config.detector.frozen
+    material = _material(data, config, points, held_out, trains_boxes)
+    n = material.counts
+    reporter.info(f"contours: {n['masks']} from masks, {n['pseudo']} pseudo, {n['ellipses']} ellipses")
+    trainer = _trainer(config, data, model, located, material, held_out, job, reporter)
     job.require_writable(bytes_of_training(model))
     fitted = trainer.fit(resume=resume)
     best = chosen_row(fitted.history)
     selection = selection_record(data, config.train_split, held_out, best)
     summary: dict[str, Any] = {
         "task": "res",
-        "sequence": architecture.sequence,
-        "contours_from_masks": counts["masks"],
-        "contours_from_pseudo_points": counts["pseudo"],
-        "contours_from_ellipses": counts["ellipses"],
-        "train_sentences": int(known.sum()),
-        "box_only_sentences": int((~known).sum()) if trains_boxes else 0,
+        "sequence": model.config.sequence,
+        "contours_from_masks": n["masks"],
+        "contours_from_pseudo_points": n["pseudo"],
+        "contours_from_ellipses": n["ellipses"],
+        "train_sentences": len(material.known),
+        "box_only_sentences": len(material.box_only),
         "epochs": len(fitted.history),
         "final": fitted.history[-1],
         "best": best,
@@ -288,15 +218,133 @@ def run(
     with job.writer() as w:
         w.attr("dataset_digest", data.digest)
         w.attr("split_digest", job.artifact("split").digest)
-        w.attr("rec_digest", rec_digest)
-        write_model(w, architecture, codec, fitted.weights, fitted.history)
-        if locator is not None:
-            write_locator(w, rec_architecture, state)
+        w.attr("rec_digest", job.artifact("rec").digest)
+        write_model(w, model.config, located.codec, fitted.weights, fitted.history)
+        if model.config.zoom_margin is not None:
+            write_locator(w, located.architecture, located.state)
         write_selection(w, selection, held_out)
         w.json("summary", summary)
         w.note_json("timing", {"training_seconds_after_epoch": fitted.seconds})
     trainer.forget()
     return job.result(summary)
+
+
+@dataclass(frozen=True)
+class _Rec:
+    """The comprehension model that training starts from, and that finds the windows of crop refinement."""
+
+    architecture: ModelConfig
+    codec: TextCodec
+    state: dict[str, Tensor]
+    where: str
+
+
+def _read_rec(artifact: Artifact, config: Config) -> _Rec:
+    from stages.data.text import codec_from_dict
+    from stages.weights.model_file import architecture, read_weights
+
+    state = read_weights(artifact, config.from_weights)
+    codec = codec_from_dict(artifact.json("vocabulary"))
+    return _Rec(architecture(artifact), codec, state, str(artifact.path))
+
+
+def _take_weights(
+    model: ReferringModel, rec: _Rec, job: StageJob, config: Config, reporter: Reporter
+) -> None:
+    """From the model of the round before, else from the REC model, unless the run starts from scratch."""
+    from stages.training.start import start_from
+    from stages.training.transfer import transfer_weights
+
+    if "init" in job.inputs:
+        init = job.artifact("init")
+        warn_of_other_split(init, job.artifact("split"), reporter)
+        reporter.info(start_from(model, rec.codec, init, config.init_keep, config.from_weights))
+    elif not config.from_scratch:
+        transfer = transfer_weights(model, rec.state)
+        reporter.info(
+            f"{len(transfer.copied)} tensors from the REC model, {len(transfer.started_anew)} started anew"
+        )
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What is trained on: contours with their counts by origin, and sentences.
+
+    Attributes:
+        known: (S,) whose contour is known. main: (M,) of them, those that an epoch walks through.
+        masked: the others of them. box_only: sentences that train their box.
+    """
+
+    contours: ContourTable
+    counts: dict[str, int]
+    known: NDArray[np.int64]
+    main: NDArray[np.int64]
+    masked: NDArray[np.int64]
+    box_only: NDArray[np.int64]
+
+
+def _material(
+    data: ReferringDataset, config: Config, points: Path | None, held_out: NDArray[np.int64], trains_boxes: bool
+) -> _Material:  # fmt: skip
+    import numpy as np
+
+    referents = np.setdiff1d(data.referents_in(config.train_split), held_out)
+    contours, counts = contour_table(data, config, points, referents)
+    train = data.sentences_of(referents)
+    owner = data.sentence_referent[train]
+    known = contours.weight[owner] > 0
+    masked = known & data.mask_visible[owner]
+    guessed = counts["pseudo"] + counts["ellipses"] > 0
+    main = known & ~masked if config.mask_images and counts["masks"] and guessed else known
+    box_only = train[~known] if trains_boxes else train[:0]
+    return _Material(contours, counts, train[known], train[main], train[known & ~main], box_only)
+
+
+def _trainer(
+    config: Config,
+    data: ReferringDataset,
+    model: ReferringModel,
+    rec: _Rec,
+    material: _Material,
+    held_out: NDArray[np.int64],
+    job: StageJob,
+    reporter: Reporter,
+) -> Trainer:
+    import numpy as np
+
+    from stages.data.second_look import SecondLook
+    from stages.inference.devices import choose_device
+    from stages.models.build import build_model
+    from stages.training.checkpoint import resume_path
+    from stages.training.loader import StepDataset
+    from stages.training.loop import Trainer
+    from stages.training.objectives import MaskLossWeights, build_objective
+    from stages.training.plan import StepPlan
+    from stages.training.selection import validator
+    from stages.training.targets import SlotWeights
+    from stages.weights.model_file import LoadedModel, load_state
+
+    plan = StepPlan(
+        data, material.main, images=config.batch_images, per_image=config.sentences_per_image, seed=config.seed,
+        steps=config.steps_per_epoch,
+        beside=[(material.box_only, config.box_only_images), (material.masked, config.mask_images)],
+    )  # fmt: skip
+    weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
+    referents = np.setdiff1d(data.referents_in(config.train_split), held_out)
+    crops = SecondLook(config.rotate, config.paste, np.unique(data.referent_image[referents]))
+    steps = StepDataset(data, rec.codec, model.config, material.contours, config, weights, config.seed, crops)
+    device, locator = choose_device(config.device), None
+    if model.config.zoom_margin is not None:
+        found = build_model(rec.architecture, rec.codec.size)
+        load_state(found, rec.state, where=rec.where)
+        locator = LoadedModel(found.to(device).eval(), rec.architecture, rec.codec, device)
+    masks = MaskLossWeights(config.mask_weight, config.dice_weight, config.focal_weight)
+    return Trainer(
+        model, rec.codec, config, plan, steps,
+        validator(data, config, held_out, reporter, with_mask=True, locator=locator),
+        device=device, reporter=reporter, resume_file=resume_path(job.out), fingerprint=job.fingerprint,
+        objective=build_objective(model, config, masks),
+    )  # fmt: skip
 
 
 def check_start(config: Config, init: Path | None) -> None:

@@ -42,7 +42,7 @@ def auxiliary_contours(loaded: LoadedModel, memory: Memory, frames: list[Frame])
     """
     model = loaded.model
     assert isinstance(model, PointSequenceModel) and model.grounding_head is not None
-    logits = model.grounding_head.marks(memory)[0].float().cpu().numpy()
+    logits = model.grounding_head.logits(memory)[0].float().cpu().numpy()
     side, n = model.grounding_head.part_size, POINTS_A_WRITTEN_ONE * loaded.config.n_points
     contours = []
     for frame, parts in zip(frames, logits, strict=True):

@@ -31,11 +31,11 @@ class Taught:
 
     Attributes:
         logits: (S, T, V) float.
-        marks: what the grounding head says, when the model has one: see `GroundingHead.marks`.
+        auxiliary: the auxiliary mask, when the model has that head: see `GroundingHead.logits`.
     """
 
     logits: Tensor
-    marks: tuple[Tensor, Tensor] | None
+    auxiliary: tuple[Tensor, Tensor] | None
 
 
 @dataclass
@@ -210,8 +210,8 @@ class PointSequenceModel(nn.Module):
         """Whole teacher-forced pass. Arguments as in the methods above."""
         vision = self.encode_images(images, sizes_hw)
         memory = self.join(vision, image_of_sentence, self.encode_text(words, word_mask))
-        marks = self.grounding_head.marks(memory) if self.grounding_head is not None else None
-        return Taught(self.decode(memory, targets), marks)
+        auxiliary = self.grounding_head.logits(memory) if self.grounding_head is not None else None
+        return Taught(self.decode(memory, targets), auxiliary)
 
     @torch.inference_mode()
     def generate(

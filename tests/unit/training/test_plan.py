@@ -15,7 +15,8 @@ from stages.data.second_look import SecondLook
 from stages.data.text import WordCodec
 from stages.data.transforms import Augmentation
 from stages.training import loader
-from stages.training.loader import ContourTable, StepDataset, StepPlan
+from stages.training.loader import ContourTable, StepDataset
+from stages.training.plan import Entry, StepPlan
 from stages.training.targets import SlotWeights
 from tests.oracles.random_models import CONFIGS, TINY, WORDS
 
@@ -24,7 +25,7 @@ def one_image_a_referent(n: int) -> Any:
     return SimpleNamespace(referent_image=np.arange(n), sentence_referent=np.arange(n))
 
 
-def images_of(entries: list[loader.Entry]) -> list[int]:
+def images_of(entries: list[Entry]) -> list[int]:
     return [image for _, _, items in entries for image, _ in items]
 
 

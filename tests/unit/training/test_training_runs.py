@@ -15,6 +15,7 @@ from stages import pseudo_label, resample_points, train_rec, train_res
 from stages.artifacts import RunOptions, open_artifact
 from stages.data import second_look
 from stages.errors import ArtifactError, HiddenMaskError, SeqresError, TrainingError, UsageError
+from stages.models.losses import LossSum
 from stages.reporter import SilentReporter
 from stages.training import loop, objectives
 from stages.training.checkpoint import resume_path
@@ -171,9 +172,8 @@ def test_workers_do_not_change_the_result(tiny_dataset: Path, rec: Path, tmp_pat
 def test_a_loss_that_is_not_finite_stops_with_its_parts(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        objectives, "token_loss", lambda *a, **k: torch.tensor(float("nan"), requires_grad=True)
-    )
+    bad = LossSum(torch.tensor(float("nan"), requires_grad=True), torch.tensor(1.0))
+    monkeypatch.setattr(objectives, "token_sums", lambda *a, **k: bad)
     with pytest.raises(TrainingError, match="loss is nan at step 0 of epoch 1") as caught:
         train_rec.run(rec_config(), dataset=tiny_dataset, out=tmp_path / "rec.h5")
     assert any("box tokens" in fact for fact in caught.value.facts)
