@@ -80,45 +80,25 @@ def run(
             whose sequence does not start with a box.
         ArtifactError: an input cannot be used, or `split` was not made from `dataset`.
     """
+    kinds = {
+        "dataset": (dataset, "dataset"), "model": (model, ("rec_model", "res_model")), "split": (split, "split"),
+    }  # fmt: skip
     job = StageJob(
-        stage=STAGE,
-        version=STAGE_VERSION,
-        config=config,
-        kind="evaluation",
-        out=out,
-        inputs={
-            "dataset": (dataset, "dataset"),
-            "model": (model, ("rec_model", "res_model")),
-            "split": (split, "split"),
-        },
-        options=options,
-    )
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="evaluation", out=out, inputs=kinds, options=options
+    )  # fmt: skip
     if split is not None:
         job.require_same("dataset_digest", "split", "dataset")
-    settled = job.settled()
-    if settled is not None:
+    if settled := job.settled():
         return settled
 
     from stages.data.dataset import ReferringDataset
+    from stages.inference.predictions import predict_sentences
 
     task = "rec" if job.artifact("model").kind == "rec_model" else "res"
     masks: Literal["none", "split", "all"] = "none" if task == "rec" else "all" if split is None else "split"
     data = ReferringDataset.open(dataset, split=split, masks=masks)
     chosen = choose_splits(config, data, task, may_see_train=split is not None)
-
-    from stages.inference.devices import choose_device
-    from stages.inference.predictions import predict_sentences
-    from stages.weights.model_file import load_model, weights_chosen_by
-
-    loaded = load_model(
-        model, choose_device(config.device), weights=config.weights, precision=config.precision
-    )
-    job.device = str(loaded.device)
-    chosen_by, chosen_on = weights_chosen_by(job.artifact("model"), config.weights)
-    if chosen_on in chosen and job.artifact("model").attrs["dataset_digest"] == data.digest:
-        reporter.warn(
-            f"the weights called best were chosen on {chosen_on}, so their scores there are too good: use --weights ema"
-        )
+    loaded, chosen_by = _load(config, job, data, chosen, reporter)
     if config.box_prompt and (task == "rec" or not loaded.model.layout.box):
         raise UsageError(
             "--box-prompt needs a model whose sequence is a box and then a contour",
@@ -153,6 +133,26 @@ def run(
         _write(w, parts, data, task)
         w.json("summary", summary)
     return job.result(summary)
+
+
+def _load(
+    config: Config, job: StageJob, data: ReferringDataset, chosen: Sequence[str], reporter: Reporter
+) -> tuple[LoadedModel, str]:
+    """The model, and what chose its weights; a warning where that was done on a split that is scored."""
+    from stages.inference.devices import choose_device
+    from stages.weights.model_file import load_model, weights_chosen_by
+
+    model = job.artifact("model")
+    loaded = load_model(
+        model.path, choose_device(config.device), weights=config.weights, precision=config.precision
+    )
+    job.device = str(loaded.device)
+    chosen_by, chosen_on = weights_chosen_by(model, config.weights)
+    if chosen_on in chosen and model.attrs["dataset_digest"] == data.digest:
+        reporter.warn(
+            f"the weights called best were chosen on {chosen_on}, so their scores there are too good: use --weights ema"
+        )
+    return loaded, chosen_by
 
 
 def compare(paths: Sequence[Path | str]) -> list[dict[str, Any]]:

@@ -161,19 +161,7 @@ def run(
     """
     check_start(config, init)
     config = with_used_precision(config)
-    job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="res_model", out=out, options=options,
-        inputs={
-            "dataset": (dataset, "dataset"),
-            "split": (split, "split"),
-            "rec": (rec, ("rec_model", "res_model")),
-            "points": (points, "resampled_points"),
-            "init": (init, "res_model"),
-        },
-    )  # fmt: skip
-    job.require_same("dataset_digest", "split", "dataset")
-    if points is not None:
-        job.require_same("dataset_digest", "points", "dataset")
+    job = _job(config, dataset, split, rec, points, init, out, options)
     settled = job.settled()
     if settled:
         return settled
@@ -193,10 +181,7 @@ def run(
     model = build_model(res_architecture(located.architecture, config), located.codec.size)
     _take_weights(model, located, job, config, reporter)
     held_out = keep_back(data, config.train_split, config.held_out, reporter)
-    trains_boxes = model.config.answers_boxes and not model.config.detector.frozen
-    material = _material(data, config, points, held_out, trains_boxes)
-    n = material.counts
-    reporter.info(f"contours: {n['masks']} from masks, {n['pseudo']} pseudo, {n['ellipses']} ellipses")
+    material = _material(data, config, points, held_out, model.config, reporter)
     trainer = _trainer(config, data, model, located, material, held_out, job, reporter)
     job.require_writable(bytes_of_training(model))
     fitted = trainer.fit(resume=resume)
@@ -205,11 +190,7 @@ def run(
     summary: dict[str, Any] = {
         "task": "res",
         "sequence": model.config.sequence,
-        "contours_from_masks": n["masks"],
-        "contours_from_pseudo_points": n["pseudo"],
-        "contours_from_ellipses": n["ellipses"],
-        "train_sentences": len(material.known),
-        "box_only_sentences": len(material.box_only),
+        **material.summary(),
         "epochs": len(fitted.history),
         "final": fitted.history[-1],
         "best": best,
@@ -227,6 +208,24 @@ def run(
         w.note_json("timing", {"training_seconds_after_epoch": fitted.seconds})
     trainer.forget()
     return job.result(summary)
+
+
+def _job(
+    config: Config, dataset: Path, split: Path, rec: Path, points: Path | None, init: Path | None, out: Path,
+    options: RunOptions | None,
+) -> StageJob:  # fmt: skip
+    """The inputs, opened, and found to belong together."""
+    kinds: dict[str, Any] = {
+        "dataset": (dataset, "dataset"), "split": (split, "split"), "rec": (rec, ("rec_model", "res_model")),
+        "points": (points, "resampled_points"), "init": (init, "res_model"),
+    }  # fmt: skip
+    job = StageJob(
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="res_model", out=out, inputs=kinds, options=options
+    )  # fmt: skip
+    job.require_same("dataset_digest", "split", "dataset")
+    if points is not None:
+        job.require_same("dataset_digest", "points", "dataset")
+    return job
 
 
 @dataclass(frozen=True)
@@ -282,21 +281,34 @@ class _Material:
     masked: NDArray[np.int64]
     box_only: NDArray[np.int64]
 
+    def summary(self) -> dict[str, int]:
+        return {
+            "contours_from_masks": self.counts["masks"],
+            "contours_from_pseudo_points": self.counts["pseudo"],
+            "contours_from_ellipses": self.counts["ellipses"],
+            "train_sentences": len(self.known),
+            "box_only_sentences": len(self.box_only),
+        }
+
 
 def _material(
-    data: ReferringDataset, config: Config, points: Path | None, held_out: NDArray[np.int64], trains_boxes: bool
+    data: ReferringDataset, config: Config, points: Path | None, held_out: NDArray[np.int64], m: ModelConfig,
+    reporter: Reporter,
 ) -> _Material:  # fmt: skip
     import numpy as np
 
     referents = np.setdiff1d(data.referents_in(config.train_split), held_out)
     contours, counts = contour_table(data, config, points, referents)
+    reporter.info(
+        f"contours: {counts['masks']} from masks, {counts['pseudo']} pseudo, {counts['ellipses']} ellipses"
+    )
     train = data.sentences_of(referents)
     owner = data.sentence_referent[train]
     known = contours.weight[owner] > 0
     masked = known & data.mask_visible[owner]
     guessed = counts["pseudo"] + counts["ellipses"] > 0
     main = known & ~masked if config.mask_images and counts["masks"] and guessed else known
-    box_only = train[~known] if trains_boxes else train[:0]
+    box_only = train[~known] if m.answers_boxes and not m.detector.frozen else train[:0]
     return _Material(contours, counts, train[known], train[main], train[known & ~main], box_only)
 
 

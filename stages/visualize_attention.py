@@ -79,27 +79,7 @@ def run(
     """
     from stages.figures.report import is_page, require_replaceable, write_folder
 
-    job = StageJob(
-        stage=STAGE,
-        version=STAGE_VERSION,
-        config=config,
-        kind="attention",
-        out=out,
-        inputs={
-            "dataset": (dataset, "dataset"),
-            "model": (model, "res_model"),
-            "compare_model": (compare_model, "res_model"),
-            "pseudo": (pseudo, "pseudo_points"),
-            "points": (points, "resampled_points"),
-            "split": (split, "split"),
-        },
-        options=options,
-    )
-    for role in ("pseudo", "points", "split"):
-        if role in job.inputs:
-            job.require_same("dataset_digest", role, "dataset")
-    if {"pseudo", "points"} <= job.inputs.keys():
-        job.require_same("pseudo_digest", "points", "pseudo")
+    job = _job(config, dataset, model, compare_model, pseudo, points, split, out, options)
     folder = figure_folder(config, out)
     require_replaceable(folder)
     settled = job.settled()
@@ -110,28 +90,16 @@ def run(
     if settled is not None and options.dry_run:  # an artifact whose pictures are gone is drawn again
         return replace(settled, status="would-run", reasons=(f"{folder} does not exist",))
 
-    import numpy as np
-
     from stages.data.dataset import ReferringDataset
     from stages.figures.attention_page import attention_page
     from stages.figures.samples import Truth, attention_part, pseudo_part
-    from stages.inference.attention import attention_for_sentences
-    from stages.inference.devices import choose_device
-    from stages.weights.model_file import load_model
 
     masks: Literal["all", "split"] = "split" if split is not None and not config.show_hidden else "all"
     data = ReferringDataset.open(dataset, split=split, masks=masks)
     truth = Truth(data, may_see_train=split is not None or config.show_hidden)
     sentences = choose_sentences(config, data, truth)
-    models = {"model": model} | ({"compare_model": compare_model} if compare_model else {})
-    views: dict[str, list[AttentionSample]] = {}
-    histories: dict[str, list[dict[str, Any]]] = {}
-    for label, path in zip(distinct_labels(list(models.values())), models.values(), strict=True):
-        reporter.info(f"attention of {path} for {len(sentences)} sentences")
-        loaded = load_model(path, choose_device(config.device), weights=config.weights)
-        job.device = str(loaded.device)
-        views[label] = attention_for_sentences(loaded, data, np.asarray(sentences), config.box_prompt)
-        histories[label] = loaded.history
+    models = [model] + ([compare_model] if compare_model else [])
+    views, histories = _views(config, job, data, sentences, models, reporter)
     attention = attention_part(
         data, sentences, views, truth, reporter, points=config.attention_points, numbers=config.point_numbers
     )
@@ -158,6 +126,47 @@ def run(
         w.json("summary", summary)
     reporter.info(f"pictures: {folder / 'index.html'}")
     return job.result(summary)
+
+
+def _job(
+    config: Config, dataset: Path, model: Path, compare_model: Path | None, pseudo: Path | None, points: Path | None,
+    split: Path | None, out: Path, options: RunOptions,
+) -> StageJob:  # fmt: skip
+    """The inputs, opened, and found to belong together."""
+    kinds = {
+        "dataset": (dataset, "dataset"), "model": (model, "res_model"), "compare_model": (compare_model, "res_model"),
+        "pseudo": (pseudo, "pseudo_points"), "points": (points, "resampled_points"), "split": (split, "split"),
+    }  # fmt: skip
+    job = StageJob(
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="attention", out=out, inputs=kinds, options=options
+    )  # fmt: skip
+    for role in ("pseudo", "points", "split"):
+        if role in job.inputs:
+            job.require_same("dataset_digest", role, "dataset")
+    if {"pseudo", "points"} <= job.inputs.keys():
+        job.require_same("pseudo_digest", "points", "pseudo")
+    return job
+
+
+def _views(
+    config: Config, job: StageJob, data: ReferringDataset, sentences: Sequence[int], models: Sequence[Path],
+    reporter: Reporter,
+) -> tuple[dict[str, list[AttentionSample]], dict[str, list[dict[str, Any]]]]:  # fmt: skip
+    """Predictions with attention, and the training history, of each model by its label."""
+    import numpy as np
+
+    from stages.inference.attention import attention_for_sentences
+    from stages.inference.devices import choose_device
+    from stages.weights.model_file import load_model
+
+    views, histories = {}, {}
+    for label, path in zip(distinct_labels(models), models, strict=True):
+        reporter.info(f"attention of {path} for {len(sentences)} sentences")
+        loaded = load_model(path, choose_device(config.device), weights=config.weights)
+        job.device = str(loaded.device)
+        views[label] = attention_for_sentences(loaded, data, np.asarray(sentences), config.box_prompt)
+        histories[label] = loaded.history
+    return views, histories
 
 
 def figure_folder(config: Config, out: Path) -> Path:
