@@ -1,4 +1,4 @@
-"""train-rec: learn to write the box of every referent, from sentences and cheap boxes only.
+"""train-rec: learn to predict the box of every referent, from sentences and cheap boxes only.
 
 In: a dataset artifact (its masks are never opened). Out: a rec_model artifact. It exists because boxes are cheap
 and a point-sequence model carries what it learned from them over to contours (METHOD: refine from REC).
@@ -274,7 +274,7 @@ def _trainer(config: Config, task: _Task, number: int, job: StageJob, reporter: 
         steps=config.steps_per_epoch,
     )  # fmt: skip
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
-    no_contours = ContourTable.from_rings(len(data.boxes_xyxy), {}, {})
+    no_contours = ContourTable.of_contours(len(data.boxes_xyxy), {}, {})
     job.require_writable(bytes_of_training(model))
     return Trainer(
         model, codec, config, plan, StepDataset(data, codec, task.architecture, no_contours, config, weights, seed),

@@ -1,7 +1,7 @@
-"""train-res: refine a comprehension model into one that writes contours, from few masks (and pseudo points).
+"""train-res: refine a comprehension model into one that predicts contours, from few masks (and pseudo points).
 
 In: dataset, split (which masks may be seen), rec_model, optionally resampled_points. Out: a res_model artifact.
-It exists because the box model already knows where a referent is; only the outline is new. Masks that the split
+It exists because the box model already knows where a referent is; only the contour is new. Masks that the split
 hides cannot be read here.
 """
 
@@ -153,8 +153,8 @@ def run(
 ) -> StageResult:
     """Train contours on the visible masks (and pseudo points) and write the model.
 
-    With `init`, a res_model of the same architecture, the weights start from there; `rec` still finds the windows of a
-    second look.
+    With `init`, a res_model of the same architecture, the weights start from there; `rec` still finds the windows of
+    crop refinement.
 
     Raises ArtifactError when the inputs do not belong together or no mask is visible, UsageError when options
     contradict each other, TrainingError when the loss is not finite.
@@ -324,7 +324,7 @@ def _trainer(
 ) -> Trainer:
     import numpy as np
 
-    from stages.data.second_look import SecondLook
+    from stages.data.crop_refinement import CropRefinement
     from stages.inference.devices import choose_device
     from stages.models.build import build_model
     from stages.training.checkpoint import resume_path
@@ -343,7 +343,7 @@ def _trainer(
     )  # fmt: skip
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
     referents = np.setdiff1d(data.referents_in(config.train_split), held_out)
-    crops = SecondLook(config.rotate, config.paste, np.unique(data.referent_image[referents]))
+    crops = CropRefinement(config.rotate, config.paste, np.unique(data.referent_image[referents]))
     steps = StepDataset(data, rec.codec, model.config, material.contours, config, weights, config.seed, crops)
     device, locator = choose_device(config.device), None
     if model.config.zoom_margin is not None:
@@ -384,7 +384,7 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
     vision = rec.vision if config.frozen is None else dataclasses.replace(rec.vision, frozen=config.frozen)
     if rec.family == "mdetr":
         if config.zoom:
-            raise UsageError("a detector draws no second look", hint="leave --zoom out")
+            raise UsageError("a detector has no crop refinement", hint="leave --zoom out")
         if not config.mask_weight + config.dice_weight + config.focal_weight:
             raise UsageError("no mask loss is left: mask-weight, dice-weight and focal-weight are all 0")
         detector = dataclasses.replace(
@@ -411,7 +411,7 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
 def contour_table(
     data: ReferringDataset, config: Config, points: Path | None, referents: NDArray[np.int64] | None = None
 ) -> tuple[ContourTable, dict[str, int]]:
-    """Outlines of the visible masks of `referents` (None = the train split's), then pseudo points, then ellipses of the
+    """Contours of the visible masks of `referents` (None = the train split's), then pseudo points, then ellipses of the
     others; counts of each.
     """
     from stages.artifacts import open_artifact
@@ -422,13 +422,13 @@ def contour_table(
 
     if referents is None:
         referents = data.referents_in(config.train_split)
-    rings, weights = {}, {}
+    contours, weights = {}, {}
     for r in referents:
         if data.mask_visible[r]:
-            ring = largest_outer_contour(data.mask(int(r)))
-            if len(ring) >= 3:
-                rings[int(r)], weights[int(r)] = ring, 1.0
-    n_masks = len(rings)
+            contour = largest_outer_contour(data.mask(int(r)))
+            if len(contour) >= 3:
+                contours[int(r)], weights[int(r)] = contour, 1.0
+    n_masks = len(contours)
     if not n_masks and points is None:
         raise ArtifactError(
             f"the split shows no mask of {config.train_split!r}"
@@ -438,17 +438,17 @@ def contour_table(
     if points is not None:
         with open_artifact(points, kind="resampled_points") as a:
             trained = set(referents.tolist())
-            for r, ring, weight in zip(a["referent_index"], a["points_xy"], a["weight"], strict=True):
-                if int(r) in trained and int(r) not in rings:
-                    rings[int(r)], weights[int(r)] = ring, float(weight) * config.pseudo_weight
-    n_drawn = len(rings)
+            for r, contour, weight in zip(a["referent_index"], a["points_xy"], a["weight"], strict=True):
+                if int(r) in trained and int(r) not in contours:
+                    contours[int(r)], weights[int(r)] = contour, float(weight) * config.pseudo_weight
+    n_drawn = len(contours)
     if config.ellipse_weight:
         for r in referents:
-            if int(r) not in rings:
-                rings[int(r)] = ellipse_in(data.boxes_xyxy[r], ELLIPSE_POINTS)
+            if int(r) not in contours:
+                contours[int(r)] = ellipse_in(data.boxes_xyxy[r], ELLIPSE_POINTS)
                 weights[int(r)] = config.ellipse_weight
-    return ContourTable.from_rings(len(data.boxes_xyxy), rings, weights), {
+    return ContourTable.of_contours(len(data.boxes_xyxy), contours, weights), {
         "masks": n_masks,
         "pseudo": n_drawn - n_masks,
-        "ellipses": len(rings) - n_drawn,
+        "ellipses": len(contours) - n_drawn,
     }

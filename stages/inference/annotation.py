@@ -89,7 +89,7 @@ def box_entropy(
     """
     if not loaded.model.layout.decoded:
         raise UsageError(
-            "a detector writes no tokens, so their entropy is not known",
+            "a detector predicts no tokens, so their entropy is not known",
             hint="give --uncertainty disagreement, or a point-sequence model",
         )
     _first_sentences(dataset, referents)

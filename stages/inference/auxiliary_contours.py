@@ -26,9 +26,9 @@ def require_auxiliary_masks(loaded: LoadedModel) -> None:
     config = loaded.config
     if config.zoom_margin is None or not config.grounding or not config.draws:
         raise UsageError(
-            "--outline marked needs a model with a second look that marks the inside of outlines",
+            "--outline marked needs a model of crop refinement with an auxiliary mask head",
             facts=[
-                f"this one has second look: {config.zoom_margin is not None}, grounding: {config.grounding}"
+                f"this one has crop refinement: {config.zoom_margin is not None}, auxiliary mask head: {config.grounding}"
             ],
             hint="train it with: seqres train-res --zoom 112 --grounding 4",
         )

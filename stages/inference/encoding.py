@@ -80,7 +80,7 @@ def encoded_groups(
                 for a in loaded.codec.encode([dataset.texts[s] for s in sentences[here]])
             )
             text = loaded.model.encode_text(words, mask)
-            memory = loaded.model.join(vision, torch.from_numpy(at).to(loaded.device), text)
+            memory = loaded.model.fuse(vision, torch.from_numpy(at).to(loaded.device), text)
             prompt = None if boxes is None else boxes[here]
             yield EncodedGroup(here, sentences[here], memory, [frames[i] for i in at], prompt)
 

@@ -49,7 +49,7 @@ def answer(
     takes_box = bool(layout.box and layout.contour)
     if photographs.has_box.any() and not takes_box:
         reporter.warn(
-            f"the boxes given are ignored: a model that writes {loaded.config.sequence!r} takes none as its start"
+            f"the boxes given are ignored: a model that predicts {loaded.config.sequence!r} takes none as its start"
         )
     prompted = photographs.has_box & takes_box
     found = Predictions.empty(np.arange(n), len(layout.decoded))

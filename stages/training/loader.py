@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from stages.data.crop_refinement import CropRefinement, View
 from stages.data.dataset import ReferringDataset
-from stages.data.second_look import SecondLook, View
 from stages.data.text import TextCodec, mirror_sentence
 from stages.data.transforms import (
     Augmentation,
@@ -50,18 +50,18 @@ class ContourTable:
     offsets: NDArray[np.int64]
     weight: NDArray[np.float32]
 
-    def ring(self, referent: int) -> NDArray[np.float32]:
+    def contour(self, referent: int) -> NDArray[np.float32]:
         return self.points_xy[self.offsets[referent] : self.offsets[referent + 1]]
 
     @classmethod
-    def from_rings(
-        cls, n_referents: int, rings: dict[int, NDArray[np.float32]], weights: dict[int, float]
+    def of_contours(
+        cls, n_referents: int, contours: dict[int, NDArray[np.float32]], weights: dict[int, float]
     ) -> ContourTable:
         lengths, weight = np.zeros(n_referents, np.int64), np.zeros(n_referents, np.float32)
-        for r, ring in rings.items():
-            lengths[r], weight[r] = len(ring), weights.get(r, 1.0)
+        for r, contour in contours.items():
+            lengths[r], weight[r] = len(contour), weights.get(r, 1.0)
         offsets = np.concatenate(([0], lengths.cumsum()))
-        parts = [rings[r] for r in sorted(rings)]
+        parts = [contours[r] for r in sorted(contours)]
         values = np.concatenate(parts) if parts else np.zeros((0, 2), np.float32)
         return cls(values.astype(np.float32), offsets, weight)
 
@@ -96,10 +96,10 @@ class StepDataset(Dataset[Batch]):
         augmentation: Augmentation,
         weights: SlotWeights,
         seed: int,
-        second_look: SecondLook | None = None,
+        crops: CropRefinement | None = None,
     ) -> None:
         self.dataset, self.codec, self.config, self.contours = dataset, codec, config, contours
-        self.second_look = second_look or SecondLook()
+        self.crops = crops or CropRefinement()
         self.augmentation, self.weights, self.seed = augmentation, weights, seed
         self.layout = sequence_layout(config)
         self.draws_masks = config.sequence == "mask"
@@ -118,7 +118,7 @@ class StepDataset(Dataset[Batch]):
 
     def _example(self, rng: np.random.Generator, view: View, number: int, sentence: int) -> Example:
         referent, text = int(self.dataset.sentence_referent[sentence]), self.dataset.texts[sentence]
-        contour, box = self.contours.ring(referent), self.dataset.boxes_xyxy[referent]
+        contour, box = self.contours.contour(referent), self.dataset.boxes_xyxy[referent]
         if view.turn:
             contour = start_at_top(view.turn.points(contour))
             box = polygon_extent(contour)
@@ -175,8 +175,8 @@ class StepDataset(Dataset[Batch]):
         size, margin = self.config.image.size, self.config.zoom_margin
         if margin is not None:
             for sentence, referent in zip(sentences, referents, strict=True):
-                yield self.second_look.view(
-                    rng, self.dataset, image, int(sentence), self.contours.ring(referent), size, margin, self.augmentation
+                yield self.crops.view(
+                    rng, self.dataset, image, int(sentence), self.contours.contour(referent), size, margin, self.augmentation
                 )  # fmt: skip
             return
         boxes = self.dataset.boxes_xyxy[referents]
@@ -213,36 +213,36 @@ class StepDataset(Dataset[Batch]):
         if self.dataset.mask_visible[referent]:
             return self.dataset.mask(referent)
         h, w = (int(v) for v in self.dataset.image_sizes_hw[self.dataset.referent_image[referent]])
-        return rle_to_mask(polygon_to_rle(self.contours.ring(referent), (h, w)))
+        return rle_to_mask(polygon_to_rle(self.contours.contour(referent), (h, w)))
 
-    def _contour_targets(self, ring: NDArray[np.float32], frame: Frame) -> NDArray[np.float64]:
+    def _contour_targets(self, contour: NDArray[np.float32], frame: Frame) -> NDArray[np.float64]:
         """Contour (M, 2) -> target points (N, 2) in model pixels, cut at the window's border; NaN where M = 0."""
         n = max(self.config.n_points, 1)
-        if not len(ring) or not self.layout.contour:
+        if not len(contour) or not self.layout.contour:
             return np.full((n, 2), np.nan)
         x0, y0, x1, y1 = frame.window_xyxy
         inside = (
-            ring[:, 0].min() >= x0
-            and ring[:, 1].min() >= y0
-            and ring[:, 0].max() <= x1
-            and ring[:, 1].max() <= y1
+            contour[:, 0].min() >= x0
+            and contour[:, 1].min() >= y0
+            and contour[:, 0].max() <= x1
+            and contour[:, 1].max() <= y1
         )
         if not inside:
-            mask = rle_to_mask(polygon_to_rle(ring - np.array([x0, y0]), (y1 - y0, x1 - x0)))
-            ring = largest_outer_contour(mask) + np.array([x0, y0], np.float32)
-            if len(ring) < 3:
+            mask = rle_to_mask(polygon_to_rle(contour - np.array([x0, y0]), (y1 - y0, x1 - x0)))
+            contour = largest_outer_contour(mask) + np.array([x0, y0], np.float32)
+            if len(contour) < 3:
                 return np.full((n, 2), np.nan)
-        ring = frame.to_model(ring).astype(np.float32)
+        contour = frame.to_model(contour).astype(np.float32)
         if self.config.semantics == "release":
-            return release_points(ring, frame.size_hw, n)
+            return release_points(contour, frame.size_hw, n)
         if frame.mirrored:
-            ring = start_at_top(ring[::-1])
-        return np.asarray(resample_uniform(ring, n), np.float64)
+            contour = start_at_top(contour[::-1])
+        return np.asarray(resample_uniform(contour, n), np.float64)
 
 
-def release_points(ring_xy: NDArray[np.float32], size_hw: tuple[int, int], n: int) -> NDArray[np.float64]:
+def release_points(contour_xy: NDArray[np.float32], size_hw: tuple[int, int], n: int) -> NDArray[np.float64]:
     """The release's targets: every ceil(M / n)-th of the M contour pixels of the mask at model size, NaN for the rest."""
-    mask = rle_to_mask(polygon_to_rle(ring_xy, size_hw))
+    mask = rle_to_mask(polygon_to_rle(contour_xy, size_hw))
     if not mask.any():
         return np.full((n, 2), np.nan)
     points = sample_release(mask, n).astype(np.float64)
@@ -259,9 +259,9 @@ def filled(points_xy: list[NDArray[np.float64]], size_hw: tuple[int, ...]) -> ND
     return out
 
 
-def start_at_top(ring_xy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same ring beginning at its top-most, then left-most point (the convention of every target)."""
-    return np.roll(ring_xy, -int(np.lexsort((ring_xy[:, 0], ring_xy[:, 1]))[0]), 0)
+def start_at_top(contour_xy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same contour beginning at its top-most, then left-most point (the convention of every target)."""
+    return np.roll(contour_xy, -int(np.lexsort((contour_xy[:, 0], contour_xy[:, 1]))[0]), 0)
 
 
 def train_batches(steps: StepDataset, plan: list[Entry], workers: int) -> Iterator[Batch]:

@@ -119,7 +119,7 @@ class MaskLossWeights:
 
 @dataclass
 class Detected:
-    """Detections, the matched query of each sentence that shows a mask, and the logits drawn for it."""
+    """Detections, the matched query of each sentence that shows a mask, and the mask logits predicted for it."""
 
     detections: Detections
     rows: Tensor  # (K,) int64

@@ -114,7 +114,7 @@ def memory_of(model: PointSequenceModel, b: dict[str, torch.Tensor], rows: slice
         h, w = ((sizes[0] + 31) // 32 * 32).tolist()
         images = images[:, :, :h, :w]
     text = model.encode_text(b["words"][rows], b["mask"][rows])
-    return model.join(model.encode_images(images, sizes), torch.arange(len(sizes)), text)
+    return model.fuse(model.encode_images(images, sizes), torch.arange(len(sizes)), text)
 
 
 @pytest.mark.parametrize(("name", "sequence"), ALL)

@@ -157,7 +157,7 @@ def test_mask_targets_are_the_true_masks_in_the_models_frame(tiny_dataset: Path)
     data = ReferringDataset.open(tiny_dataset, masks="all")
     config = preset("refshapes-small-mdetr").replace(sequence="mask")
     ring = largest_outer_contour(data.mask(0))
-    table = ContourTable.from_rings(len(data.boxes_xyxy), {0: ring}, {0: 0.5})
+    table = ContourTable.of_contours(len(data.boxes_xyxy), {0: ring}, {0: 0.5})
     sentence = np.flatnonzero(data.sentence_referent == 0)[:1]
     codec = WordCodec.from_sentences(list(data.texts), 20)
     item = [(int(data.referent_image[0]), sentence)]

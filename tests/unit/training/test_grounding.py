@@ -77,7 +77,7 @@ def objective_and_batch(
         ],
         1,
     ).astype(np.float32)
-    contours = ContourTable.from_rings(len(data.boxes_xyxy), dict(enumerate(diamonds)), {2: 0.5})
+    contours = ContourTable.of_contours(len(data.boxes_xyxy), dict(enumerate(diamonds)), {2: 0.5})
     codec = WordCodec.from_sentences(list(data.texts), 20)
     steps = StepDataset(
         data, codec, config, contours, TrainingSettings(shuffle_points=shuffle_points), SlotWeights(), 0

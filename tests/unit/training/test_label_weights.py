@@ -29,7 +29,7 @@ def batch_of(dataset: Path, name: str, weights: list[float]) -> Batch:
     """One sentence of each of the first referents, their contours the ellipses in their boxes."""
     data, config = ReferringDataset.open(dataset), CONFIGS[name]
     rings = {r: ellipse_in(data.boxes_xyxy[r], 20) for r in range(len(weights))}
-    contours = ContourTable.from_rings(len(data.boxes_xyxy), rings, dict(enumerate(weights)))
+    contours = ContourTable.of_contours(len(data.boxes_xyxy), rings, dict(enumerate(weights)))
     codec = WordCodec.from_sentences([WORDS], config.text.max_words)
     steps = StepDataset(data, codec, config, contours, Augmentation(zoom_jitter=0.0), SlotWeights(), 0)
     items = [(int(data.referent_image[r]), data.sentences_of(np.array([r]))[:1]) for r in rings]

@@ -112,6 +112,6 @@ def test_models_without_marks_are_refused(
 ) -> None:
     model = write_random_model(tmp_path / "model.h5", name)
     config = pseudo_label.Config(outline="marked", audit_split="", device="cpu")
-    with pytest.raises(UsageError, match="--outline marked needs a model with a second look") as caught:
+    with pytest.raises(UsageError, match="--outline marked needs a model of crop refinement") as caught:
         pseudo_label.run(config, dataset=tiny_dataset, split=tiny_split, model=model, out=tmp_path / "o.h5")
     assert "--grounding 4" in caught.value.hint

@@ -13,7 +13,7 @@ import torch
 
 from stages import pseudo_label, resample_points, train_rec, train_res
 from stages.artifacts import RunOptions, open_artifact
-from stages.data import second_look
+from stages.data import crop_refinement
 from stages.errors import ArtifactError, HiddenMaskError, SeqresError, TrainingError, UsageError
 from stages.models.losses import LossSum
 from stages.reporter import SilentReporter
@@ -234,7 +234,7 @@ def test_pseudo_labels_cover_exactly_the_unlabelled_sentences(
     assert set(result.summary["audit"]["miou"]) == {"pseudo_mask", "filled_true_box", "ellipse_in_true_box"}
 
 
-def test_a_second_look_draws_in_the_window_of_the_box(
+def test_crop_refinement_predicts_in_the_window_of_the_box(
     tiny_dataset: Path, tiny_split: Path, rec: Path, tmp_path: Path
 ) -> None:
     """The model carries its locator; with the box given, the window and the prompt are that box's."""
@@ -325,9 +325,9 @@ def test_hidden_masks_cannot_matter_to_pasted_objects_either(
     summary = resample_points.run(choice, dataset=tiny_dataset, pseudo=pseudo, out=points).summary
     assert summary["kept"] == len(hidden) > 20
     pasted, angles = [], set()
-    paste, random_turn = second_look.paste, second_look.random_turn
-    monkeypatch.setattr(second_look, "paste", lambda *a: pasted.append(1) or paste(*a))
-    monkeypatch.setattr(second_look, "random_turn", lambda *a: angles.add(a[3]) or random_turn(*a))
+    paste, random_turn = crop_refinement.paste, crop_refinement.random_turn
+    monkeypatch.setattr(crop_refinement, "paste", lambda *a: pasted.append(1) or paste(*a))
+    monkeypatch.setattr(crop_refinement, "random_turn", lambda *a: angles.add(a[3]) or random_turn(*a))
     config = res_config(zoom=64, epochs=1, paste=0.7, rotate=30.0, mirror=0.5)
     for data, out in ((tiny_dataset, "a.h5"), (scrambled, "b.h5")):
         train_res.run(config, dataset=data, split=tiny_split, rec=rec, points=points, out=tmp_path / out)
