@@ -66,8 +66,8 @@ class Config:
 def run(
     config: Config,
     *,
-    dataset: Path,
     model: Path,
+    dataset: Path,
     out: Path,
     split: Path | None = None,
     reporter: Reporter = SilentReporter(),

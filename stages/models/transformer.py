@@ -72,8 +72,10 @@ class DecoderCache:
     length: int = 0
 
 
-class DecoderLayer(FeedForwardMixin):
-    def __init__(self, d_model: int, n_heads: int, ffn_dim: int, dropout: float, *, pmca: bool) -> None:
+class CrossLayer(FeedForwardMixin):
+    """Parts of a post-norm layer that attends to itself, then to the memory."""
+
+    def __init__(self, d_model: int, n_heads: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
         self.self_attn = MultiheadAttention(d_model, n_heads, dropout)
         self.multihead_attn = MultiheadAttention(d_model, n_heads, dropout)
@@ -84,6 +86,11 @@ class DecoderLayer(FeedForwardMixin):
             nn.LayerNorm(d_model),
         )
         self.dropout = Dropout(dropout)
+
+
+class DecoderLayer(CrossLayer):
+    def __init__(self, d_model: int, n_heads: int, ffn_dim: int, dropout: float, *, pmca: bool) -> None:
+        super().__init__(d_model, n_heads, ffn_dim, dropout)
         self.point = PointModulation(d_model, n_heads) if pmca else None
 
     def cross_mask(self, state: Tensor, memory: Memory) -> Tensor | None:
