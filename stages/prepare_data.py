@@ -85,36 +85,43 @@ class Config:
     """Where the data comes from and how strictly it is taken."""
 
     source: Literal["refshapes", "refer", "seqtr", "mdetr", "grefcoco", "table"] = option(
-        "refshapes",
-        "refshapes: generate; refer: REFER folder; seqtr: instances.json of the SeqTR release; mdetr: "
-        "finetune_*.json; grefcoco: grefs(<by>).json; table: your own CSV, TSV, JSON lines or predictions",
-    )
+        "refshapes", "format of the annotations; refshapes: generated data, table: your own CSV, TSV or JSON lines",
+        panel="Inputs and output",
+    )  # fmt: skip
     root: str | None = option(
-        None, "folder of the annotation files, or its parent with --name; the file itself (table)"
-    )
+        None, "folder of the annotation files, or its parent with --name; the file itself (table)",
+        panel="Inputs and output",
+    )  # fmt: skip
     name: str | None = option(
-        None, "data set: refcoco, refcoco+, refcocog …; default: the folder's or the file's name"
+        None, "data set: refcoco, refcoco+, refcocog …; default: the name of folder or file", panel="Inputs and output"
     )
-    by: str | None = option(None, "whose split: unc, umd, google …; default: the only one there is")
+    by: str | None = option(
+        None, "author of the splits: unc, umd, google …; default: the only one", panel="Inputs and output"
+    )
     images: str | None = option(
-        None, "folder of the pictures; default: images/train2014 and the like near root"
+        None, "folder of the pictures; default: images/train2014 and the like near --root", panel="Inputs and output"
     )
     embed_images: bool | None = option(
         None, "copy the pictures into the artifact; default: only for refshapes"
     )
-    scale: Literal["tiny", "smoke", "standard"] = option("smoke", "60, 1,850 or 11,400 pictures (refshapes)")
-    seed: int = option(0, "seed of the generated data (refshapes)", min=0)
-    textures: str | None = option(
-        None, "folder of photographs that shapes and ground wear parts of (refshapes)", semantic=False
+    scale: Literal["tiny", "smoke", "standard"] = option(
+        "smoke", "60, 1,850 or 11,400 pictures", panel="Generated data (RefShapes)"
     )
+    seed: int = option(0, "seed of the generated data", min=0, panel="Generated data (RefShapes)")
+    textures: str | None = option(
+        None, "folder of photographs whose parts fill shapes and ground", semantic=False,
+        panel="Generated data (RefShapes)",
+    )  # fmt: skip
     skip_missing: bool = option(
         False, "leave out pictures that are missing or unreadable, and their referents"
     )
-    skip_invalid: bool = option(False, "leave out referents with an invalid box, mask or sentence")
+    skip_invalid: bool = option(False, "leave out referents with an invalid box, mask or expression")
     keep_layout: str | None = option(
-        None, "generate into this folder and keep it (refshapes)", semantic=False
+        None, "keep the generated files in this folder", semantic=False, panel="Generated data (RefShapes)"
     )
-    workers: int = option(0, "processes that generate; 0 = one a core (refshapes)", min=0, semantic=False)
+    workers: int = option(
+        0, "processes that generate; 0 = one a core", min=0, semantic=False, panel="Generated data (RefShapes)"
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -31,57 +31,68 @@ STAGE_VERSION = 2
 class Config(TrainingSettings):
     """Architecture and recipe of the comprehension model; the defaults suit RefShapes."""
 
-    model: str = option("refshapes-small", "architecture preset", choices=tuple(PRESETS))
+    model: str = option(
+        "refshapes-small", "architecture preset", choices=tuple(PRESETS), panel="Set most often"
+    )
     semantics: Literal["corrected", "release"] | None = option(
-        None, "release = the public release's behaviour wherever it differs; default: the preset's"
-    )
+        None, "release: as the public release wherever it differs; default: the preset's",
+        panel="Release compatibility",
+    )  # fmt: skip
     backbone: str | None = option(
-        None,
-        "pretrained AutoBackbone (local folder or hub id) or darknet trunk (.weights file); default: the preset's own",
-    )
+        None, "AutoBackbone (folder or hub id) or darknet .weights file; default: the preset's",
+        panel="Sequence and model",
+    )  # fmt: skip
     text_encoder: str | None = option(
-        None, "pretrained AutoModel for sentences: local folder or hub id; default: the preset's own"
+        None, "AutoModel for text: folder or hub id; default: the preset's", panel="Sequence and model"
     )
-    glove: str | None = option(None, "GloVe text file with vectors for the words of the GRU text encoder")
-    train_split: str = option("train", "split whose boxes are learned")
-    bins: int | None = option(None, "coordinate bins; default: the preset's", min=2)
-    image_size: int | None = option(None, "pixels of the longer side; default: the preset's", min=32)
-    max_words: int | None = option(None, "words of a sentence that are read; default: the preset's", min=1)
+    glove: str | None = option(
+        None, "GloVe text file with vectors for the words of the GRU", panel="Sequence and model"
+    )
+    train_split: str = option("train", "split whose boxes are learned", panel="Training data and start")
+    bins: int | None = option(
+        None, "coordinate bins; default: the preset's", min=2, panel="Sequence and model"
+    )
+    image_size: int | None = option(
+        None, "pixels of the longer side; default: the preset's", min=32, panel="Sequence and model"
+    )
+    max_words: int | None = option(
+        None, "words of an expression that are read; default: the preset's", min=1, panel="Sequence and model"
+    )
     text_in_memory: Literal["none", "sentence", "words"] | None = option(
-        None, "text tokens beside the image cells; default: the preset's"
+        None, "text tokens beside the image cells; default: the preset's", panel="Sequence and model"
     )
     cctf: bool | None = option(
-        None, "add the image content at each written coordinate (co-content teacher forcing)"
+        None, "add the image content at each predicted coordinate; default: the preset's", panel="Sequence and model"
     )
-    pmca: bool | None = option(None, "let a predicted point modulate the decoder's cross-attention")
-    grounding: int | None = option(
-        None,
-        "also mark the inside of the box, which makes boxes learned far sooner, on a grid so many times finer than the "
-        "memory; 0 = off, default: the preset's",
-        min=0,
+    pmca: bool | None = option(
+        None, "let each predicted point modulate the cross-attention; default: the preset's", panel="Sequence and model"
     )
+    auxiliary_mask: int | None = option(
+        None, "auxiliary mask head on the box's inside: cells per memory cell and axis; 0 = off, default: the preset's",
+        min=0, panel="Sequence and model", formerly="grounding",
+    )  # fmt: skip
     frozen: Literal["none", "all", "all-but-last-two"] | None = option(
-        None, "backbone layers that are not trained; default: the preset's"
+        None, "backbone layers that are not trained; default: the preset's", panel="Sequence and model"
     )
     queries: int | None = option(
-        None, "boxes that a detector proposes for a sentence; default: the preset's", min=1
+        None, "boxes proposed for an expression; default: the preset's", min=1, panel="Detectors (MDETR, SiRi)"
     )
     second_decoder: bool | None = option(
-        None, "second decoder with a fixed 4 x 4 grid of queries (multi-task SiRi); detectors only"
+        None, "second decoder with a fixed 4 x 4 grid of queries (multi-task SiRi)", panel="Detectors (MDETR, SiRi)"
     )
     contrastive: bool | None = option(
-        None, "align queries with the words that name them; detectors only, default: the preset's"
+        None, "align queries with the words that name them; default: the preset's", panel="Detectors (MDETR, SiRi)"
     )
     retrain_rounds: int = option(
-        0, "SiRi: start over so often, each time from the encoder of the round before alone", min=0
-    )
+        0, "SiRi: rounds that start over, each from the encoder of the one before", min=0,
+        panel="Detectors (MDETR, SiRi)",
+    )  # fmt: skip
     retrain_keep: Literal["encoder", "all"] = option(
-        "encoder",
-        "what a new round, or --init, keeps of the moving average; all = the control without re-initialisation",
-    )
+        "encoder", "what a new round, or --init, keeps of the averaged weights; all: a control",
+        panel="Detectors (MDETR, SiRi)",
+    )  # fmt: skip
     frozen_statistics: bool | None = option(
-        None,
-        "frozen layers keep their batch-norm statistics (the release lets them drift); default: the preset's",
+        None, "keep the batch-norm statistics of frozen layers; default: the preset's", panel="Release compatibility"
     )
 
     def __post_init__(self) -> None:
@@ -96,7 +107,7 @@ def model_config(config: Config) -> ModelConfig:
         "cctf": config.cctf,
         "pmca": config.pmca,
         "n_bins": config.bins,
-        "grounding": config.grounding,
+        "grounding": config.auxiliary_mask,
     }
     changes: dict[str, object] = {k: v for k, v in given.items() if v is not None}
     if config.image_size:
@@ -222,9 +233,9 @@ def run(
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
     no_contours = ContourTable.from_rings(len(data.boxes_xyxy), {}, {})
     watched = validation_sentences(
-        data, config.validation_split, config.validation_sentences, with_mask=False, seed=config.seed
+        data, config.validation_split, config.validation_expressions, with_mask=False, seed=config.seed
     )
-    choosing = some_sentences(data, held_out, config.validation_sentences, config.seed)
+    choosing = some_sentences(data, held_out, config.validation_expressions, config.seed)
 
     def validate(loaded: LoadedModel) -> dict[str, float]:
         how: dict[str, Any] = {"batch_images": config.batch_images, "reporter": reporter}
@@ -244,7 +255,7 @@ def run(
             data,
             sentences,
             images=config.batch_images,
-            per_image=config.sentences_per_image,
+            per_image=config.expressions_per_image,
             seed=seed,
             steps=config.steps_per_epoch,
         )

@@ -37,99 +37,92 @@ class Config(TrainingSettings):
     """What the sequence looks like and how to optimise; the defaults suit RefShapes."""
 
     sequence: Literal["contour", "box-contour", "multitask"] = option(
-        "box-contour",
-        "what is written: the contour, the box and then the contour, or either as its [TASK] token says",
-    )
+        "box-contour", "what is predicted: the contour; the box, then the contour; or what the [TASK] token asks for",
+        panel="Sequence and model",
+    )  # fmt: skip
     task_token: Literal["zero", "learnable", "task-wise"] = option(
-        "learnable", "[TASK] token: zero = plain fine-tuning, learnable = the paper, task-wise = multitask"
-    )
+        "learnable", "[TASK] token: zero = plain fine-tuning, learnable = the paper, task-wise = multitask",
+        panel="Sequence and model",
+    )  # fmt: skip
     points: int | None = option(
-        None, "contour points N; default: the REC model's preset", min=3, flag="n-points"
+        None, "points of a contour; default: the preset's", min=3, flag="n-points", panel="Sequence and model"
     )
     text_in_memory: Literal["none", "sentence", "words"] | None = option(
-        None, "text tokens beside the image cells; default: as in the REC model"
+        None, "text tokens beside the image cells; default: as in the REC model", panel="Sequence and model"
     )
-    cctf: bool = option(True, "add the image content at each written coordinate (co-content teacher forcing)")
-    pmca: bool = option(True, "let a predicted point modulate the decoder's cross-attention")
+    cctf: bool = option(
+        True, "add the image content at each predicted coordinate", panel="Sequence and model"
+    )
+    pmca: bool = option(
+        True, "let each predicted point modulate the cross-attention", panel="Sequence and model"
+    )
     zoom: int = option(
-        0,
-        "second look: pixels of a square window around the box in which the contour is drawn; 0 = off",
-        min=0,
+        0, "crop refinement: pixels of the window around the box; 0 = off", min=0, panel="Set most often"
     )
     zoom_margin: float = option(
-        0.15, "margin of that window, as a share of the box's longer side", min=0.0, max=1.0
+        0.15, "margin of the window, as a share of the box's longer side", min=0.0, max=1.0, panel="Crop refinement"
     )
     rotate: float = option(
-        0.0,
-        "second look: objects of known outline are turned by up to so many degrees, either way",
-        min=0.0,
-        max=180.0,
-        added=True,
-    )
+        0.0, "rotate referents of known contour by up to so many degrees", min=0.0, max=180.0, added=True,
+        panel="Crop refinement",
+    )  # fmt: skip
     paste: float = option(
-        0.0,
-        "second look: chance that an object with a visible mask is cut out and shown on another image's ground",
-        min=0.0,
-        max=1.0,
-        added=True,
-    )
+        0.0, "chance that a referent with a visible mask is pasted onto another image", min=0.0, max=1.0, added=True,
+        panel="Crop refinement",
+    )  # fmt: skip
     frozen: Literal["none", "all", "all-but-last-two"] | None = option(
-        None, "backbone layers that are not trained; default: as in the REC model"
+        None, "backbone layers that are not trained; default: as in the REC model", panel="Sequence and model"
     )
-    grounding: int = option(
-        4,
-        "second look: also mark the inside of the outline, on a grid so many times finer than the memory; 0 = off",
-        min=0,
-    )
+    auxiliary_mask: int = option(
+        4, "auxiliary mask head: cells per memory cell and axis; 0 = off", min=0, panel="Crop refinement",
+        formerly="grounding",
+    )  # fmt: skip
     point_content: bool = option(
-        True, "show the decoder the finer image feature under each finished point (beyond the paper)"
+        True, "add the finer image feature at each finished point (beyond the paper)", panel="Sequence and model"
     )
-    train_split: str = option("train", "split that is trained on")
+    train_split: str = option("train", "split that is trained on", panel="Training data and start")
     box_only_images: int = option(
-        4, "images a step whose referents show only their box (sequences that start with the box)", min=0
-    )
+        4, "images in a step that train the box alone (sequences that start with it)", min=0,
+        panel="Training data and start",
+    )  # fmt: skip
     from_weights: Literal["best", "ema", "raw"] = option(
-        "best",
-        "which weights of the REC model, and of --init, to start from: best or last moving average, or raw",
+        "best", "weights of --rec and --init to start from: best or last average, or raw", panel="Training data and start"
     )
     ellipse_weight: float = option(
-        0.0,
-        "box-only objects without pseudo points are taken for the ellipse in their box, with this weight; 0 = off",
-        min=0.0,
-        added=True,
-    )
+        0.0, "weight of the ellipse in the box, for referents known by their box alone; 0 = off", min=0.0, added=True,
+        panel="Training data and start",
+    )  # fmt: skip
     mask_images: int = option(
-        0,
-        "with pseudo points or ellipses: images a step whose referents have a visible mask; 0 = as chance has it",
-        min=0,
-        added=True,
-    )
+        0, "images in a step that show a visible mask, with --points or --ellipse-weight; 0 = by chance", min=0,
+        added=True, panel="Training data and start",
+    )  # fmt: skip
     init_keep: Literal["all", "encoder"] = option(
-        "all",
-        "what of --init is kept; encoder: images, text, fusion and encoder; the decoder and all embeddings of tokens start anew",
-        added=True,
-    )
+        "all", "what of --init is kept: all, or all but the decoder and token embeddings", added=True,
+        panel="Training data and start",
+    )  # fmt: skip
     from_scratch: bool = option(
-        False, "take only the architecture of the REC model, not its weights (a baseline)"
+        False, "take the architecture of the REC model, not its weights (a baseline)", panel="Training data and start"
     )
     pseudo_weight: float = option(
-        1.0, "weight of pseudo points in the loss, times each one's own weight", min=0.0
+        1.0, "weight of pseudo points in the loss, times the weight of each", min=0.0, panel="Training data and start"
     )
     mask_head: Literal["embedding", "attention"] = option(
-        "embedding",
-        "how a detector draws: mask embedding times pixel features, or attention maps refined by convolutions",
+        "embedding", "mask head: embedding times pixel features, or refined attention maps",
+        panel="Detectors (MDETR, SiRi)",
+    )  # fmt: skip
+    freeze_detector: bool = option(False, "train the mask head alone", panel="Detectors (MDETR, SiRi)")
+    mask_weight: float = option(
+        1.0, "weight of the pixel-level cross-entropy of the masks", min=0.0, panel="Detectors (MDETR, SiRi)"
     )
-    freeze_detector: bool = option(False, "train the mask head of a detector alone")
-    mask_weight: float = option(1.0, "weight of the pixel-level cross-entropy of a detector's masks", min=0.0)
-    dice_weight: float = option(0.0, "weight of their Dice loss", min=0.0)
-    focal_weight: float = option(0.0, "weight of their focal loss", min=0.0)
+    dice_weight: float = option(0.0, "weight of their Dice loss", min=0.0, panel="Detectors (MDETR, SiRi)")
+    focal_weight: float = option(0.0, "weight of their focal loss", min=0.0, panel="Detectors (MDETR, SiRi)")
 
     def __post_init__(self) -> None:
         check_ranges(self)
         for name in ("rotate", "paste"):
             if getattr(self, name) and not self.zoom:
                 raise UsageError(
-                    f"{name} {getattr(self, name):g} works on the windows of a second look, which is off",
+                    f"{name} {getattr(self, name):g} needs crop refinement, which is off",
                     hint="add --zoom, the side of the window in pixels, e.g. --zoom 112",
                 )
 
@@ -240,7 +233,7 @@ def run(
     main = known & ~masked if config.mask_images and counts["masks"] and guessed else known
     trains_boxes = architecture.answers_boxes and not architecture.detector.frozen
     plan = StepPlan(
-        data, train[main], images=config.batch_images, per_image=config.sentences_per_image, seed=config.seed,
+        data, train[main], images=config.batch_images, per_image=config.expressions_per_image, seed=config.seed,
         steps=config.steps_per_epoch,
         beside=[(train[~known], config.box_only_images if trains_boxes else 0), (train[known & ~main], config.mask_images)],
     )  # fmt: skip
@@ -254,9 +247,9 @@ def run(
         device = choose_device(config.device)
         locator = LoadedModel(found.to(device).eval(), rec_architecture, codec, device)
     watched = validation_sentences(
-        data, config.validation_split, config.validation_sentences, with_mask=True, seed=config.seed
+        data, config.validation_split, config.validation_expressions, with_mask=True, seed=config.seed
     )
-    choosing = some_sentences(data, held_out, config.validation_sentences, config.seed)
+    choosing = some_sentences(data, held_out, config.validation_expressions, config.seed)
 
     def validate(loaded: LoadedModel) -> dict[str, float]:
         loaded = dataclasses.replace(loaded, locator=locator)
@@ -324,7 +317,7 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
     vision = rec.vision if config.frozen is None else dataclasses.replace(rec.vision, frozen=config.frozen)
     if rec.family == "mdetr":
         if config.zoom:
-            raise UsageError("a detector draws no second look", hint="leave --zoom out")
+            raise UsageError("a detector has no crop refinement", hint="leave --zoom out")
         if not config.mask_weight + config.dice_weight + config.focal_weight:
             raise UsageError("no mask loss is left: mask-weight, dice-weight and focal-weight are all 0")
         detector = dataclasses.replace(
@@ -342,7 +335,7 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
         cctf=config.cctf,
         pmca=config.pmca,
         point_content=config.point_content,
-        grounding=config.grounding if config.zoom else rec.grounding if config.sequence != "contour" else 0,
+        grounding=config.auxiliary_mask if config.zoom else rec.grounding if config.sequence != "contour" else 0,
         zoom_margin=config.zoom_margin if config.zoom else None,
         image=dataclasses.replace(rec.image, size=config.zoom) if config.zoom else rec.image,
     )

@@ -32,29 +32,30 @@ STAGE_VERSION = 1
 class Config:
     """What is shown."""
 
-    split_name: str = option("val", "split that the samples are taken from")
-    samples: int = option(8, "samples to show, one sentence of as many referents; drawn with --seed", min=0)
-    with_mask: bool = option(False, "take samples only where the true mask may be shown")
-    sentences: tuple[int, ...] = option((), "rows of the dataset's sentence table to show instead", min=0)
-    ref_ids: tuple[int, ...] = option((), "ref_id of referents to show instead, with their first sentence")
-    attention_points: int = option(3, "contour points whose attention is shown, spread evenly", min=1, max=12)
-    point_numbers: tuple[int, ...] = option((), "points to show instead, counted from 1", min=1)
-    pseudo_samples: int = option(8, "pseudo labels to show, drawn with --seed", min=0)
-    box_prompt: bool = option(False, "give the model the true box and let it draw only the contour")
-    show_hidden: bool = option(False, "show the true contour also where the split hides it; for eyes only")
-    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the models to use")
-    seed: int = option(0, "choice of the samples", min=0)
-    figures: str | None = option(
-        None,
-        "folder for the pictures and the page; default: OUT without .h5 and with _figures",
-        semantic=False,
+    split_name: str = option("val", "split of the samples")
+    samples: int = option(8, "samples, one expression of as many referents", min=0)
+    with_mask: bool = option(False, "samples only where the ground-truth mask may be shown")
+    expressions: tuple[int, ...] = option(
+        (), "rows of the dataset's expressions to show instead", min=0, formerly="sentences"
     )
+    ref_ids: tuple[int, ...] = option((), "ref ids to show instead, each with its first expression")
+    attention_points: int = option(3, "points whose attention is shown, spread evenly", min=1, max=12)
+    point_numbers: tuple[int, ...] = option((), "points to show instead, counted from 1", min=1)
+    pseudo_samples: int = option(8, "pseudo labels to show", min=0)
+    box_prompt: bool = option(False, "give the model the ground-truth box and let it predict the contour")
+    show_hidden: bool = option(False, "show ground truth that the split hides, too; for eyes only")
+    weights: Literal["best", "ema", "raw"] = option("best", "weights of the models to use")
+    seed: int = option(0, "seed of the samples", min=0)
+    figures: str | None = option(
+        None, "folder for pictures and page; default: OUT without .h5 and with _figures", semantic=False,
+        panel="Inputs and output",
+    )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.sentences and self.ref_ids:
-            raise UsageError("sentences and ref-ids cannot be given together")
+        if self.expressions and self.ref_ids:
+            raise UsageError("expressions and ref-ids cannot be given together")
 
 
 def run(
@@ -169,11 +170,11 @@ def choose_sentences(config: Config, data: ReferringDataset, truth: Truth) -> li
     """Sentence indices to show: those asked for, else one sentence of each of `samples` random referents."""
     import numpy as np
 
-    if config.sentences:
-        beyond = [s for s in config.sentences if s >= len(data.texts)]
+    if config.expressions:
+        beyond = [s for s in config.expressions if s >= len(data.texts)]
         if beyond:
             raise UsageError(f"sentences must be below {len(data.texts)}, got {beyond[0]}")
-        return list(config.sentences)
+        return list(config.expressions)
     first, counts = data.sentence_offsets[:-1], np.diff(data.sentence_offsets)
     if config.ref_ids:
         row_of = {int(ref_id): r for r, ref_id in enumerate(data.ref_ids) if counts[r]}

@@ -85,28 +85,28 @@ class Augmentation:
     """What happens to training images; the neutral values switch a part off."""
 
     jitter_min: float = option(
-        1.0, "large-scale jitter: smallest scale, relative to the model size", min=0.05, max=1.0
+        1.0, "smallest scale of an image, relative to the model's size", min=0.05, max=1.0, panel="Augmentation"
     )
     jitter_max: float = option(
-        1.0, "large-scale jitter: largest scale; above 1 a window of the image is shown", min=1.0, max=4.0
+        1.0, "largest scale; above 1 a window of the image is shown", min=1.0, max=4.0, panel="Augmentation"
     )
     jitter_rule: Literal["keep", "release"] = option(
-        "keep",
-        "which window is shown: keep = one that holds a referent as far as it fits; release = random ones until enough of its box shows",
+        "keep", "window shown: one that holds a referent, or random ones until enough of it shows",
+        panel="Release compatibility",
+    )  # fmt: skip
+    colour: float = option(
+        0.1, "strength of noise in brightness, contrast and tint; 0 = off", min=0.0, max=1.0, panel="Augmentation"
     )
-    colour: float = option(0.1, "strength of brightness, contrast and tint noise; 0 = off", min=0.0, max=1.0)
     zoom_jitter: float = option(
-        0.15, "models with a second look: noise of its window, as a share of its side", min=0.0, max=0.5
+        0.15, "noise of the window's place and size, as a share of its side", min=0.0, max=0.5, panel="Crop refinement"
     )
     mirror: float = option(
-        0.0, "chance of a left-right flip (left/right in the sentence are swapped)", min=0.0, max=1.0
+        0.0, "chance of a flip; left and right change places in the expression", min=0.0, max=1.0, panel="Augmentation"
     )
     shuffle_points: float = option(
-        0.0,
-        "share of contours whose points are written in random order (SeqTR: 0.2 for RefCOCO+/g)",
-        min=0.0,
-        max=1.0,
-    )
+        0.0, "share of contours with points in random order; SeqTR: 0.2 for RefCOCO+/g", min=0.0, max=1.0,
+        panel="Release compatibility",
+    )  # fmt: skip
 
 
 def random_frame(

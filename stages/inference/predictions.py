@@ -187,7 +187,7 @@ def _located(
 ) -> NDArray[np.float32]:
     """(S, 4) boxes of the locator that comes with a model of a second look."""
     if loaded.locator is None:
-        raise ArtifactError("the model draws in a window around the box, but has no locator to find it")
+        raise ArtifactError("the model predicts in a window around the box, but has no locator to find it")
     return predict_sentences(loaded.locator, dataset, sentences, batch_images=batch_images).boxes_xyxy
 
 
@@ -243,7 +243,7 @@ def predict_sentences(
     *,
     batch_images: int = 32,
     box_prompt: bool = False,
-    outline: Outline = "written",
+    outline: Outline = "decoder",
     reporter: Reporter | None = None,
     what: str = "predict",
 ) -> Predictions:
@@ -255,7 +255,7 @@ def predict_sentences(
         outline: `marked` replaces the rings, not the tokens and boxes; UsageError for a model that marks none.
     """
     model = loaded.model
-    if outline == "marked":
+    if outline == "auxiliary":
         require_marks(loaded)
     s, k = len(sentences), len(model.layout.decoded)
     if isinstance(model, DetectorModel):
@@ -283,7 +283,7 @@ def predict_sentences(
                     out.boxes_xyxy[row] = box
                 elif len(ring) >= 2:
                     out.boxes_xyxy[row] = polygon_extent(ring)
-            if outline == "marked":
+            if outline == "auxiliary":
                 for row, ring in zip(
                     group.rows, marked_rings(loaded, group.memory, group.frames), strict=True
                 ):

@@ -87,7 +87,7 @@ class SequenceObjective:
                 facts.append(f"loss of the {name} tokens: {part.item()}")
         marks = self.marks_loss(outputs, batch)
         if marks is not None:
-            facts.append(f"loss of the marked parts: {marks.item()}")
+            facts.append(f"loss of the auxiliary mask head: {marks.item()}")
         return facts
 
 
