@@ -199,7 +199,7 @@ def choose_sentences(
     if 0 < at_most < len(sentences):
         sentences = sentences[np.arange(at_most) * len(sentences) // at_most]
     if len(sentences) == 0:
-        raise ArtifactError(f"split {split!r} of {data.path} has no sentences")
+        raise ArtifactError(f"split {split!r} of {data.path} has no expressions")
     return sentences
 
 

@@ -128,7 +128,7 @@ def run(
     views: dict[str, list[AttentionSample]] = {}
     histories: dict[str, list[dict[str, Any]]] = {}
     for label, path in zip(distinct_labels(list(models.values())), models.values(), strict=True):
-        reporter.info(f"attention of {path} for {len(sentences)} sentences")
+        reporter.info(f"attention of {path} for {len(sentences)} expressions")
         loaded = load_model(path, choose_device(config.device), weights=config.weights)
         job.device = str(loaded.device)
         views[label] = attention_for_sentences(loaded, data, np.asarray(sentences), config.box_prompt)
@@ -173,14 +173,14 @@ def choose_sentences(config: Config, data: ReferringDataset, truth: Truth) -> li
     if config.expressions:
         beyond = [s for s in config.expressions if s >= len(data.texts)]
         if beyond:
-            raise UsageError(f"sentences must be below {len(data.texts)}, got {beyond[0]}")
+            raise UsageError(f"expressions must be below {len(data.texts)}, got {beyond[0]}")
         return list(config.expressions)
     first, counts = data.sentence_offsets[:-1], np.diff(data.sentence_offsets)
     if config.ref_ids:
         row_of = {int(ref_id): r for r, ref_id in enumerate(data.ref_ids) if counts[r]}
         unknown = [i for i in config.ref_ids if i not in row_of]
         if unknown:
-            raise UsageError(f"ref_id {unknown[0]} is not in {data.path}, or has no sentence")
+            raise UsageError(f"ref_id {unknown[0]} is not in {data.path}, or has no expression")
         return [int(first[row_of[i]]) for i in config.ref_ids]
     referents = data.referents_in(config.split_name)
     referents = referents[counts[referents] > 0]

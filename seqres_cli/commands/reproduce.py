@@ -30,11 +30,11 @@ Name = Annotated[
 ]
 Scale = Annotated[
     Literal["tiny", "smoke", "standard"],
-    typer.Option(help="Size of RefShapes and length of the trainings: a check, minutes a training, hours."),
+    typer.Option(help="size of RefShapes and training budget: a check, minutes per training, or hours"),
 ]
-Seeds = Annotated[str, typer.Option(metavar="0,1,2", help="Seeds of splits and trainings.")]
+Seeds = Annotated[str, typer.Option(metavar="0,1,2", help="seeds of splits and trainings")]
 Dataset = Annotated[
-    Path | None, typer.Option(metavar="FILE.h5", help="Dataset artifact to use instead of RefShapes.")
+    Path | None, typer.Option(metavar="FILE.h5", help="dataset artifact to use instead of RefShapes")
 ]
 Rows = Annotated[str, typer.Option(metavar="A,B", help="Only these rows (or groups of rows); default: all.")]
 Jobs = Annotated[int, typer.Option(min=0, help="Steps at once; 0 = one a core, each on one thread.")]
@@ -50,16 +50,16 @@ More = Annotated[
     typer.Argument(metavar="[-- ARGUMENTS]", help="Further arguments of Snakemake.", show_default=False),
 ]
 Splits = Annotated[
-    list[str], typer.Option("--split", metavar="TEXT", help="Split to score [repeat for several].")
+    list[str], typer.Option("--split", metavar="TEXT", help="split to score [repeat for several]")
 ]
 Folder = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="FOLDER", help="Where all files go; default: runs/reproduce/SCALE."),
 ]
-Model = Annotated[str, typer.Option(help="Preset of train-rec for the point sequence.")]
-MdetrModel = Annotated[str, typer.Option(help="Preset of train-rec for MDETR (figure1).")]
-Zoom = Annotated[int, typer.Option(min=32, help="Pixels of the second look's window.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Model = Annotated[str, typer.Option(help="preset of train-rec for the point sequence")]
+MdetrModel = Annotated[str, typer.Option(help="preset of train-rec for MDETR (figure1)")]
+Zoom = Annotated[int, typer.Option(min=32, help="pixels of the window of crop refinement")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps")]
 RecFlags = Annotated[str, typer.Option(metavar="'FLAGS'", help="Added to train-rec; the last one counts.")]
 MdetrFlags = Annotated[str, typer.Option(metavar="'FLAGS'", help="Added to train-rec of MDETR.")]
 ResFlags = Annotated[str, typer.Option(metavar="'FLAGS'", help="Added to every train-res.")]

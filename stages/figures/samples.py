@@ -118,7 +118,7 @@ def attention_part(
             text = data.texts[sentence]
             image = data.image(int(data.referent_image[referent]))
             picture = attention_figure(image, text, rows, truth.contour(referent))
-            where = f"sentence {sentence}, ref_id {data.ref_ids[referent]}: {'; '.join(words)}"
+            where = f"expression {sentence}, ref_id {data.ref_ids[referent]}: {'; '.join(words)}"
             alt = f"Contour and attention for “{text}”"
             part.add(f"attention_{i + 1:03d}.png", picture, where, alt, (referent, int(sentence)))
             progress.advance()
@@ -166,7 +166,7 @@ def pseudo_part(
             text = data.texts[s]
             image = data.image(int(data.referent_image[r]))
             picture = pseudo_label_figure(image, text, data.boxes_xyxy[r], rough, even, true_points, captions)
-            where = f"sentence {s}, ref_id {data.ref_ids[r]}: {'; '.join(captions)}"
+            where = f"expression {s}, ref_id {data.ref_ids[r]}: {'; '.join(captions)}"
             part.add(
                 f"pseudo_{len(part.rows) + 1:03d}.png", picture, where, f"Pseudo label for “{text}”", (r, s)
             )

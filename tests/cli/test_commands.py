@@ -214,7 +214,7 @@ def test_compare_prints_one_table(seqres: Seqres, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0] == "val, masks compared in original pixels"
-    assert lines[1].split() == ["name", "weights", "n", "referents", "n", "sentences", "acc@0.5", "miou"]
+    assert lines[1].split() == ["name", "weights", "n", "referents", "n", "expressions", "acc@0.5", "miou"]
     table = [line.split() for line in lines]
     told = ["best,", "not", "told", "by", "what"]
     assert ["naive", *told, "2", "4", "0.7500", "0.2500"] in table

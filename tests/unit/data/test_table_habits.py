@@ -81,7 +81,7 @@ def test_nothing_is_nothing_in_every_column(folder: Path, nothing: str) -> None:
     assert (t.split_names, t.has_mask.tolist(), t.category_names) == (["train"], [False], [])
     for line in (f"a.png,{nothing},2,2,12,12,,,,", f"{nothing},mug,2,2,12,12,,,,"):
         (folder / "t.csv").write_text(f"{head}\n{line}\n")
-        with pytest.raises(ArtifactError, match=r"empty phrase|no image"):
+        with pytest.raises(ArtifactError, match=r"empty expression|no image"):
             read(folder / "t.csv")
     (folder / "t.csv").write_text(f"image,phrase,x1,y1,x2,y2\na.png,mug,{','.join([nothing] * 4)}\n")
     assert requests_of_table(folder / "t.csv")[0].box_xyxy is None
@@ -93,7 +93,7 @@ def test_nothing_in_json_lines(folder: Path) -> None:
         (folder / "t.jsonl").write_text(json.dumps({**row, "split": None, "mask": nothing, "category": None}))
         assert read(folder / "t.jsonl").has_mask.tolist() == [False]
     (folder / "t.jsonl").write_text(json.dumps({**row, "phrase": float("nan")}))
-    with pytest.raises(ArtifactError, match="empty phrase"):
+    with pytest.raises(ArtifactError, match="empty expression"):
         read(folder / "t.jsonl")
 
 

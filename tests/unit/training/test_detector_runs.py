@@ -24,7 +24,7 @@ from stages.training.siri import rounds_path
 from stages.training.targets import SlotWeights
 from tests.unit.training.conftest import FAST
 
-SMALL = {**FAST, "epochs": 1, "steps_per_epoch": 2, "batch_images": 4, "validation_sentences": 4}
+SMALL = {**FAST, "epochs": 1, "steps_per_epoch": 2, "batch_images": 4, "validation_expressions": 4}
 
 
 def rec_config(**changes: Any) -> train_rec.Config:
@@ -118,7 +118,7 @@ def test_a_detector_goes_through_the_stages(
 ) -> None:
     scores: dict[str, Any] = {}
     for model in (rec, res):
-        config = evaluate.Config(splits=("val",), max_sentences=4, device="cpu")
+        config = evaluate.Config(splits=("val",), max_expressions=4, device="cpu")
         evaluate.run(config, dataset=tiny_dataset, model=model, out=tmp_path / f"eval_{model.name}")
         with open_artifact(tmp_path / f"eval_{model.name}", kind="evaluation") as a:
             assert np.isfinite(a["predicted_box_xyxy"]).all()
@@ -126,7 +126,7 @@ def test_a_detector_goes_through_the_stages(
             scores[model.name] = a["mask_iou"] if model is res else None
     assert scores["rec.h5"] is None and np.isfinite(scores["res.h5"]).all()
     pseudo, points = tmp_path / "pseudo.h5", tmp_path / "points.h5"
-    config = pseudo_label.Config(audit_sentences=3, sentences_per_referent=1, device="cpu", box_prompt=False)
+    config = pseudo_label.Config(audit_expressions=3, expressions_per_referent=1, device="cpu", box_prompt=False)
     pseudo_label.run(config, dataset=tiny_dataset, split=tiny_split, model=res, out=pseudo)
     with open_artifact(pseudo, kind="pseudo_points") as a:
         n = len(a["referent_index"])
