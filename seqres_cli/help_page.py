@@ -37,7 +37,9 @@ class HelpPage(TyperCommand):
             elif record is not None:
                 flag = f"--[no-]{parameter.opts[0][2:]}" if parameter.secondary_opts else record[0]
                 panel = getattr(parameter, "rich_help_panel", None) or "Options"
-                panels.setdefault(panel, []).append((flag.split(" <")[0] if flag[0] != "-" else flag, record[1]))
+                panels.setdefault(panel, []).append(
+                    (flag.split(" <")[0] if flag[0] != "-" else flag, record[1])
+                )
         shown = sorted(panels, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
         widest = max(len(flag) for rows in panels.values() for flag, _ in rows)
         for name in shown:

@@ -50,7 +50,9 @@ Json = Annotated[
 ]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="no progress and notes on stderr; warnings stay", rich_help_panel="Run"),
+    typer.Option(
+        "--quiet", "-q", help="no progress and notes on stderr; warnings stay", rich_help_panel="Run"
+    ),
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="run even if OUT exists, and replace it", rich_help_panel="Run")
@@ -75,6 +77,10 @@ PrintConfig = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", metavar="OUT.h5", help="artifact to write [required]", rich_help_panel="Inputs and output"
+        "--out",
+        "-o",
+        metavar="OUT.h5",
+        help="artifact to write [required]",
+        rich_help_panel="Inputs and output",
     ),
 ]

@@ -12,15 +12,15 @@ under it remain up to date. The same holds for the values in `former_values` (pr
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
 from stages.errors import UsageError, nearest_hint
-
 
 # headings of --help, in their order; options without one are listed under "Options" or, if not semantic, "Run"
 Panel = Literal[
@@ -92,9 +92,25 @@ def option(
     """
     allowed = tuple(choices) if choices is not None else None
     info = OptionInfo(
-        help, semantic, min, max, min_open, max_open, allowed, flag, added, panel, formerly, former_values or {}
+        help,
+        semantic,
+        min,
+        max,
+        min_open,
+        max_open,
+        allowed,
+        flag,
+        added,
+        panel,
+        formerly,
+        former_values or {},
     )
     return dataclasses.field(default=default, metadata={"option": info})
+
+
+def in_panel(panel: Panel) -> Callable[..., Any]:
+    """`option` for fields under one heading of `--help`."""
+    return functools.partial(option, panel=panel)
 
 
 def option_info(field: dataclasses.Field[Any]) -> OptionInfo:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option, stored_value
+from stages.config import check_ranges, in_panel, option, stored_value
 from stages.errors import ArtifactError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -30,14 +30,17 @@ STAGE = "evaluate"
 STAGE_VERSION = 1
 TRAIN = "train"
 
+_release = in_panel("Release compatibility")
+_running = in_panel("Run")
+
 
 @dataclass(frozen=True)
 class Config:
     """What is scored, and how."""
 
     splits: tuple[str, ...] = option((), "splits to score; default: all but train")
-    frame: Literal["original", "model"] = option(
-        "original", "pixels in which masks are compared; model: the resized picture", panel="Release compatibility"
+    frame: Literal["original", "model"] = _release(
+        "original", "pixels in which masks are compared; model: the resized picture"
     )
     box_prompt: bool = option(False, "give the model the ground-truth box and let it predict the contour")
     contour: Literal["decoder", "auxiliary"] = option(
@@ -45,16 +48,15 @@ class Config:
         formerly="outline", former_values={"decoder": "written", "auxiliary": "marked"},
     )  # fmt: skip
     max_expressions: int = option(
-        0, "expressions of each split that are scored, spread evenly; 0 = all", min=0, formerly="max_sentences"
-    )
-    expressions: Literal["all", "one-random"] = option(
-        "all", "expressions of a referent that are scored", added=True, formerly="sentences",
-        panel="Release compatibility",
+        0, "expressions of each split that are scored, spread evenly; 0 = all", min=0, formerly="max_sentences",
     )  # fmt: skip
-    seed: int = option(0, "seed of --expressions one-random", min=0, added=True, panel="Release compatibility")
+    expressions: Literal["all", "one-random"] = _release(
+        "all", "expressions of a referent that are scored", added=True, formerly="sentences"
+    )
+    seed: int = _release(0, "seed of --expressions one-random", min=0, added=True)
     weights: Literal["best", "ema", "raw"] = option("best", "weights of the model to use")
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True, panel="Run"
+    precision: Literal["fp32", "bf16"] = _running(
+        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
     )
     batch_size: int = option(32, "images in a batch", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import UsageError
 from stages.models.presets import PRESETS, preset
 from stages.reporter import Reporter, SilentReporter
@@ -26,19 +26,18 @@ if TYPE_CHECKING:
 
 STAGE = "import-weights"
 STAGE_VERSION = 1
+_inputs = in_panel("Inputs and output")
 
 
 @dataclass(frozen=True)
 class Config:
     """What the files themselves do not say."""
 
-    vocabulary: str | None = option(
+    vocabulary: str | None = _inputs(
         None, "token_to_ix.pkl of the release, or the same as JSON: word -> row of the word table", semantic=False,
-        panel="Inputs and output",
     )  # fmt: skip
-    word_vectors: str | None = option(
+    word_vectors: str | None = _inputs(
         None, "word_emb.npz of the release: replaces the word table (words of another data set)", semantic=False,
-        panel="Inputs and output",
     )  # fmt: skip
     max_words: int = option(15, "words of an expression that are read; RefCOCOg: 20", min=1)
     image_size: int = option(640, "pixels of the longer side", min=32)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_file_target, require_folder_target, require_writable
 from stages.artifacts.whole_file import write_whole
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -38,6 +38,7 @@ COORDINATES = "xy, pixels of the picture as stored (EXIF orientation ignored), o
 _SHOWN = 20  # answers that the summary lists
 _SHOWN_LETTERS = 48
 _SHOWN_OF_NOTICE = 3
+_running = in_panel("Run")
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Config:
     """How the answers are made."""
 
     weights: Literal["best", "ema", "raw"] = option("best", "weights of the model to use")
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True, panel="Run"
+    precision: Literal["fp32", "bf16"] = _running(
+        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
     )
     contour: Literal["decoder", "auxiliary"] = option(
         "decoder", "contours from the decoder's points, or traced around the auxiliary mask", added=True,

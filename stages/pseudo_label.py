@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -30,6 +30,10 @@ STAGE = "pseudo-label"
 STAGE_VERSION = 2
 HISTOGRAM_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
 
+_validation = in_panel("Validation")
+_release = in_panel("Release compatibility")
+_running = in_panel("Run")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -39,16 +43,16 @@ class Config:
         "model",
         "what is predicted: contours of --model, or without any model the ellipse in the known box, or that box",
         added=True,
-    )
+    )  # fmt: skip
     train_split: str = option("train", "split whose referents without a visible mask are labelled")
     box_prompt: bool = option(
-        True, "start the sequence with the known box, in models that predict box and contour; off: as the paper"
-    )
+        True, "start the sequence with the known box, in models that predict box and contour; off: as the paper",
+    )  # fmt: skip
     expressions_per_referent: int = option(
-        0, "expressions of a referent that are asked, at most; 0 = all", min=0, formerly="sentences_per_referent"
-    )
-    expression_choice: Literal["first", "random"] = option(
-        "first", "which ones, if not all", added=True, formerly="sentence_choice", panel="Release compatibility"
+        0, "expressions of a referent that are asked, at most; 0 = all", min=0, formerly="sentences_per_referent",
+    )  # fmt: skip
+    expression_choice: Literal["first", "random"] = _release(
+        "first", "which ones, if not all", added=True, formerly="sentence_choice"
     )
     contour: Literal["decoder", "auxiliary"] = option(
         "decoder", "contours from the decoder's points, or traced around the auxiliary mask", added=True,
@@ -57,21 +61,18 @@ class Config:
     max_referents: int = option(
         0, "referents that are labelled, at most, chosen by the seed; 0 = all", min=0, added=True
     )
-    frame: Literal["original", "model"] = option(
-        "original", "pixels of the contours; model: of the resized picture, read as original ones", added=True,
-        panel="Release compatibility",
-    )  # fmt: skip
+    frame: Literal["original", "model"] = _release(
+        "original", "pixels of the contours; model: of the resized picture, read as original ones", added=True
+    )
     weights: Literal["best", "ema", "raw"] = option(
         "best", "weights that predict: best or last average (the teacher), or raw"
     )
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True, panel="Run"
+    precision: Literal["fp32", "bf16"] = _running(
+        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
     )
-    audit_split: str = option(
-        "val", "split on whose masks the predictions are measured; empty = none", panel="Validation"
-    )
-    audit_expressions: int = option(
-        500, "expressions of it that are measured; 0 = all", min=0, formerly="audit_sentences", panel="Validation"
+    audit_split: str = _validation("val", "split on whose masks the predictions are measured; empty = none")
+    audit_expressions: int = _validation(
+        500, "expressions of it that are measured; 0 = all", min=0, formerly="audit_sentences"
     )
     seed: int = option(0, "seed of all random choices", min=0)
     batch_images: int = option(32, "images in a batch", semantic=False, min=1)

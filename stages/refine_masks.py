@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -37,15 +37,17 @@ STAGE = "refine-masks"
 STAGE_VERSION = 2
 _AT_ONCE = 8  # boxes: a few masks of the picture's size each
 _COLUMNS = ("referent_index", "sentence_index", "tokens", "token_probability", "box_xyxy", "confidence")
+_often = in_panel("Set most often")
 
 
 @dataclass(frozen=True)
 class Config:
     """Which segmenter, how it is asked, and when it is believed."""
 
-    segmenter: str = option(
-        "grabcut", "grabcut (by colour), folder or hub id of a SAM-like model, or ENCODER.onnx,DECODER.onnx or their folder",
-        formerly="sam", panel="Set most often",
+    segmenter: str = _often(
+        "grabcut",
+        "grabcut (by colour), folder or hub id of a SAM-like model, or ENCODER.onnx,DECODER.onnx or their folder",
+        formerly="sam",
     )  # fmt: skip
     start: Literal["ellipse", "box"] = option(
         "ellipse", "without --pseudo: the mask in the known box that stays where no better one is found"
@@ -55,15 +57,16 @@ class Config:
         3, "points inside a predicted contour that a segmenter is given with the box", min=0, max=16
     )
     max_prompts: int = option(
-        3, "prompts for a box, at most, to an ONNX segmenter whose mask leaves sides of the box untouched", min=1, max=3
-    )
+        3, "prompts for a box, at most, to an ONNX segmenter whose mask leaves sides of the box untouched", min=1,
+        max=3,
+    )  # fmt: skip
     min_box_iou: float | None = option(
         None, "least IoU of a mask's extent with the box; default: 0.8, or 0.6 for a segmenter asked by box alone",
         min=0, max=1,
     )  # fmt: skip
     min_contour_iou: float | None = option(
-        None, "least IoU with the contour it replaces; default: 0.5, or 0 for a segmenter asked by box alone",
-        min=0, max=1, formerly="min_outline_iou",
+        None, "least IoU with the contour it replaces; default: 0.5, or 0 for a segmenter asked by box alone", min=0,
+        max=1, formerly="min_outline_iou",
     )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 

@@ -52,7 +52,8 @@ class Config:
         choices=("straight", "curve"), added=True,
     )  # fmt: skip
     weighting: str = option(
-        "none", "training weight: 1, token confidence, 1 - score / --score-threshold (projection), or both multiplied",
+        "none",
+        "training weight: 1, token confidence, 1 - score / --score-threshold (projection), or both multiplied",
         choices=("none", "confidence", "projection", "both"),
     )  # fmt: skip
 

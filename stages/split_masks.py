@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import ArtifactError, UsageError, nearest_hint
 from stages.reporter import Reporter, SilentReporter
 
@@ -30,23 +30,24 @@ if TYPE_CHECKING:
 
 STAGE = "split-masks"
 STAGE_VERSION = 1
+_often = in_panel("Set most often")
 
 
 @dataclass(frozen=True)
 class Config:
     """How many masks may be seen, and which."""
 
-    ratio: float | None = option(
-        None, "share of the masks that are visible, in (0, 1]", min=0, min_open=True, max=1, panel="Set most often"
+    ratio: float | None = _often(
+        None, "share of the masks that are visible, in (0, 1]", min=0, min_open=True, max=1
     )
-    count: int | None = option(
-        None, "number of masks, or images with --unit image, instead of a ratio", min=1, panel="Set most often"
+    count: int | None = _often(
+        None, "number of masks, or images with --unit image, instead of a ratio", min=1
     )
     import_list: str | None = option(
-        None, "list of ref ids instead: text, JSON, CSV of --export-list, or instances_sample_*.json of the release"
-    )
+        None, "list of ref ids instead: text, JSON, CSV of --export-list, or instances_sample_*.json of the release",
+    )  # fmt: skip
     split_name: str = option("train", "split whose masks are hidden")
-    seed: int = option(0, "seed of the choice", min=0, panel="Set most often")
+    seed: int = _often(0, "seed of the choice", min=0)
     unit: Literal["referent", "image"] = option("referent", "what is chosen: referents, or whole images")
     strategy: Literal["random", "diverse", "uncertain"] = option(
         "random", "random; diverse: unlike each other to the --rec model; uncertain: where its boxes are least sure",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel
 from stages.errors import UsageError
 from stages.models.config import DetectorConfig, ModelConfig
 from stages.models.presets import PRESETS, preset, released
@@ -25,74 +25,66 @@ if TYPE_CHECKING:
 
 STAGE = "train-rec"
 STAGE_VERSION = 2
+_often = in_panel("Set most often")
+_architecture = in_panel("Sequence and model")
+_start = in_panel("Training data and start")
+_detectors = in_panel("Detectors (MDETR, SiRi)")
+_release = in_panel("Release compatibility")
 
 
 @dataclass(frozen=True)
 class Config(TrainingSettings):
     """Architecture and recipe of the comprehension model; the defaults suit RefShapes."""
 
-    model: str = option(
-        "refshapes-small", "architecture preset", choices=tuple(PRESETS), panel="Set most often"
+    model: str = _often("refshapes-small", "architecture preset", choices=tuple(PRESETS))
+    semantics: Literal["corrected", "release"] | None = _release(
+        None, "release: as the public release wherever it differs; default: the preset's"
     )
-    semantics: Literal["corrected", "release"] | None = option(
-        None, "release: as the public release wherever it differs; default: the preset's",
-        panel="Release compatibility",
+    backbone: str | None = _architecture(
+        None, "AutoBackbone (folder or hub id) or darknet .weights file; default: the preset's"
+    )
+    text_encoder: str | None = _architecture(
+        None, "AutoModel for text: folder or hub id; default: the preset's"
+    )
+    glove: str | None = _architecture(None, "GloVe text file with vectors for the words of the GRU")
+    train_split: str = _start("train", "split whose boxes are learned")
+    bins: int | None = _architecture(None, "coordinate bins; default: the preset's", min=2)
+    image_size: int | None = _architecture(None, "pixels of the longer side; default: the preset's", min=32)
+    max_words: int | None = _architecture(
+        None, "words of an expression that are read; default: the preset's", min=1
+    )
+    text_in_memory: Literal["none", "sentence", "words"] | None = _architecture(
+        None, "text tokens beside the image cells; default: the preset's"
+    )
+    cctf: bool | None = _architecture(
+        None, "add the image content at each predicted coordinate; default: the preset's"
+    )
+    pmca: bool | None = _architecture(
+        None, "let each predicted point modulate the cross-attention; default: the preset's"
+    )
+    auxiliary_mask: int | None = _architecture(
+        None,
+        "auxiliary mask head on the box's inside: cells per memory cell and axis; 0 = off, default: the preset's",
+        min=0, formerly="grounding",
     )  # fmt: skip
-    backbone: str | None = option(
-        None, "AutoBackbone (folder or hub id) or darknet .weights file; default: the preset's",
-        panel="Sequence and model",
-    )  # fmt: skip
-    text_encoder: str | None = option(
-        None, "AutoModel for text: folder or hub id; default: the preset's", panel="Sequence and model"
+    frozen: Literal["none", "all", "all-but-last-two"] | None = _architecture(
+        None, "backbone layers that are not trained; default: the preset's"
     )
-    glove: str | None = option(
-        None, "GloVe text file with vectors for the words of the GRU", panel="Sequence and model"
+    queries: int | None = _detectors(None, "boxes proposed for an expression; default: the preset's", min=1)
+    second_decoder: bool | None = _detectors(
+        None, "second decoder with a fixed 4 x 4 grid of queries (multi-task SiRi)"
     )
-    train_split: str = option("train", "split whose boxes are learned", panel="Training data and start")
-    bins: int | None = option(
-        None, "coordinate bins; default: the preset's", min=2, panel="Sequence and model"
+    contrastive: bool | None = _detectors(
+        None, "align queries with the words that name them; default: the preset's"
     )
-    image_size: int | None = option(
-        None, "pixels of the longer side; default: the preset's", min=32, panel="Sequence and model"
+    retrain_rounds: int = _detectors(
+        0, "SiRi: rounds that start over, each from the encoder of the one before", min=0
     )
-    max_words: int | None = option(
-        None, "words of an expression that are read; default: the preset's", min=1, panel="Sequence and model"
+    retrain_keep: Literal["encoder", "all"] = _detectors(
+        "encoder", "what a new round, or --init, keeps of the averaged weights; all: a control"
     )
-    text_in_memory: Literal["none", "sentence", "words"] | None = option(
-        None, "text tokens beside the image cells; default: the preset's", panel="Sequence and model"
-    )
-    cctf: bool | None = option(
-        None, "add the image content at each predicted coordinate; default: the preset's", panel="Sequence and model"
-    )
-    pmca: bool | None = option(
-        None, "let each predicted point modulate the cross-attention; default: the preset's", panel="Sequence and model"
-    )
-    auxiliary_mask: int | None = option(
-        None, "auxiliary mask head on the box's inside: cells per memory cell and axis; 0 = off, default: the preset's",
-        min=0, panel="Sequence and model", formerly="grounding",
-    )  # fmt: skip
-    frozen: Literal["none", "all", "all-but-last-two"] | None = option(
-        None, "backbone layers that are not trained; default: the preset's", panel="Sequence and model"
-    )
-    queries: int | None = option(
-        None, "boxes proposed for an expression; default: the preset's", min=1, panel="Detectors (MDETR, SiRi)"
-    )
-    second_decoder: bool | None = option(
-        None, "second decoder with a fixed 4 x 4 grid of queries (multi-task SiRi)", panel="Detectors (MDETR, SiRi)"
-    )
-    contrastive: bool | None = option(
-        None, "align queries with the words that name them; default: the preset's", panel="Detectors (MDETR, SiRi)"
-    )
-    retrain_rounds: int = option(
-        0, "SiRi: rounds that start over, each from the encoder of the one before", min=0,
-        panel="Detectors (MDETR, SiRi)",
-    )  # fmt: skip
-    retrain_keep: Literal["encoder", "all"] = option(
-        "encoder", "what a new round, or --init, keeps of the averaged weights; all: a control",
-        panel="Detectors (MDETR, SiRi)",
-    )  # fmt: skip
-    frozen_statistics: bool | None = option(
-        None, "keep the batch-norm statistics of frozen layers; default: the preset's", panel="Release compatibility"
+    frozen_statistics: bool | None = _release(
+        None, "keep the batch-norm statistics of frozen layers; default: the preset's"
     )
 
     def __post_init__(self) -> None:

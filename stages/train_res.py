@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel
 from stages.errors import UsageError
 from stages.models.config import ModelConfig
 from stages.reporter import Reporter, SilentReporter
@@ -30,92 +30,78 @@ if TYPE_CHECKING:
 STAGE = "train-res"
 STAGE_VERSION = 2
 ELLIPSE_POINTS = 80
+_often = in_panel("Set most often")
+_architecture = in_panel("Sequence and model")
+_start = in_panel("Training data and start")
+_crop = in_panel("Crop refinement")
+_detectors = in_panel("Detectors (MDETR, SiRi)")
 
 
 @dataclass(frozen=True)
 class Config(TrainingSettings):
     """What the sequence looks like and how to optimise; the defaults suit RefShapes."""
 
-    sequence: Literal["contour", "box-contour", "multitask"] = option(
+    sequence: Literal["contour", "box-contour", "multitask"] = _architecture(
         "box-contour", "what is predicted: the contour; the box, then the contour; or what the [TASK] token asks for",
-        panel="Sequence and model",
     )  # fmt: skip
-    task_token: Literal["zero", "learnable", "task-wise"] = option(
-        "learnable", "[TASK] token: zero = plain fine-tuning, learnable = the paper, task-wise = multitask",
-        panel="Sequence and model",
-    )  # fmt: skip
-    points: int | None = option(
-        None, "points of a contour; default: the preset's", min=3, flag="n-points", panel="Sequence and model"
+    task_token: Literal["zero", "learnable", "task-wise"] = _architecture(
+        "learnable", "[TASK] token: zero = plain fine-tuning, learnable = the paper, task-wise = multitask"
     )
-    text_in_memory: Literal["none", "sentence", "words"] | None = option(
-        None, "text tokens beside the image cells; default: as in the REC model", panel="Sequence and model"
+    points: int | None = _architecture(
+        None, "points of a contour; default: the preset's", min=3, flag="n-points"
     )
-    cctf: bool = option(
-        True, "add the image content at each predicted coordinate", panel="Sequence and model"
+    text_in_memory: Literal["none", "sentence", "words"] | None = _architecture(
+        None, "text tokens beside the image cells; default: as in the REC model"
     )
-    pmca: bool = option(
-        True, "let each predicted point modulate the cross-attention", panel="Sequence and model"
+    cctf: bool = _architecture(True, "add the image content at each predicted coordinate")
+    pmca: bool = _architecture(True, "let each predicted point modulate the cross-attention")
+    zoom: int = _often(0, "crop refinement: pixels of the window around the box; 0 = off", min=0)
+    zoom_margin: float = _crop(
+        0.15, "margin of the window, as a share of the box's longer side", min=0.0, max=1.0
     )
-    zoom: int = option(
-        0, "crop refinement: pixels of the window around the box; 0 = off", min=0, panel="Set most often"
+    rotate: float = _crop(
+        0.0, "rotate referents of known contour by up to so many degrees", min=0.0, max=180.0, added=True
     )
-    zoom_margin: float = option(
-        0.15, "margin of the window, as a share of the box's longer side", min=0.0, max=1.0, panel="Crop refinement"
-    )
-    rotate: float = option(
-        0.0, "rotate referents of known contour by up to so many degrees", min=0.0, max=180.0, added=True,
-        panel="Crop refinement",
-    )  # fmt: skip
-    paste: float = option(
+    paste: float = _crop(
         0.0, "chance that a referent with a visible mask is pasted onto another image", min=0.0, max=1.0, added=True,
-        panel="Crop refinement",
     )  # fmt: skip
-    frozen: Literal["none", "all", "all-but-last-two"] | None = option(
-        None, "backbone layers that are not trained; default: as in the REC model", panel="Sequence and model"
+    frozen: Literal["none", "all", "all-but-last-two"] | None = _architecture(
+        None, "backbone layers that are not trained; default: as in the REC model"
     )
-    auxiliary_mask: int = option(
-        4, "auxiliary mask head: cells per memory cell and axis; 0 = off", min=0, panel="Crop refinement",
-        formerly="grounding",
-    )  # fmt: skip
-    point_content: bool = option(
-        True, "add the finer image feature at each finished point (beyond the paper)", panel="Sequence and model"
+    auxiliary_mask: int = _crop(
+        4, "auxiliary mask head: cells per memory cell and axis; 0 = off", min=0, formerly="grounding"
     )
-    train_split: str = option("train", "split that is trained on", panel="Training data and start")
-    box_only_images: int = option(
-        4, "images in a step that train the box alone (sequences that start with it)", min=0,
-        panel="Training data and start",
-    )  # fmt: skip
-    from_weights: Literal["best", "ema", "raw"] = option(
-        "best", "weights of --rec and --init to start from: best or last average, or raw", panel="Training data and start"
+    point_content: bool = _architecture(
+        True, "add the finer image feature at each finished point (beyond the paper)"
     )
-    ellipse_weight: float = option(
+    train_split: str = _start("train", "split that is trained on")
+    box_only_images: int = _start(
+        4, "images in a step that train the box alone (sequences that start with it)", min=0
+    )
+    from_weights: Literal["best", "ema", "raw"] = _start(
+        "best", "weights of --rec and --init to start from: best or last average, or raw"
+    )
+    ellipse_weight: float = _start(
         0.0, "weight of the ellipse in the box, for referents known by their box alone; 0 = off", min=0.0, added=True,
-        panel="Training data and start",
     )  # fmt: skip
-    mask_images: int = option(
+    mask_images: int = _start(
         0, "images in a step that show a visible mask, with --points or --ellipse-weight; 0 = by chance", min=0,
-        added=True, panel="Training data and start",
+        added=True,
     )  # fmt: skip
-    init_keep: Literal["all", "encoder"] = option(
-        "all", "what of --init is kept: all, or all but the decoder and token embeddings", added=True,
-        panel="Training data and start",
-    )  # fmt: skip
-    from_scratch: bool = option(
-        False, "take the architecture of the REC model, not its weights (a baseline)", panel="Training data and start"
+    init_keep: Literal["all", "encoder"] = _start(
+        "all", "what of --init is kept: all, or all but the decoder and token embeddings", added=True
     )
-    pseudo_weight: float = option(
-        1.0, "weight of pseudo points in the loss, times the weight of each", min=0.0, panel="Training data and start"
+    from_scratch: bool = _start(False, "take the architecture of the REC model, not its weights (a baseline)")
+    pseudo_weight: float = _start(
+        1.0, "weight of pseudo points in the loss, times the weight of each", min=0.0
     )
-    mask_head: Literal["embedding", "attention"] = option(
-        "embedding", "mask head: embedding times pixel features, or refined attention maps",
-        panel="Detectors (MDETR, SiRi)",
-    )  # fmt: skip
-    freeze_detector: bool = option(False, "train the mask head alone", panel="Detectors (MDETR, SiRi)")
-    mask_weight: float = option(
-        1.0, "weight of the pixel-level cross-entropy of the masks", min=0.0, panel="Detectors (MDETR, SiRi)"
+    mask_head: Literal["embedding", "attention"] = _detectors(
+        "embedding", "mask head: embedding times pixel features, or refined attention maps"
     )
-    dice_weight: float = option(0.0, "weight of their Dice loss", min=0.0, panel="Detectors (MDETR, SiRi)")
-    focal_weight: float = option(0.0, "weight of their focal loss", min=0.0, panel="Detectors (MDETR, SiRi)")
+    freeze_detector: bool = _detectors(False, "train the mask head alone")
+    mask_weight: float = _detectors(1.0, "weight of the pixel-level cross-entropy of the masks", min=0.0)
+    dice_weight: float = _detectors(0.0, "weight of their Dice loss", min=0.0)
+    focal_weight: float = _detectors(0.0, "weight of their focal loss", min=0.0)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -335,7 +321,11 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
         cctf=config.cctf,
         pmca=config.pmca,
         point_content=config.point_content,
-        grounding=config.auxiliary_mask if config.zoom else rec.grounding if config.sequence != "contour" else 0,
+        grounding=config.auxiliary_mask
+        if config.zoom
+        else rec.grounding
+        if config.sequence != "contour"
+        else 0,
         zoom_margin=config.zoom_margin if config.zoom else None,
         image=dataclasses.replace(rec.image, size=config.zoom) if config.zoom else rec.image,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_writable
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STAGE = "visualize-attention"
 STAGE_VERSION = 1
+_inputs = in_panel("Inputs and output")
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,9 @@ class Config:
     show_hidden: bool = option(False, "show ground truth that the split hides, too; for eyes only")
     weights: Literal["best", "ema", "raw"] = option("best", "weights of the models to use")
     seed: int = option(0, "seed of the samples", min=0)
-    figures: str | None = option(
-        None, "folder for pictures and page; default: OUT without .h5 and with _figures", semantic=False,
-        panel="Inputs and output",
-    )  # fmt: skip
+    figures: str | None = _inputs(
+        None, "folder for pictures and page; default: OUT without .h5 and with _figures", semantic=False
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:

@@ -23,10 +23,15 @@ COMMAND = StageCommand(
         InputPath("model", "model artifact (train-res, train-rec or import-weights)"),
         InputPath("image", "picture to ask about", required=False, metavar="FILE"),
         InputPath(
-            "table", "table of pictures and expressions instead: CSV, TSV or JSONL", required=False, metavar="FILE.csv"
+            "table",
+            "table of pictures and expressions instead: CSV, TSV or JSONL",
+            required=False,
+            metavar="FILE.csv",
         ),
         InputPath("images", "folder of the table's pictures", required=False, metavar="FOLDER"),
-        InputPath("overlays", "also save a PNG of every prediction in this folder", required=False, metavar="FOLDER"),
+        InputPath(
+            "overlays", "also save a PNG of every prediction in this folder", required=False, metavar="FOLDER"
+        ),
     ),
     extras=(
         ExtraOption(
@@ -50,6 +55,12 @@ COMMAND = StageCommand(
     ),
     out=Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="OUT.json", help="document to write [required]", rich_help_panel="Inputs and output"),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="OUT.json",
+            help="document to write [required]",
+            rich_help_panel="Inputs and output",
+        ),
     ],
 )

@@ -25,7 +25,10 @@ COMMAND = StageCommand(
     ),
     extras=(
         ExtraOption(
-            "overlays", Path, "also save all masks of each photograph as a PNG in this folder", metavar="FOLDER"
+            "overlays",
+            Path,
+            "also save all masks of each photograph as a PNG in this folder",
+            metavar="FOLDER",
         ),
     ),
     examples=(

@@ -15,9 +15,7 @@ COMMAND = StageCommand(
     help=__doc__,
     inputs=(
         DATASET,
-        InputPath(
-            "init", "existing model for one SiRi round (train-rec)", required=False
-        ),
+        InputPath("init", "existing model for one SiRi round (train-rec)", required=False),
     ),
     extras=(RESUME,),
     examples=(

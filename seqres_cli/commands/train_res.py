@@ -16,9 +16,7 @@ COMMAND = StageCommand(
         DATASET,
         SPLIT,
         InputPath("rec", "comprehension model to start from (train-rec)"),
-        InputPath(
-            "points", "resampled pseudo labels to learn from, too (resample-points)", required=False
-        ),
+        InputPath("points", "resampled pseudo labels to learn from, too (resample-points)", required=False),
         InputPath("init", "model of an earlier round to start from (train-res)", required=False),
     ),
     extras=(RESUME,),

@@ -63,7 +63,7 @@ class SequenceObjective:
             release=self.model.release, count=batch.slot_count,
         )  # fmt: skip
         marks = self.marks_loss(outputs, batch)
-        return loss if marks is None else loss + s.grounding_weight * marks
+        return loss if marks is None else loss + s.auxiliary_mask_weight * marks
 
     def marks_loss(self, outputs: Taught, batch: Batch) -> Tensor | None:
         """Loss of the marked parts: those inside the box, or in a window around it those inside the outline."""
@@ -199,5 +199,5 @@ def build_objective(
 ) -> SequenceObjective | DetectionObjective:
     """The objective of the model's family; `masks` weighs the mask terms of a detector."""
     if isinstance(model, DetectorModel):
-        return DetectionObjective(model, settings.grounding_weight, masks or MaskLossWeights())
+        return DetectionObjective(model, settings.auxiliary_mask_weight, masks or MaskLossWeights())
     return SequenceObjective(model, settings)

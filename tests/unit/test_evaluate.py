@@ -208,7 +208,10 @@ def test_one_random_sentence_of_each_referent(
     answer(second_sentence_fails)
     draws = set()
     for seed in range(8):
-        config, out = Config(splits=("val",), expressions="one-random", seed=seed), paths.folder / f"{seed}.h5"
+        config, out = (
+            Config(splits=("val",), expressions="one-random", seed=seed),
+            paths.folder / f"{seed}.h5",
+        )
         part = run(config, dataset=paths.dataset, model=paths.res, out=out).summary["splits"]["val"]
         with open_artifact(out) as a:
             assert a["referent_index"].tolist() == [2, 3, 4]

@@ -126,7 +126,9 @@ def test_a_detector_goes_through_the_stages(
             scores[model.name] = a["mask_iou"] if model is res else None
     assert scores["rec.h5"] is None and np.isfinite(scores["res.h5"]).all()
     pseudo, points = tmp_path / "pseudo.h5", tmp_path / "points.h5"
-    config = pseudo_label.Config(audit_expressions=3, expressions_per_referent=1, device="cpu", box_prompt=False)
+    config = pseudo_label.Config(
+        audit_expressions=3, expressions_per_referent=1, device="cpu", box_prompt=False
+    )
     pseudo_label.run(config, dataset=tiny_dataset, split=tiny_split, model=res, out=pseudo)
     with open_artifact(pseudo, kind="pseudo_points") as a:
         n = len(a["referent_index"])

@@ -91,7 +91,9 @@ def test_scores_and_answers_of_what_is_marked(
         out = tmp_path / f"{contour}.h5"
         config = evaluate.Config(splits=("val",), max_expressions=3, contour=contour, device="cpu")  # type: ignore[arg-type]
         summary = evaluate.run(config, dataset=tiny_dataset, model=model, out=out).summary
-        assert summary["outline"] == {"decoder": "written", "auxiliary": "marked"}[contour], "as files have it"
+        assert summary["outline"] == {"decoder": "written", "auxiliary": "marked"}[contour], (
+            "as files have it"
+        )
         shares[contour] = summary["splits"]["val"]["res"]["model"]["miou"]
     assert shares["decoder"] != shares["auxiliary"]
     data = ReferringDataset.open(tiny_dataset)
