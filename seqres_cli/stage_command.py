@@ -47,7 +47,7 @@ class PlainCommand:
     help: str
     function: Callable[..., Answer]
     examples: Sequence[str] = ()
-    panel: str = "Artifacts"
+    panel: str = "Files and models"
 
     def build(self) -> Any:
         return _typer_command(self, self.function, {})
@@ -74,7 +74,7 @@ class StageCommand:
     render: Callable[[StageResult], list[str]] | None = None
     instead: Callable[[Mapping[str, Any]], Answer | None] | None = None
     module: str | None = None
-    panel: str = "Stages"
+    panel: str = "Stages of the method"
     out: Any = shared.Out
 
     def load(self) -> ModuleType:

@@ -17,5 +17,5 @@ COMMAND = StageCommand(
         "seqres export-weights --model res.h5 --out exported",
         "seqres import-weights --source exported --out res-again.h5",
     ),
-    panel="Artifacts",
+    panel="Files and models",
 )

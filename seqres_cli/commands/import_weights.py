@@ -20,5 +20,5 @@ COMMAND = StageCommand(
         "seqres import-weights --source yolov3.weights --vocabulary token_to_ix.pkl --word-vectors word_emb.npz --out trunk.h5",
         "seqres import-weights --source exported/ --out res.h5",
     ),
-    panel="Artifacts",
+    panel="Files and models",
 )

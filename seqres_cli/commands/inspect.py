@@ -115,5 +115,5 @@ COMMAND = PlainCommand(
     name="inspect",
     help=__doc__,
     function=inspect_file,
-    examples=("seqres inspect data.h5", "seqres inspect res.h5 --json | jq .provenance.config"),
+    examples=("seqres inspect data.h5", "seqres inspect res.h5 --json"),
 )

@@ -53,6 +53,7 @@ COMMAND = StageCommand(
         'seqres predict --model res.h5 --image photo.jpg --expression "the red cup" --box 120,80,210,190 --out masks.json',
         "seqres predict --model res.h5 --table list.csv --out masks.json --overlays pictures",
     ),
+    panel="Your own photographs",
     out=Annotated[
         Path | None,
         typer.Option(
