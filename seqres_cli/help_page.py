@@ -15,7 +15,6 @@ from stages.config import Panel
 
 _WIDEST_FLAG = 28  # letters of the column of flags; a longer one has its text below it
 _NARROW = 70  # letters of a terminal in which every text stands below its flag
-_ORDER = [*typing.get_args(Panel)]
 
 
 class HelpPage(TyperCommand):
@@ -28,23 +27,26 @@ class HelpPage(TyperCommand):
         flag, equals, value = word.partition("=")
         return self.former_flags.get(flag, flag) + equals + value
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        panels: dict[str, list[tuple[str, str]]] = {}
+    def panels(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """Heading -> (flag, text) of its options, in the order in which they are shown."""
+        found: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if "--help" in parameter.opts:
-                panels.setdefault("Run", []).append((", ".join(parameter.opts), "show this message and exit"))
+                found.setdefault("Run", []).append((", ".join(parameter.opts), "show this message and exit"))
             elif record is not None:
                 flag = f"--[no-]{parameter.opts[0][2:]}" if parameter.secondary_opts else record[0]
+                flag = flag if flag.startswith("-") else flag.split(" <")[0]
                 panel = getattr(parameter, "rich_help_panel", None) or "Options"
-                panels.setdefault(panel, []).append(
-                    (flag.split(" <")[0] if flag[0] != "-" else flag, record[1])
-                )
-        shown = sorted(panels, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
-        widest = max(len(flag) for rows in panels.values() for flag, _ in rows)
-        for name in shown:
+                found.setdefault(panel, []).append((flag, record[1]))
+        return {name: found[name] for name in typing.get_args(Panel) if name in found}
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        panels = self.panels(ctx)
+        width = min(_WIDEST_FLAG, max(len(flag) for rows in panels.values() for flag, _ in rows))
+        for name, rows in panels.items():
             with formatter.section(name):
-                write_rows(formatter, panels[name], min(widest, _WIDEST_FLAG))
+                write_rows(formatter, rows, width)
 
 
 def write_rows(formatter: Any, rows: list[tuple[str, str]], width: int) -> None:

@@ -68,7 +68,7 @@ app = typer.Typer(
     cls=_LazyGroup,
     rich_markup_mode=None,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Every command has --help with examples. A first look at everything: make demo",
 )
 

@@ -110,7 +110,7 @@ def _typer_command(
         help=text,
         short_help=text.splitlines()[0],
         epilog=epilog if command.examples else None,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )(function)
     built = typer.main.get_command(app)
     built.former_flags = {f"--{old}": f"--{new}" for old, new in former.items()}  # type: ignore[attr-defined]
