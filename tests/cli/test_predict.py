@@ -38,7 +38,7 @@ def test_phrases_about_a_photograph(seqres: Seqres, model: Path, photo: Path, tm
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0].startswith(f"wrote {out} in ")
-    assert ["image", "phrase", "box", "mask", "pixels", "confidence"] in [line.split() for line in lines]
+    assert ["image", "expression", "box", "mask", "pixels", "confidence"] in [line.split() for line in lines]
     assert any("the red star" in line for line in lines)
     written = json.loads(out.read_text())
     assert [row["phrase"] for row in written["predictions"]] == ["the red star", "the moon"]

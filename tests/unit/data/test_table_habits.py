@@ -274,3 +274,21 @@ def test_what_predict_writes_is_a_table(folder: Path) -> None:
     (folder / "p.json").write_text('{"a": 1}')
     with pytest.raises(ArtifactError, match=r"p\.json is no table"):
         read(folder / "p.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "image,expression,x1,y1,x2,y2\na.jpg,red,1,1,2,2\n", "red"),
+        ("a.csv", "image;phrase;x1;y1;x2;y2\na.jpg;red;1;1;2;2\n", "red"),
+        ("a.csv", "image,phrase,expression,x1,y1,x2,y2\na.jpg,old,red,1,1,2,2\n", "red"),
+        ("a.jsonl", '{"image": "a.jpg", "phrase": "red", "box_xyxy": [1, 1, 2, 2]}\n', "red"),
+        ("a.json", '[{"image": "a.jpg", "expression": "red", "box_xyxy": [1, 1, 2, 2]}]', "red"),
+    ],
+)
+def test_expressions_may_stand_under_their_former_name(
+    name: str, text: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    ((_, row),) = open_table(tmp_path / name).lines
+    assert row["expression"] == said

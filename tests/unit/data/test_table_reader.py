@@ -202,7 +202,7 @@ def test_names_stay_in_their_folder(photos: Path, tmp_path: Path, name: str, col
     [
         (b"", "is an empty file"),
         (b"<!DOCTYPE html><html>", "is a web page"),
-        (b"\n", "has no column image, phrase"),
+        (b"\n", "has no column image, expression"),
         (b"image,phrase,x1,y1,x2,y2\n", "no line with an object"),
         (b"image,text,x1,y1,x2,y2\na.jpg,mug,1,1,2,2\n", "has no column expression"),
         (b"image,phrase,x1,y1,x2,y2,x1\n", "two columns of one name"),

@@ -186,7 +186,7 @@ def test_mask_targets_are_the_true_masks_in_the_models_frame(tiny_dataset: Path)
 def test_options_of_the_other_family_are_named(tiny_dataset: Path, res: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--cctf is no option of the mdetr family"):
         train_rec.run(rec_config(cctf=True), dataset=tiny_dataset, out=tmp_path / "x.h5")
-    with pytest.raises(UsageError, match="no second look"):
+    with pytest.raises(UsageError, match="no crop refinement"):
         train_res.res_architecture(preset("refshapes-small-mdetr"), train_res.Config(zoom=64))
     with pytest.raises(UsageError, match="--queries is no option of the seqtr family"):
         train_rec.run(rec_config(model="refshapes-small"), dataset=tiny_dataset, out=tmp_path / "x.h5")

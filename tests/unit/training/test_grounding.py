@@ -98,7 +98,7 @@ def test_the_inside_of_an_outline_is_what_its_points_enclose(tiny_dataset: Path)
     x, y = points.T
     area = (x * y.roll(-1) - x.roll(-1) * y).sum().abs() / 2
     assert batch.masks[0].sum() == pytest.approx(float(area), rel=0.05)
-    without, bare = objective_and_batch(data, grounding=0)
+    without, bare = objective_and_batch(data, auxiliary_mask=0)
     assert bare.masks.shape == (4, 0, 0) and without.model.grounding_head is None
 
 
