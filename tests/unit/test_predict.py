@@ -51,7 +51,7 @@ class Notes:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
-    return {name: write_random_model(folder / f"{i}.h5", name) for i, name in enumerate(CONFIGS)}
+    return {name: write_random_model(folder / f"{i}.h5", name, seed=4) for i, name in enumerate(CONFIGS)}
 
 
 @pytest.fixture(scope="module")

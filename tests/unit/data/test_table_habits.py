@@ -221,7 +221,7 @@ def test_masks_without_a_pixel_are_named(folder: Path) -> None:
     [
         (
             "file_name,caption,xmin,ymin,xmax,ymax",
-            "rename 'file_name' to 'image', 'caption' to 'phrase', 'xmin' to 'x1'",
+            "rename 'file_name' to 'image', 'caption' to 'expression', 'xmin' to 'x1'",
         ),
         ("Image,Phrase,X1,Y1,X2,Y2", "rename 'Image' to 'image'"),
         ("image,phrase,x,y,w,h", "x2 = x1 + width"),  # never: rename x to x1
