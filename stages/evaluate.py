@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option, stored_value
 from stages.errors import ArtifactError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -30,33 +30,35 @@ STAGE = "evaluate"
 STAGE_VERSION = 1
 TRAIN = "train"
 
+_release = in_panel("Release compatibility")
+_running = in_panel("Run")
+
 
 @dataclass(frozen=True)
 class Config:
     """What is scored, and how."""
 
     splits: tuple[str, ...] = option((), "splits to score; default: all but train")
-    frame: Literal["original", "model"] = option(
-        "original", "pixels that masks are compared in; model: resized and padded, as the release measures"
+    frame: Literal["original", "model"] = _release(
+        "original", "pixels in which masks are compared; model: the resized picture"
     )
-    box_prompt: bool = option(False, "give the model the true box and let it draw only the contour")
-    outline: Literal["written", "marked"] = option(
-        "written",
-        "masks from the points that the decoder writes, or traced round what a second look marks as inside",
-        added=True,
+    box_prompt: bool = option(False, "give the model the ground-truth box and let it predict the contour")
+    contour: Literal["decoder", "auxiliary"] = option(
+        "decoder", "masks from the decoder's points, or traced around the auxiliary mask", added=True,
+        formerly="outline", former_values={"decoder": "written", "auxiliary": "marked"},
+    )  # fmt: skip
+    max_expressions: int = option(
+        0, "expressions of each split that are scored, spread evenly; 0 = all", min=0, formerly="max_sentences",
+    )  # fmt: skip
+    expressions: Literal["all", "one-random"] = _release(
+        "all", "expressions of a referent that are scored", added=True, formerly="sentences"
     )
-    max_sentences: int = option(0, "score so many sentences of each split, spread evenly; 0 = all", min=0)
-    sentences: Literal["all", "one-random"] = option(
-        "all",
-        "sentences of a referent that are scored; one-random: one drawn for each, as the release measures",
-        added=True,
+    seed: int = _release(0, "seed of --expressions one-random", min=0, added=True)
+    weights: Literal["best", "ema", "raw"] = option("best", "weights of the model to use")
+    precision: Literal["fp32", "bf16"] = _running(
+        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
     )
-    seed: int = option(0, "seed of that draw", min=0, added=True)
-    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32", "of prediction; bf16 is faster on a GPU and writes other tokens", added=True
-    )
-    batch_size: int = option(32, "images at once", min=1, semantic=False)
+    batch_size: int = option(32, "images in a batch", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
@@ -106,21 +108,21 @@ def run(
         )
     parts: list[_Part] = []
     for name in chosen:
-        sentences = choose_sentences(data, name, config.max_sentences, config.sentences, config.seed)
+        sentences = choose_sentences(data, name, config.max_expressions, config.expressions, config.seed)
         predictions = predict_sentences(
             loaded, data, sentences, batch_images=config.batch_size, box_prompt=config.box_prompt,
-            outline=config.outline, reporter=reporter, what=f"evaluate {name}",
+            outline=config.contour, reporter=reporter, what=f"evaluate {name}",
         )  # fmt: skip
         parts.append(_measure(name, sentences, predictions, data, loaded, config, task))
     summary = {
         "task": task,
         "frame": config.frame,
         "box_prompt": config.box_prompt,
-        "outline": config.outline,
+        "outline": stored_value(config, "contour"),
         "weights": config.weights,
         "weights_chosen_by": chosen_by,
         "precision": config.precision,
-        "sentences": config.sentences,
+        "sentences": config.expressions,
         "n_points": loaded.config.n_points if task == "res" else None,
         "splits": {part.name: part.summary for part in parts},
     }
@@ -199,7 +201,7 @@ def choose_sentences(
     if 0 < at_most < len(sentences):
         sentences = sentences[np.arange(at_most) * len(sentences) // at_most]
     if len(sentences) == 0:
-        raise ArtifactError(f"split {split!r} of {data.path} has no sentences")
+        raise ArtifactError(f"split {split!r} of {data.path} has no expressions")
     return sentences
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_file_target, require_folder_target, require_writable
 from stages.artifacts.whole_file import write_whole
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -38,22 +38,22 @@ COORDINATES = "xy, pixels of the picture as stored (EXIF orientation ignored), o
 _SHOWN = 20  # answers that the summary lists
 _SHOWN_LETTERS = 48
 _SHOWN_OF_NOTICE = 3
+_running = in_panel("Run")
 
 
 @dataclass(frozen=True)
 class Config:
     """How the answers are made."""
 
-    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32", "of prediction; bf16 is faster on a GPU and writes other tokens", added=True
+    weights: Literal["best", "ema", "raw"] = option("best", "weights of the model to use")
+    precision: Literal["fp32", "bf16"] = _running(
+        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
     )
-    outline: Literal["written", "marked"] = option(
-        "written",
-        "outlines as the points that the decoder writes, or traced round what a second look marks as inside",
-        added=True,
-    )
-    batch_size: int = option(16, "pictures at once", min=1, semantic=False)
+    contour: Literal["decoder", "auxiliary"] = option(
+        "decoder", "contours from the decoder's points, or traced around the auxiliary mask", added=True,
+        formerly="outline", former_values={"decoder": "written", "auxiliary": "marked"},
+    )  # fmt: skip
+    batch_size: int = option(16, "pictures in a batch", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ def run(
     fresh = old is not None and not options.force
     if fresh and all(path.exists() for path in drawings):
         assert old is not None
-        reasons = ("same model, pictures and phrases",)
+        reasons = ("same model, pictures and expressions",)
         return StageResult(
             STAGE, "up-to-date", out, None, old["summary"], time.monotonic() - started, reasons
         )
@@ -133,7 +133,7 @@ def run(
     job.device = str(loaded.device)
     warn_of_words(loaded, photographs, reporter)
     answers = answer(
-        loaded, photographs, outline=config.outline, batch_size=config.batch_size, reporter=reporter
+        loaded, photographs, outline=config.contour, batch_size=config.batch_size, reporter=reporter
     )
     rows = _rows(out, photographs, answers, drawings)
     if overlays is not None:
@@ -169,7 +169,7 @@ def _requests(
     if (image is None) == (table is None):
         raise UsageError(
             "give a picture with --image, or a table with --table" + (", not both" if image else ""),
-            hint='seqres predict --model res.h5 --image photo.jpg --phrase "the red cup" --out masks.json',
+            hint='seqres predict --model res.h5 --image photo.jpg --expression "the red cup" --out masks.json',
         )
 
     from stages.data.photographs import requests_of_phrases, requests_of_table
@@ -181,8 +181,8 @@ def _requests(
         return requests_of_phrases(image, [_as_utf8(text) for text in phrase], box)
     if phrase or box:
         raise UsageError(
-            f"--{'phrase' if phrase else 'box'} goes with --image",
-            hint="with --table, write them into its columns phrase and x1, y1, x2, y2",
+            f"--{'expression' if phrase else 'box'} goes with --image",
+            hint="with --table, write them into its columns expression and x1, y1, x2, y2",
         )
     return requests_of_table(table, images)
 
@@ -256,7 +256,7 @@ def _name_beside(out: Path, request: Request) -> str:
 
     A table's names stay as they are; they are relative to the table, or to --images.
     """
-    if not request.where.startswith("--phrase"):
+    if not request.where.startswith("--expression"):
         return request.image
     path = Path(os.path.abspath(request.path))
     folder = Path(os.path.abspath(out.parent))
@@ -336,7 +336,7 @@ def _draw(photographs: Photographs, answers: Answers, drawings: Sequence[Path], 
     from stages.figures.predictions import prediction_figure
     from stages.geometry.rasterise import rle_to_mask
 
-    with reporter.progress("draw", len(drawings), unit="picture") as task:
+    with reporter.progress("overlays", len(drawings), unit="picture") as task:
         for i, path in enumerate(drawings):
             picture = prediction_figure(
                 photographs.image(int(photographs.referent_image[i])),
@@ -400,7 +400,7 @@ def _existing(out: Path, fingerprint: str, model_digest: str, force: bool) -> di
         f"{out} exists and was made from something else",
         facts=[f"model: {old_digest[:12]} -> {model_digest[:12]}"]
         if other
-        else ["the same model, but other pictures, phrases, boxes or weights"],
+        else ["the same model, but other pictures, expressions, boxes or weights"],
         hint="make it again with --force, or choose another --out",
     )
 
@@ -410,6 +410,6 @@ def _refuse_present(drawings: Sequence[Path]) -> None:
     if present:
         raise StaleOutputError(
             f"{present[0]} exists",
-            facts=[f"and {len(present) - 1} more of the pictures to draw"] if len(present) > 1 else [],
+            facts=[f"and {len(present) - 1} more of the overlays"] if len(present) > 1 else [],
             hint="replace them with --force, or choose another folder with --overlays",
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -79,42 +79,41 @@ PUBLIC: dict[tuple[str, str], dict[str, tuple[int | None, int | None, int]]] = {
     ("grefcoco", "unc"): {"total": (19_994, None, 278_232)},
 }  # fmt: skip
 
+_generated = in_panel("Generated data (RefShapes)")
+_inputs = in_panel("Inputs and output")
+
 
 @dataclass(frozen=True)
 class Config:
     """Where the data comes from and how strictly it is taken."""
 
-    source: Literal["refshapes", "refer", "seqtr", "mdetr", "grefcoco", "table"] = option(
-        "refshapes",
-        "refshapes: generate; refer: REFER folder; seqtr: instances.json of the SeqTR release; mdetr: "
-        "finetune_*.json; grefcoco: grefs(<by>).json; table: your own CSV, TSV, JSON lines or predictions",
-    )
-    root: str | None = option(
+    source: Literal["refshapes", "refer", "seqtr", "mdetr", "grefcoco", "table"] = _inputs(
+        "refshapes", "format of the annotations; refshapes: generated data, table: your own CSV, TSV or JSON lines",
+    )  # fmt: skip
+    root: str | None = _inputs(
         None, "folder of the annotation files, or its parent with --name; the file itself (table)"
     )
-    name: str | None = option(
-        None, "data set: refcoco, refcoco+, refcocog …; default: the folder's or the file's name"
+    name: str | None = _inputs(
+        None, "data set: refcoco, refcoco+, refcocog …; default: the name of folder or file"
     )
-    by: str | None = option(None, "whose split: unc, umd, google …; default: the only one there is")
-    images: str | None = option(
-        None, "folder of the pictures; default: images/train2014 and the like near root"
+    by: str | None = _inputs(None, "author of the splits: unc, umd, google …; default: the only one")
+    images: str | None = _inputs(
+        None, "folder of the pictures; default: images/train2014 and the like near --root"
     )
     embed_images: bool | None = option(
         None, "copy the pictures into the artifact; default: only for refshapes"
     )
-    scale: Literal["tiny", "smoke", "standard"] = option("smoke", "60, 1,850 or 11,400 pictures (refshapes)")
-    seed: int = option(0, "seed of the generated data (refshapes)", min=0)
-    textures: str | None = option(
-        None, "folder of photographs that shapes and ground wear parts of (refshapes)", semantic=False
+    scale: Literal["tiny", "smoke", "standard"] = _generated("smoke", "60, 1,850 or 11,400 pictures")
+    seed: int = _generated(0, "seed of the generated data", min=0)
+    textures: str | None = _generated(
+        None, "folder of photographs whose parts fill shapes and ground", semantic=False
     )
     skip_missing: bool = option(
         False, "leave out pictures that are missing or unreadable, and their referents"
     )
-    skip_invalid: bool = option(False, "leave out referents with an invalid box, mask or sentence")
-    keep_layout: str | None = option(
-        None, "generate into this folder and keep it (refshapes)", semantic=False
-    )
-    workers: int = option(0, "processes that generate; 0 = one a core (refshapes)", min=0, semantic=False)
+    skip_invalid: bool = option(False, "leave out referents with an invalid box, mask or expression")
+    keep_layout: str | None = _generated(None, "keep the generated files in this folder", semantic=False)
+    workers: int = _generated(0, "processes that generate; 0 = one a core", min=0, semantic=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel
 from stages.errors import UsageError
 from stages.models.config import DetectorConfig, ModelConfig
 from stages.models.presets import PRESETS, preset, released
@@ -29,63 +29,66 @@ if TYPE_CHECKING:
 
 STAGE = "train-rec"
 STAGE_VERSION = 2
+_often = in_panel("Set most often")
+_architecture = in_panel("Sequence and model")
+_start = in_panel("Training data and start")
+_detectors = in_panel("Detectors (MDETR, SiRi)")
+_release = in_panel("Release compatibility")
 
 
 @dataclass(frozen=True)
 class Config(TrainingSettings):
     """Architecture and recipe of the comprehension model; the defaults suit RefShapes."""
 
-    model: str = option("refshapes-small", "architecture preset", choices=tuple(PRESETS))
-    semantics: Literal["corrected", "release"] | None = option(
-        None, "release = the public release's behaviour wherever it differs; default: the preset's"
+    model: str = _often("refshapes-small", "architecture preset", choices=tuple(PRESETS))
+    semantics: Literal["corrected", "release"] | None = _release(
+        None, "release: as the public release wherever it differs; default: the preset's"
     )
-    backbone: str | None = option(
-        None,
-        "pretrained AutoBackbone (local folder or hub id) or darknet trunk (.weights file); default: the preset's own",
+    backbone: str | None = _architecture(
+        None, "AutoBackbone (folder or hub id) or darknet .weights file; default: the preset's"
     )
-    text_encoder: str | None = option(
-        None, "pretrained AutoModel for sentences: local folder or hub id; default: the preset's own"
+    text_encoder: str | None = _architecture(
+        None, "AutoModel for text: folder or hub id; default: the preset's"
     )
-    glove: str | None = option(None, "GloVe text file with vectors for the words of the GRU text encoder")
-    train_split: str = option("train", "split whose boxes are learned")
-    bins: int | None = option(None, "coordinate bins; default: the preset's", min=2)
-    image_size: int | None = option(None, "pixels of the longer side; default: the preset's", min=32)
-    max_words: int | None = option(None, "words of a sentence that are read; default: the preset's", min=1)
-    text_in_memory: Literal["none", "sentence", "words"] | None = option(
+    glove: str | None = _architecture(None, "GloVe text file with vectors for the words of the GRU")
+    train_split: str = _start("train", "split whose boxes are learned")
+    bins: int | None = _architecture(None, "coordinate bins; default: the preset's", min=2)
+    image_size: int | None = _architecture(None, "pixels of the longer side; default: the preset's", min=32)
+    max_words: int | None = _architecture(
+        None, "words of an expression that are read; default: the preset's", min=1
+    )
+    text_in_memory: Literal["none", "sentence", "words"] | None = _architecture(
         None, "text tokens beside the image cells; default: the preset's"
     )
-    cctf: bool | None = option(
-        None, "add the image content at each written coordinate (co-content teacher forcing)"
+    cctf: bool | None = _architecture(
+        None, "add the image content at each predicted coordinate; default: the preset's"
     )
-    pmca: bool | None = option(None, "let a predicted point modulate the decoder's cross-attention")
-    grounding: int | None = option(
+    pmca: bool | None = _architecture(
+        None, "let each predicted point modulate the cross-attention; default: the preset's"
+    )
+    auxiliary_mask: int | None = _architecture(
         None,
-        "also mark the inside of the box, which makes boxes learned far sooner, on a grid so many times finer than the "
-        "memory; 0 = off, default: the preset's",
-        min=0,
-    )
-    frozen: Literal["none", "all", "all-but-last-two"] | None = option(
+        "auxiliary mask head on the box's inside: cells per memory cell and axis; 0 = off, default: the preset's",
+        min=0, formerly="grounding",
+    )  # fmt: skip
+    frozen: Literal["none", "all", "all-but-last-two"] | None = _architecture(
         None, "backbone layers that are not trained; default: the preset's"
     )
-    queries: int | None = option(
-        None, "boxes that a detector proposes for a sentence; default: the preset's", min=1
+    queries: int | None = _detectors(None, "boxes proposed for an expression; default: the preset's", min=1)
+    second_decoder: bool | None = _detectors(
+        None, "second decoder with a fixed 4 x 4 grid of queries (multi-task SiRi)"
     )
-    second_decoder: bool | None = option(
-        None, "second decoder with a fixed 4 x 4 grid of queries (multi-task SiRi); detectors only"
+    contrastive: bool | None = _detectors(
+        None, "align queries with the words that name them; default: the preset's"
     )
-    contrastive: bool | None = option(
-        None, "align queries with the words that name them; detectors only, default: the preset's"
+    retrain_rounds: int = _detectors(
+        0, "SiRi: rounds that start over, each from the encoder of the one before", min=0
     )
-    retrain_rounds: int = option(
-        0, "SiRi: start over so often, each time from the encoder of the round before alone", min=0
+    retrain_keep: Literal["encoder", "all"] = _detectors(
+        "encoder", "what a new round, or --init, keeps of the averaged weights; all: a control"
     )
-    retrain_keep: Literal["encoder", "all"] = option(
-        "encoder",
-        "what a new round, or --init, keeps of the moving average; all = the control without re-initialisation",
-    )
-    frozen_statistics: bool | None = option(
-        None,
-        "frozen layers keep their batch-norm statistics (the release lets them drift); default: the preset's",
+    frozen_statistics: bool | None = _release(
+        None, "keep the batch-norm statistics of frozen layers; default: the preset's"
     )
 
     def __post_init__(self) -> None:
@@ -100,7 +103,7 @@ def model_config(config: Config) -> ModelConfig:
         "cctf": config.cctf,
         "pmca": config.pmca,
         "n_bins": config.bins,
-        "grounding": config.grounding,
+        "grounding": config.auxiliary_mask,
     }
     changes: dict[str, object] = {k: v for k, v in given.items() if v is not None}
     if config.image_size:
@@ -270,7 +273,7 @@ def _trainer(config: Config, task: _Task, number: int, job: StageJob, reporter: 
         found = load_word_vectors(model, codec.to_dict()["words"], Path(config.glove))
         reporter.info(f"word vectors: {found} of {codec.size} words found in {config.glove}")
     plan = StepPlan(
-        data, task.sentences, images=config.batch_images, per_image=config.sentences_per_image, seed=seed,
+        data, task.sentences, images=config.batch_images, per_image=config.expressions_per_image, seed=seed,
         steps=config.steps_per_epoch,
     )  # fmt: skip
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)

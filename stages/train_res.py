@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel
 from stages.errors import UsageError
 from stages.models.config import ModelConfig
 from stages.reporter import Reporter, SilentReporter
@@ -34,106 +34,85 @@ if TYPE_CHECKING:
 STAGE = "train-res"
 STAGE_VERSION = 2
 ELLIPSE_POINTS = 80
+_often = in_panel("Set most often")
+_architecture = in_panel("Sequence and model")
+_start = in_panel("Training data and start")
+_crop = in_panel("Crop refinement")
+_detectors = in_panel("Detectors (MDETR, SiRi)")
 
 
 @dataclass(frozen=True)
 class Config(TrainingSettings):
     """What the sequence looks like and how to optimise; the defaults suit RefShapes."""
 
-    sequence: Literal["contour", "box-contour", "multitask"] = option(
-        "box-contour",
-        "what is written: the contour, the box and then the contour, or either as its [TASK] token says",
-    )
-    task_token: Literal["zero", "learnable", "task-wise"] = option(
+    sequence: Literal["contour", "box-contour", "multitask"] = _architecture(
+        "box-contour", "what is predicted: the contour; the box, then the contour; or what the [TASK] token asks for",
+    )  # fmt: skip
+    task_token: Literal["zero", "learnable", "task-wise"] = _architecture(
         "learnable", "[TASK] token: zero = plain fine-tuning, learnable = the paper, task-wise = multitask"
     )
-    points: int | None = option(
-        None, "contour points N; default: the REC model's preset", min=3, flag="n-points"
+    points: int | None = _architecture(
+        None, "points of a contour; default: the preset's", min=3, flag="n-points"
     )
-    text_in_memory: Literal["none", "sentence", "words"] | None = option(
+    text_in_memory: Literal["none", "sentence", "words"] | None = _architecture(
         None, "text tokens beside the image cells; default: as in the REC model"
     )
-    cctf: bool = option(True, "add the image content at each written coordinate (co-content teacher forcing)")
-    pmca: bool = option(True, "let a predicted point modulate the decoder's cross-attention")
-    zoom: int = option(
-        0,
-        "second look: pixels of a square window around the box in which the contour is drawn; 0 = off",
-        min=0,
+    cctf: bool = _architecture(True, "add the image content at each predicted coordinate")
+    pmca: bool = _architecture(True, "let each predicted point modulate the cross-attention")
+    zoom: int = _often(0, "crop refinement: pixels of the window around the box; 0 = off", min=0)
+    zoom_margin: float = _crop(
+        0.15, "margin of the window, as a share of the box's longer side", min=0.0, max=1.0
     )
-    zoom_margin: float = option(
-        0.15, "margin of that window, as a share of the box's longer side", min=0.0, max=1.0
+    rotate: float = _crop(
+        0.0, "rotate referents of known contour by up to so many degrees", min=0.0, max=180.0, added=True
     )
-    rotate: float = option(
-        0.0,
-        "second look: objects of known outline are turned by up to so many degrees, either way",
-        min=0.0,
-        max=180.0,
-        added=True,
-    )
-    paste: float = option(
-        0.0,
-        "second look: chance that an object with a visible mask is cut out and shown on another image's ground",
-        min=0.0,
-        max=1.0,
-        added=True,
-    )
-    frozen: Literal["none", "all", "all-but-last-two"] | None = option(
+    paste: float = _crop(
+        0.0, "chance that a referent with a visible mask is pasted onto another image", min=0.0, max=1.0, added=True,
+    )  # fmt: skip
+    frozen: Literal["none", "all", "all-but-last-two"] | None = _architecture(
         None, "backbone layers that are not trained; default: as in the REC model"
     )
-    grounding: int = option(
-        4,
-        "second look: also mark the inside of the outline, on a grid so many times finer than the memory; 0 = off",
-        min=0,
+    auxiliary_mask: int = _crop(
+        4, "auxiliary mask head: cells per memory cell and axis; 0 = off", min=0, formerly="grounding"
     )
-    point_content: bool = option(
-        True, "show the decoder the finer image feature under each finished point (beyond the paper)"
+    point_content: bool = _architecture(
+        True, "add the finer image feature at each finished point (beyond the paper)"
     )
-    train_split: str = option("train", "split that is trained on")
-    box_only_images: int = option(
-        4, "images a step whose referents show only their box (sequences that start with the box)", min=0
+    train_split: str = _start("train", "split that is trained on")
+    box_only_images: int = _start(
+        4, "images in a step that train the box alone (sequences that start with it)", min=0
     )
-    from_weights: Literal["best", "ema", "raw"] = option(
-        "best",
-        "which weights of the REC model, and of --init, to start from: best or last moving average, or raw",
+    from_weights: Literal["best", "ema", "raw"] = _start(
+        "best", "weights of --rec and --init to start from: best or last average, or raw"
     )
-    ellipse_weight: float = option(
-        0.0,
-        "box-only objects without pseudo points are taken for the ellipse in their box, with this weight; 0 = off",
-        min=0.0,
+    ellipse_weight: float = _start(
+        0.0, "weight of the ellipse in the box, for referents known by their box alone; 0 = off", min=0.0, added=True,
+    )  # fmt: skip
+    mask_images: int = _start(
+        0, "images in a step that show a visible mask, with --points or --ellipse-weight; 0 = by chance", min=0,
         added=True,
+    )  # fmt: skip
+    init_keep: Literal["all", "encoder"] = _start(
+        "all", "what of --init is kept: all, or all but the decoder and token embeddings", added=True
     )
-    mask_images: int = option(
-        0,
-        "with pseudo points or ellipses: images a step whose referents have a visible mask; 0 = as chance has it",
-        min=0,
-        added=True,
+    from_scratch: bool = _start(False, "take the architecture of the REC model, not its weights (a baseline)")
+    pseudo_weight: float = _start(
+        1.0, "weight of pseudo points in the loss, times the weight of each", min=0.0
     )
-    init_keep: Literal["all", "encoder"] = option(
-        "all",
-        "what of --init is kept; encoder: images, text, fusion and encoder; the decoder and all embeddings of tokens start anew",
-        added=True,
+    mask_head: Literal["embedding", "attention"] = _detectors(
+        "embedding", "mask head: embedding times pixel features, or refined attention maps"
     )
-    from_scratch: bool = option(
-        False, "take only the architecture of the REC model, not its weights (a baseline)"
-    )
-    pseudo_weight: float = option(
-        1.0, "weight of pseudo points in the loss, times each one's own weight", min=0.0
-    )
-    mask_head: Literal["embedding", "attention"] = option(
-        "embedding",
-        "how a detector draws: mask embedding times pixel features, or attention maps refined by convolutions",
-    )
-    freeze_detector: bool = option(False, "train the mask head of a detector alone")
-    mask_weight: float = option(1.0, "weight of the pixel-level cross-entropy of a detector's masks", min=0.0)
-    dice_weight: float = option(0.0, "weight of their Dice loss", min=0.0)
-    focal_weight: float = option(0.0, "weight of their focal loss", min=0.0)
+    freeze_detector: bool = _detectors(False, "train the mask head alone")
+    mask_weight: float = _detectors(1.0, "weight of the pixel-level cross-entropy of the masks", min=0.0)
+    dice_weight: float = _detectors(0.0, "weight of their Dice loss", min=0.0)
+    focal_weight: float = _detectors(0.0, "weight of their focal loss", min=0.0)
 
     def __post_init__(self) -> None:
         check_ranges(self)
         for name in ("rotate", "paste"):
             if getattr(self, name) and not self.zoom:
                 raise UsageError(
-                    f"{name} {getattr(self, name):g} works on the windows of a second look, which is off",
+                    f"{name} {getattr(self, name):g} needs crop refinement, which is off",
                     hint="add --zoom, the side of the window in pixels, e.g. --zoom 112",
                 )
 
@@ -337,7 +316,7 @@ def _trainer(
     from stages.weights.model_file import LoadedModel, load_state
 
     plan = StepPlan(
-        data, material.main, images=config.batch_images, per_image=config.sentences_per_image, seed=config.seed,
+        data, material.main, images=config.batch_images, per_image=config.expressions_per_image, seed=config.seed,
         steps=config.steps_per_epoch,
         beside=[(material.box_only, config.box_only_images), (material.masked, config.mask_images)],
     )  # fmt: skip
@@ -402,7 +381,11 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
         cctf=config.cctf,
         pmca=config.pmca,
         point_content=config.point_content,
-        grounding=config.grounding if config.zoom else rec.grounding if config.sequence != "contour" else 0,
+        grounding=config.auxiliary_mask
+        if config.zoom
+        else rec.grounding
+        if config.sequence != "contour"
+        else 0,
         zoom_margin=config.zoom_margin if config.zoom else None,
         image=dataclasses.replace(rec.image, size=config.zoom) if config.zoom else rec.image,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_writable
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -26,35 +26,36 @@ if TYPE_CHECKING:
 
 STAGE = "visualize-attention"
 STAGE_VERSION = 1
+_inputs = in_panel("Inputs and output")
 
 
 @dataclass(frozen=True)
 class Config:
     """What is shown."""
 
-    split_name: str = option("val", "split that the samples are taken from")
-    samples: int = option(8, "samples to show, one sentence of as many referents; drawn with --seed", min=0)
-    with_mask: bool = option(False, "take samples only where the true mask may be shown")
-    sentences: tuple[int, ...] = option((), "rows of the dataset's sentence table to show instead", min=0)
-    ref_ids: tuple[int, ...] = option((), "ref_id of referents to show instead, with their first sentence")
-    attention_points: int = option(3, "contour points whose attention is shown, spread evenly", min=1, max=12)
+    split_name: str = option("val", "split of the samples")
+    samples: int = option(8, "samples, one expression of as many referents", min=0)
+    with_mask: bool = option(False, "samples only where the ground-truth mask may be shown")
+    expressions: tuple[int, ...] = option(
+        (), "rows of the dataset's expressions to show instead", min=0, formerly="sentences"
+    )
+    ref_ids: tuple[int, ...] = option((), "ref ids to show instead, each with its first expression")
+    attention_points: int = option(3, "points whose attention is shown, spread evenly", min=1, max=12)
     point_numbers: tuple[int, ...] = option((), "points to show instead, counted from 1", min=1)
-    pseudo_samples: int = option(8, "pseudo labels to show, drawn with --seed", min=0)
-    box_prompt: bool = option(False, "give the model the true box and let it draw only the contour")
-    show_hidden: bool = option(False, "show the true contour also where the split hides it; for eyes only")
-    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the models to use")
-    seed: int = option(0, "choice of the samples", min=0)
-    figures: str | None = option(
-        None,
-        "folder for the pictures and the page; default: OUT without .h5 and with _figures",
-        semantic=False,
+    pseudo_samples: int = option(8, "pseudo labels to show", min=0)
+    box_prompt: bool = option(False, "give the model the ground-truth box and let it predict the contour")
+    show_hidden: bool = option(False, "show ground truth that the split hides, too; for eyes only")
+    weights: Literal["best", "ema", "raw"] = option("best", "weights of the models to use")
+    seed: int = option(0, "seed of the samples", min=0)
+    figures: str | None = _inputs(
+        None, "folder for pictures and page; default: OUT without .h5 and with _figures", semantic=False
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.sentences and self.ref_ids:
-            raise UsageError("sentences and ref-ids cannot be given together")
+        if self.expressions and self.ref_ids:
+            raise UsageError("expressions and ref-ids cannot be given together")
 
 
 def run(
@@ -178,17 +179,17 @@ def choose_sentences(config: Config, data: ReferringDataset, truth: Truth) -> li
     """Sentence indices to show: those asked for, else one sentence of each of `samples` random referents."""
     import numpy as np
 
-    if config.sentences:
-        beyond = [s for s in config.sentences if s >= len(data.texts)]
+    if config.expressions:
+        beyond = [s for s in config.expressions if s >= len(data.texts)]
         if beyond:
-            raise UsageError(f"sentences must be below {len(data.texts)}, got {beyond[0]}")
-        return list(config.sentences)
+            raise UsageError(f"expressions must be below {len(data.texts)}, got {beyond[0]}")
+        return list(config.expressions)
     first, counts = data.sentence_offsets[:-1], np.diff(data.sentence_offsets)
     if config.ref_ids:
         row_of = {int(ref_id): r for r, ref_id in enumerate(data.ref_ids) if counts[r]}
         unknown = [i for i in config.ref_ids if i not in row_of]
         if unknown:
-            raise UsageError(f"ref_id {unknown[0]} is not in {data.path}, or has no sentence")
+            raise UsageError(f"ref_id {unknown[0]} is not in {data.path}, or has no expression")
         return [int(first[row_of[i]]) for i in config.ref_ids]
     referents = data.referents_in(config.split_name)
     referents = referents[counts[referents] > 0]

@@ -143,7 +143,7 @@ def _first_sentences(dataset: ReferringDataset, referents: NDArray[np.int64]) ->
     silent = referents[stops <= starts]
     if len(silent):
         raise ArtifactError(
-            f"{len(silent)} referents have no sentence, so the model cannot be asked about them",
+            f"{len(silent)} referents have no expression, so the model cannot be asked about them",
             facts=[f"the first: ref id {int(dataset.ref_ids[silent[0]])}"],
             hint="use --strategy random",
         )

@@ -16,7 +16,7 @@ from stages.models.memory import Memory
 from stages.models.seqtr import PointSequenceModel
 from stages.weights.model_file import LoadedModel
 
-Outline = Literal["written", "marked"]
+Outline = Literal["decoder", "auxiliary"]
 # The few points of the decoder cut corners that the auxiliary mask shows
 POINTS_A_WRITTEN_ONE = 4
 
@@ -26,12 +26,16 @@ def require_auxiliary_masks(loaded: LoadedModel) -> None:
     config = loaded.config
     if config.zoom_margin is None or not config.grounding or not config.draws:
         raise UsageError(
-            "--outline marked needs a model of crop refinement with an auxiliary mask head",
+            "--contour auxiliary needs a model with crop refinement and an auxiliary mask head",
             facts=[
-                f"this one has crop refinement: {config.zoom_margin is not None}, auxiliary mask head: {config.grounding}"
+                f"this one: crop refinement {_on(config.zoom_margin is not None)}, auxiliary mask head {_on(config.grounding)}"
             ],
-            hint="train it with: seqres train-res --zoom 112 --grounding 4",
+            hint="train it with: seqres train-res --zoom 112 --auxiliary-mask 4",
         )
+
+
+def _on(part: object) -> str:
+    return "on" if part else "off"
 
 
 def auxiliary_contours(loaded: LoadedModel, memory: Memory, frames: list[Frame]) -> list[NDArray[np.float32]]:

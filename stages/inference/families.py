@@ -9,9 +9,9 @@ from stages.inference.sequence_answers import SequenceAnswers
 from stages.weights.model_file import LoadedModel
 
 
-def answers_of(loaded: LoadedModel, *, outline: Outline = "written", box_prompt: bool = False) -> Answers:
+def answers_of(loaded: LoadedModel, *, outline: Outline = "decoder", box_prompt: bool = False) -> Answers:
     """UsageError for a box prompt or an outline that the model's family does not have."""
-    if outline == "marked":
+    if outline == "auxiliary":
         require_auxiliary_masks(loaded)
     if loaded.config.family == "mdetr":
         return DetectorAnswers(loaded, box_prompt=box_prompt)

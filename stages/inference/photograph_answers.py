@@ -38,7 +38,7 @@ def answer(
     loaded: LoadedModel,
     photographs: Photographs,
     *,
-    outline: Outline = "written",
+    outline: Outline = "decoder",
     batch_size: int = 16,
     reporter: Reporter | None = None,
 ) -> Answers:
@@ -76,4 +76,4 @@ def warn_of_words(loaded: LoadedModel, photographs: Photographs, reporter: Repor
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         reporter.warn(f"words that the model never saw: {', '.join(map(repr, unknown[:10]))}{more}")
     if cut := sum(len(words) > limit for words in sentences):
-        reporter.warn(f"phrases longer than the {limit} words that the model reads, cut: {cut}")
+        reporter.warn(f"expressions longer than the {limit} words that the model reads, cut: {cut}")

@@ -23,7 +23,7 @@ def predict_sentences(
     *,
     batch_images: int = 32,
     box_prompt: bool = False,
-    outline: Outline = "written",
+    outline: Outline = "decoder",
     reporter: Reporter | None = None,
     what: str = "predict",
 ) -> Predictions:
@@ -32,7 +32,7 @@ def predict_sentences(
     Args:
         sentences: (S,) int64 sentence indices of `dataset`.
         box_prompt: give the dataset's box as the first four tokens (needs a sequence that starts with a box).
-        outline: `marked` takes the contours from the auxiliary mask; tokens and boxes stay. UsageError for a model
+        outline: `auxiliary` takes the contours from the auxiliary mask; tokens and boxes stay. UsageError for a model
             without that head.
     """
     answers = answers_of(loaded, outline=outline, box_prompt=box_prompt)

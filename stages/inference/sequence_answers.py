@@ -19,9 +19,9 @@ from stages.weights.model_file import LoadedModel
 
 
 class SequenceAnswers:
-    def __init__(self, loaded: LoadedModel, outline: Outline = "written") -> None:
+    def __init__(self, loaded: LoadedModel, outline: Outline = "decoder") -> None:
         """`outline`: see `predict_sentences`; UsageError for a model that has no auxiliary mask to trace."""
-        if outline == "marked":
+        if outline == "auxiliary":
             require_auxiliary_masks(loaded)
         self.loaded, self.outline = loaded, outline
         self.model = cast(PointSequenceModel, loaded.model)
@@ -39,7 +39,7 @@ class SequenceAnswers:
                 out.boxes_xyxy[row] = box
             elif len(contour) >= 2:
                 out.boxes_xyxy[row] = polygon_extent(contour)
-        if self.outline == "marked":
+        if self.outline == "auxiliary":
             out.points_xy = auxiliary_contours(self.loaded, group.memory, group.frames)
         if decoded.maps is not None:
             h, w = group.memory.grid_hw

@@ -17,7 +17,7 @@ class GroundingHead(nn.Linear):
     def __init__(self, d_model: int, parts: int, stride: int) -> None:
         """`stride`: pixels of a memory cell; UsageError when `parts` does not divide it."""
         if stride % parts:
-            raise UsageError(f"grounding must divide the stride {stride}, got {parts}")
+            raise UsageError(f"auxiliary-mask must divide the stride {stride}, got {parts}")
         super().__init__(d_model, parts**2)
         self.parts, self.part_size = parts, stride // parts
 

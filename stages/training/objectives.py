@@ -83,10 +83,10 @@ class SequenceObjective(Objective):
         if outputs.auxiliary is None or head is None:
             return None
         if self.model.config.zoom_margin is None:
-            return box_mask_term(head, outputs.auxiliary, batch, self.settings.grounding_weight)
+            return box_mask_term(head, outputs.auxiliary, batch, self.settings.auxiliary_mask_weight)
         share = torch.nn.functional.avg_pool2d(batch.masks.float(), head.part_size)
         loss = grounding_loss(*outputs.auxiliary, share, batch.mask_weight)
-        return dataclasses.replace(loss, scale=self.settings.grounding_weight)
+        return dataclasses.replace(loss, scale=self.settings.auxiliary_mask_weight)
 
     def blame(self, outputs: Taught, batch: Batch) -> list[str]:
         facts, layout = super().blame(outputs, batch), self.model.layout
@@ -205,5 +205,5 @@ def build_objective(
 ) -> SequenceObjective | DetectionObjective:
     """The objective of the model's family; `masks` weighs the mask terms of a detector."""
     if isinstance(model, DetectorModel):
-        return DetectionObjective(model, settings.grounding_weight, masks or MaskLossWeights())
+        return DetectionObjective(model, settings.auxiliary_mask_weight, masks or MaskLossWeights())
     return SequenceObjective(model, settings)

@@ -110,7 +110,7 @@ def validator(
 
     with_mask: watch only referents whose mask may be seen. locator: finds the windows of crop refinement.
     """
-    n, seed = settings.validation_sentences, settings.seed
+    n, seed = settings.validation_expressions, settings.seed
     watched = validation_sentences(data, settings.validation_split, n, with_mask=with_mask, seed=seed)
     choosing = some_sentences(data, held_out, n, seed)
 

@@ -125,7 +125,7 @@ def test_what_data_say_is_never_markup(
 
     monkeypatch.setattr(ReferringDataset, "open", hostile)
     model = files["model"].rename(tmp_path / "<img src=x onerror=alert(1)>.h5")
-    config = Config(sentences=(3,), split_name=f"</title>{evil}")
+    config = Config(expressions=(3,), split_name=f"</title>{evil}")
     run(config, dataset=files["dataset"], model=model, out=tmp_path / "a.h5")
     page = (tmp_path / "a_figures" / "index.html").read_text("utf-8")
     assert "<script" not in page and "<img src=x" not in page and ' onerror="x' not in page
@@ -195,7 +195,7 @@ def test_samples_are_distinct_referents_drawn_by_seed(
     ("config", "message"),
     [
         ({"split_name": "vla"}, "unknown split 'vla'"),
-        ({"sentences": (22,)}, "sentences must be below 22, got 22"),
+        ({"expressions": (22,)}, "expressions must be below 22, got 22"),
         ({"ref_ids": (7, 99)}, "ref_id 99 is not in"),
         ({"split_name": "train", "with_mask": True}, "nothing to show in split 'train'"),
         ({"split_name": "test"}, "nothing to show in split 'test'|unknown split 'test'"),
@@ -211,11 +211,11 @@ def test_what_cannot_be_shown_is_said(
 
 def test_sentences_and_ref_ids_can_be_named(files: dict[str, Path], calls: list[Any], tmp_path: Path) -> None:
     inputs = {"dataset": files["dataset"], "model": files["model"]}
-    run(Config(sentences=(21, 3)), **inputs, out=tmp_path / "a.h5")
+    run(Config(expressions=(21, 3)), **inputs, out=tmp_path / "a.h5")
     run(Config(ref_ids=(8, 1), box_prompt=True), **inputs, out=tmp_path / "b.h5")
     assert [c[1:] for c in calls] == [([21, 3], False), ([14, 0], True)]
     with pytest.raises(UsageError, match="cannot be given together"):
-        Config(sentences=(1,), ref_ids=(1,))
+        Config(expressions=(1,), ref_ids=(1,))
 
 
 def test_a_folder_of_somebody_else_stops_the_run_before_any_work(

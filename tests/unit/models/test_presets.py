@@ -299,7 +299,7 @@ def test_the_published_recipe() -> None:
             "step",
         )
         assert (config.jitter_min, config.jitter_max, config.label_smoothing) == (0.3, 1.4, 0.1)
-        assert config.batch_images * config.sentences_per_image >= 128
+        assert config.batch_images * config.expressions_per_image >= 128
     assert (rec.first_box_weight, res.end_weight, res.points) == (1.5, 0.1, 12)
     assert (res.sequence, res.task_token, res.text_in_memory, res.cctf, res.pmca) == (
         "contour",

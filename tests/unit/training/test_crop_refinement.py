@@ -194,6 +194,6 @@ def test_the_ground_comes_from_every_other_image(data: ReferringDataset) -> None
 
 @pytest.mark.parametrize(("name", "value"), [("rotate", 20.0), ("paste", 0.5)])
 def test_they_are_refused_without_crop_refinement(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"{name} {value:g} works on the windows of a second look"):
+    with pytest.raises(UsageError, match=f"{name} {value:g} needs crop refinement, which is off"):
         train_res.Config(**{name: value})
     assert getattr(train_res.Config(**{name: value, "zoom": 64}), name) == value

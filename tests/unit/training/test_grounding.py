@@ -59,8 +59,8 @@ def test_who_marks_what() -> None:
     assert train_res.res_architecture(small, train_res.Config(zoom=112)).grounding == 4
     frozen = train_res.res_architecture(small, train_res.Config(frozen="all"))
     assert (small.vision.frozen, frozen.vision.frozen) == ("none", "all")
-    assert train_rec.model_config(train_rec.Config(grounding=0)).grounding == 0
-    with pytest.raises(UsageError, match="grounding must divide the stride 16, got 3"):
+    assert train_rec.model_config(train_rec.Config(auxiliary_mask=0)).grounding == 0
+    with pytest.raises(UsageError, match="auxiliary-mask must divide the stride 16, got 3"):
         build_model(small.replace(grounding=3), 9)
 
 
@@ -98,7 +98,7 @@ def test_the_inside_of_an_outline_is_what_its_points_enclose(tiny_dataset: Path)
     x, y = points.T
     area = (x * y.roll(-1) - x.roll(-1) * y).sum().abs() / 2
     assert batch.masks[0].sum() == pytest.approx(float(area), rel=0.05)
-    without, bare = objective_and_batch(data, grounding=0)
+    without, bare = objective_and_batch(data, auxiliary_mask=0)
     assert bare.masks.shape == (4, 0, 0) and without.model.grounding_head is None
 
 
@@ -148,6 +148,6 @@ def test_each_stage_trains_a_head_of_its_own(tiny_dataset: Path, tiny_split: Pat
         weighed = a.json("history")[0]["loss"]
     assert load_model(res).locator is not None
     plain = train_rec.run(
-        train_rec.Config(**{**FAST, "epochs": 1, "grounding_weight": 0.0}), dataset=tiny_dataset, out=tmp_path / "p.h5"
+        train_rec.Config(**{**FAST, "epochs": 1, "auxiliary_mask_weight": 0.0}), dataset=tiny_dataset, out=tmp_path / "p.h5"
     )  # fmt: skip
     assert plain.summary["final"]["loss"] < weighed - 0.5

@@ -22,7 +22,7 @@ from stages.training.settings import TrainingSettings
 from stages.training.targets import SlotWeights
 from tests.oracles.random_models import CONFIGS, WORDS
 
-SETTINGS = TrainingSettings(device="cpu", grounding_weight=4.0)
+SETTINGS = TrainingSettings(device="cpu", auxiliary_mask_weight=4.0)
 
 
 def batch_of(dataset: Path, name: str, weights: list[float]) -> Batch:

@@ -1,4 +1,4 @@
-"""--outline marked: outlines traced round what a second look marks, in every stage that draws."""
+"""--contour auxiliary: contours traced around the auxiliary mask, in every stage that predicts."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_nothing_marked_is_no_outline(model: Path, monkeypatch: pytest.MonkeyPat
 def test_pseudo_labels_are_what_is_marked(
     model: Path, tiny_dataset: Path, tiny_split: Path, tmp_path: Path, disc: None
 ) -> None:
-    config = pseudo_label.Config(outline="marked", audit_split="", max_referents=5, device="cpu")
+    config = pseudo_label.Config(contour="auxiliary", audit_split="", max_referents=5, device="cpu")
     out = tmp_path / "pseudo.h5"
     pseudo_label.run(config, dataset=tiny_dataset, split=tiny_split, model=model, out=out)
     data = ReferringDataset.open(tiny_dataset)
@@ -87,18 +87,20 @@ def test_scores_and_answers_of_what_is_marked(
 ) -> None:
     """Both are drawn round the locator's box; a disc in its window has the same area wherever that is."""
     shares = {}
-    for outline in ("written", "marked"):
-        out = tmp_path / f"{outline}.h5"
-        config = evaluate.Config(splits=("val",), max_sentences=3, outline=outline, device="cpu")  # type: ignore[arg-type]
+    for contour in ("decoder", "auxiliary"):
+        out = tmp_path / f"{contour}.h5"
+        config = evaluate.Config(splits=("val",), max_expressions=3, contour=contour, device="cpu")  # type: ignore[arg-type]
         summary = evaluate.run(config, dataset=tiny_dataset, model=model, out=out).summary
-        assert summary["outline"] == outline
-        shares[outline] = summary["splits"]["val"]["res"]["model"]["miou"]
-    assert shares["written"] != shares["marked"]
+        assert summary["outline"] == {"decoder": "written", "auxiliary": "marked"}[contour], (
+            "as files have it"
+        )
+        shares[contour] = summary["splits"]["val"]["res"]["model"]["miou"]
+    assert shares["decoder"] != shares["auxiliary"]
     data = ReferringDataset.open(tiny_dataset)
     photo, out = tmp_path / "photo.png", tmp_path / "answers.json"
     cv2.imwrite(str(photo), data.image(0)[..., ::-1])
     predict.run(
-        predict.Config(outline="marked", device="cpu"),
+        predict.Config(contour="auxiliary", device="cpu"),
         model=model, image=photo, phrase=["the red star"], box=[[20, 20, 60, 60]], out=out,
     )  # fmt: skip
     (answer,) = json.loads(out.read_text("utf-8"))["predictions"]
@@ -111,7 +113,7 @@ def test_models_without_marks_are_refused(
     name: str, tiny_dataset: Path, tiny_split: Path, tmp_path: Path
 ) -> None:
     model = write_random_model(tmp_path / "model.h5", name)
-    config = pseudo_label.Config(outline="marked", audit_split="", device="cpu")
-    with pytest.raises(UsageError, match="--outline marked needs a model of crop refinement") as caught:
+    config = pseudo_label.Config(contour="auxiliary", audit_split="", device="cpu")
+    with pytest.raises(UsageError, match="--contour auxiliary needs a model with crop refinement") as caught:
         pseudo_label.run(config, dataset=tiny_dataset, split=tiny_split, model=model, out=tmp_path / "o.h5")
-    assert "--grounding 4" in caught.value.hint
+    assert "--auxiliary-mask 4" in caught.value.hint

@@ -47,7 +47,7 @@ def held(tiny_dataset: Path, tiny_split: Path, tmp_path_factory: pytest.TempPath
         "held_out": 0.2,
         "batch_images": 24,
         "steps_per_epoch": 2,
-        "sentences_per_image": 1,
+        "expressions_per_image": 1,
     }
     train_rec.run(train_rec.Config(**values), dataset=tiny_dataset, out=folder / "rec.h5")
     now = "res"
@@ -145,7 +145,7 @@ def test_every_table_says_what_chose_the_weights(
 ) -> None:
     names = {}
     for weights in ("best", "ema", "raw"):
-        config = evaluate.Config(splits=("val",), max_sentences=3, device="cpu", weights=weights)  # type: ignore[arg-type]
+        config = evaluate.Config(splits=("val",), max_expressions=3, device="cpu", weights=weights)  # type: ignore[arg-type]
         out = tmp_path / f"{weights}.h5"
         summary = evaluate.run(config, dataset=tiny_dataset, model=held.rec, out=out).summary
         names[weights] = summary["weights_chosen_by"]
@@ -171,7 +171,7 @@ def test_old_models_were_chosen_on_their_validation_split(
         for name in (*a.names("weights/"), *a.names("best/")):
             w.column(name, a[name])
     for split, warned in (("val", 1), ("testA", 1)):
-        config = evaluate.Config(splits=(split,), max_sentences=3, device="cpu")
+        config = evaluate.Config(splits=(split,), max_expressions=3, device="cpu")
         out = tmp_path / f"{split}.h5"
         summary = evaluate.run(config, dataset=tiny_dataset, model=old, out=out, reporter=heard).summary
         assert summary["weights_chosen_by"] == "best validation on val"
