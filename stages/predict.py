@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_file_target, require_writable
 from stages.artifacts.whole_file import write_whole
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.inference.predictor import Prediction, Predictor, predict
 from stages.reporter import Reporter, SilentReporter
@@ -45,29 +45,28 @@ STREAM = "-"  # as --table and --out: JSON lines on standard input and output
 _SHOWN = 20  # answers that the summary lists
 _SHOWN_LETTERS = 48
 _SHOWN_OF_NOTICE = 3
-_STREAMED_AT_ONCE = 64  # phrases, before their lines are written
+_STREAMED_AT_ONCE = 64  # expressions, before their lines are written
+_running = in_panel("Run")
 
 
 @dataclass(frozen=True)
 class Config:
     """How the answers are made."""
 
-    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32", "of prediction; bf16 is faster on a GPU and writes other tokens", added=True
+    weights: Literal["best", "ema", "raw"] = option("best", "weights of the model to use")
+    precision: Literal["fp32", "bf16"] = _running(
+        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
     )
-    outline: Literal["written", "marked"] = option(
-        "written",
-        "outlines as the points that the decoder writes, or traced round what a second look marks as inside",
-        added=True,
-    )
+    contour: Literal["decoder", "auxiliary"] = option(
+        "decoder", "contours from the decoder's points, or traced around the auxiliary mask", added=True,
+        formerly="outline", former_values={"decoder": "written", "auxiliary": "marked"},
+    )  # fmt: skip
     segmenter: str | None = option(
         None,
-        "refine each mask, with the known or predicted box as prompt: grabcut, a folder or hub id of a promptable "
-        "segmenter of transformers, or ENCODER.onnx,DECODER.onnx",
+        "refine each mask: grabcut, a folder or hub id of a promptable segmenter, or ENCODER.onnx,DECODER.onnx",
         added=True,
     )
-    batch_size: int = option(16, "pictures at once", min=1, semantic=False)
+    batch_size: int = option(16, "pictures in a batch", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
@@ -152,7 +151,7 @@ def run(
         )
     predictor = Predictor(
         model, weights=config.weights, precision=config.precision, device=config.device,
-        segmenter=config.segmenter, outline=config.outline, batch_size=config.batch_size,
+        segmenter=config.segmenter, outline=config.contour, batch_size=config.batch_size,
     )  # fmt: skip
     if mask is not None and not (predictor.draws or config.segmenter):
         raise UsageError("--mask: the model answers with boxes only", hint="add --segmenter")
@@ -231,7 +230,7 @@ def _requests(
     if bool(image) == (table is not None):
         raise UsageError(
             "give a picture with --image, or a table with --table" + (", not both" if image else ""),
-            hint='seqres predict --model res.h5 --image photo.jpg --phrase "the red cup" --out masks.json',
+            hint='seqres predict --model res.h5 --image photo.jpg --expression "the red cup" --out masks.json',
         )
 
     from stages.data.photographs import pictures_of, requests_of_phrases, requests_of_table
@@ -248,8 +247,8 @@ def _requests(
         return [request for path in paths for request in requests_of_phrases(path, texts, box)]
     if phrase or box:
         raise UsageError(
-            f"--{'phrase' if phrase else 'box'} goes with --image",
-            hint="with --table, write them into its columns phrase and x1, y1, x2, y2",
+            f"--{'expression' if phrase else 'box'} goes with --image",
+            hint="with --table, write them into its columns expression and x1, y1, x2, y2",
         )
     return requests_of_table(table, images, lines if str(table) == STREAM else None)
 
@@ -361,7 +360,7 @@ def _existing(out: Path, fingerprint: str, model_digest: str, force: bool) -> di
         f"{out} exists and was made from something else",
         facts=[f"model: {old_digest[:12]} -> {model_digest[:12]}"]
         if other
-        else ["the same model, but other pictures, phrases, boxes or weights"],
+        else ["the same model, but other pictures, expressions, boxes or weights"],
         hint="make it again with --force, or choose another --out",
     )
 
@@ -371,6 +370,6 @@ def _refuse_present(drawings: Sequence[Path]) -> None:
     if present:
         raise StaleOutputError(
             f"{present[0]} exists",
-            facts=[f"and {len(present) - 1} more of the pictures to draw"] if len(present) > 1 else [],
+            facts=[f"and {len(present) - 1} more of the overlays"] if len(present) > 1 else [],
             hint="replace them with --force, or choose another folder with --overlays",
         )

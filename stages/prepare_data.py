@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.data.error_list import ErrorList
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
@@ -46,6 +46,9 @@ _ROOT_HINTS = {
     "table": "--root FILE is your table, for example photos.csv",
 }
 
+_generated = in_panel("Generated data (RefShapes)")
+_inputs = in_panel("Inputs and output")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -53,29 +56,27 @@ class Config:
 
     source: Literal[
         "refshapes", "refer", "seqtr", "mdetr", "grefcoco", "coco", "labelstudio", "labelme", "masks", "table"
-    ] = option(
+    ] = _inputs(
         "refshapes",
-        "refshapes: generate; refer: REFER folder; seqtr: instances.json of the SeqTR release; mdetr: "
-        "finetune_*.json; grefcoco: grefs(<by>).json; coco: instances with expressions; labelstudio, labelme: what "
-        "these tools save; masks: a PNG an object; table: your own CSV, TSV, JSON lines or predictions",
+        "format of the annotations; refshapes: generated data; masks: a PNG a referent; table: CSV, TSV or JSON lines",
     )
-    root: str | None = option(
+    root: str | None = _inputs(
         None, "folder of the annotation files, or its parent with --name; or the file itself"
     )
-    name: str | None = option(
-        None, "data set: refcoco, refcoco+, refcocog …; default: the folder's or the file's name"
+    name: str | None = _inputs(
+        None, "data set: refcoco, refcoco+, refcocog …; default: the name of folder or file"
     )
-    by: str | None = option(None, "whose split: unc, umd, google …; default: the only one there is")
-    images: str | None = option(
-        None, "folder of the pictures; default: images/train2014 and the like near root"
+    by: str | None = _inputs(None, "author of the splits: unc, umd, google …; default: the only one")
+    images: str | None = _inputs(
+        None, "folder of the pictures; default: images/train2014 and the like near --root"
     )
     embed_images: bool | None = option(
         None, "copy the pictures into the artifact; default: only for refshapes"
     )
-    scale: Literal["tiny", "smoke", "standard"] = option("smoke", "60, 1,850 or 11,400 pictures (refshapes)")
-    seed: int = option(0, "seed of the generated data (refshapes)", min=0)
-    textures: str | None = option(
-        None, "folder of photographs that shapes and ground wear parts of (refshapes)", semantic=False
+    scale: Literal["tiny", "smoke", "standard"] = _generated("smoke", "60, 1,850 or 11,400 pictures")
+    seed: int = _generated(0, "seed of the generated data", min=0)
+    textures: str | None = _generated(
+        None, "folder of photographs whose parts fill shapes and ground", semantic=False
     )
     phrases: Literal["given", "category", "category-position"] = option(
         "given",
@@ -86,14 +87,12 @@ class Config:
     skip_missing: bool = option(
         False, "leave out pictures that are missing or unreadable, and their referents"
     )
-    skip_invalid: bool = option(False, "leave out referents with an invalid box, mask or sentence")
+    skip_invalid: bool = option(False, "leave out referents with an invalid box, mask or expression")
     errors_to: str | None = option(
         None, "text file for all invalid entries and pictures, one a line", semantic=False
     )
-    keep_layout: str | None = option(
-        None, "generate into this folder and keep it (refshapes)", semantic=False
-    )
-    workers: int = option(0, "processes that generate; 0 = one a core (refshapes)", min=0, semantic=False)
+    keep_layout: str | None = _generated(None, "keep the generated files in this folder", semantic=False)
+    workers: int = _generated(0, "processes that generate; 0 = one a core", min=0, semantic=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)

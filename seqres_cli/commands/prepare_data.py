@@ -1,7 +1,9 @@
 """Read referring-expression data (public formats, your own table, RefShapes) into one dataset artifact.
 
-Counts images, referents, sentences and masks of every split, and lists images that are missing by
-name. The pictures stay where they are unless --embed-images puts them into the artifact.
+Counts images, referents, expressions and masks of every split, and lists missing images by name. The pictures
+stay where they are unless --embed-images copies them into the artifact. --source says what is read: a REFER folder
+(refer), instances.json of the SeqTR release (seqtr), finetune_*.json of MDETR (mdetr), grefs(<by>).json (grefcoco),
+your own table (table), or generated pictures (refshapes).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Keep the pseudo contours that agree with their box, and resample them evenly along their length.
+"""Keep the pseudo labels that agree with their box, and resample their contours evenly.
 
-The reason for keeping or dropping is stored for every referent; the summary counts them and shows the
+The reason for keeping or dropping is stored for every referent. The summary counts the reasons and shows the
 distribution of the scores.
 """
 
@@ -12,6 +12,6 @@ from seqres_cli.stage_command import StageCommand
 COMMAND = StageCommand(
     name="resample-points",
     help=__doc__,
-    inputs=(DATASET, InputPath("pseudo", "Pseudo contours (pseudo-label).")),
+    inputs=(DATASET, InputPath("pseudo", "pseudo labels (pseudo-label or refine-masks)")),
     examples=("seqres resample-points --dataset data.h5 --pseudo pseudo.h5 --out points.h5",),
 )

@@ -1,6 +1,6 @@
 """Photographs and phrases from anywhere, for a model to answer: what `predict` reads instead of a dataset artifact.
 
-A table (CSV, TSV or JSON lines) has the columns image and phrase, and may have x1, y1, x2, y2: a box that is known, in
+A table (CSV, TSV or JSON lines) has the columns image and expression, and may have x1, y1, x2, y2: a box that is known, in
 pixels, right and lower edge exclusive. It is found and read as the one of `prepare-data --source table`.
 """
 
@@ -61,18 +61,19 @@ def requests_of_phrases(
         UsageError: an empty phrase, a box that is not four numbers, or not as many boxes as phrases.
     """
     if not phrases:
-        raise UsageError("no phrase for the picture", hint='--phrase "the red cup"')
+        raise UsageError("no expression for the picture", hint='--expression "the red cup"')
     if boxes and len(boxes) != len(phrases):
         raise UsageError(
-            f"{len(boxes)} --box for {len(phrases)} --phrase", hint="give one box a phrase, or none"
+            f"{len(boxes)} --box for {len(phrases)} --expression",
+            hint="give one box per expression, or none",
         )
     requests = []
     for i, phrase in enumerate(phrases):
         text = clean_text(phrase)
         if not text:
-            raise UsageError(f"--phrase is empty: {phrase!r}")
+            raise UsageError(f"--expression is empty: {phrase!r}")
         box = _box_of_text(boxes[i]) if boxes else None
-        requests.append(Request(f"--phrase {text!r}", str(image), Path(image), text, box))
+        requests.append(Request(f"--expression {text!r}", str(image), Path(image), text, box))
     return requests
 
 
@@ -112,7 +113,7 @@ def requests_of_table(
         UsageError: the file is no table.
         ArtifactError: it cannot be read, a column is missing, or lines are invalid (listed by number).
     """
-    needed = ("image", "phrase")
+    needed = ("image", "expression")
     opened = open_table(Path(table), required=needed) if piped is None else open_lines(piped, required=needed)
     lines, bases = opened.lines, opened.folders
     names = [n.strip() for _, row in lines if isinstance(n := row.get("image"), str) and not is_nothing(n)]
@@ -131,11 +132,11 @@ def requests_of_table(
 
 
 def _request_of_line(where: str, row: Mapping[str, Any], root: Path, *, anywhere: bool = False) -> Request:
-    name, phrase = row.get("image"), text_of(row.get("phrase"))
+    name, phrase = row.get("image"), text_of(row.get("expression"))
     if not isinstance(name, str) or is_nothing(name):
         raise Invalid("no image")
     if not phrase:
-        raise Invalid("empty phrase")
+        raise Invalid("empty expression")
     corners = [row.get(column) for column in BOX_COLUMNS]
     given = [not is_nothing(value) for value in corners]
     if any(given) and not all(given):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stages.data.photographs import Photographs
 from stages.data.text import SPECIAL, WordCodec, clean
 from stages.geometry.rasterise import Rle
+from stages.inference.answers import Predictions
 from stages.inference.auxiliary_contours import Outline
 from stages.inference.predictions import predict_sentences
 from stages.reporter import Reporter, SilentReporter
@@ -26,7 +27,7 @@ class Answers:
     """Answers to N requests, in original pixels.
 
     Attributes:
-        boxes_xyxy: (N, 4) float32, NaN = none. points_xy: N rings (k, 2) float32.
+        boxes_xyxy: (N, 4) float32, NaN = none. points_xy: N contours (k, 2) float32.
         rles: N masks at the pictures' sizes; None for a model that answers with boxes only.
         confidence: (N,) float32 in [0, 1]. prompted: (N,) bool, whose given box was used.
         refinement: N reasons ("refined", or why not); None without a segmenter.
@@ -44,7 +45,7 @@ def answer(
     loaded: LoadedModel,
     photographs: Photographs,
     *,
-    outline: Outline = "written",
+    outline: Outline = "decoder",
     batch_size: int = 16,
     reporter: Reporter | None = None,
 ) -> Answers:
@@ -55,29 +56,20 @@ def answer(
     takes_box = bool(layout.box and layout.contour)
     if photographs.has_box.any() and not takes_box:
         reporter.warn(
-            f"the boxes given are ignored: a model that writes {loaded.config.sequence!r} takes none as its start"
+            f"the boxes given are ignored: a model that predicts {loaded.config.sequence!r} takes none as its start"
         )
     prompted = photographs.has_box & takes_box
-    out = Answers(
-        np.full((n, 4), np.nan, np.float32), [np.zeros((0, 2), np.float32)] * n, None, np.zeros(n, np.float32), prompted
-    )  # fmt: skip
-    masks: dict[int, Rle] = {}
+    found = Predictions.empty(np.arange(n), len(layout.decoded))
     for with_box in (False, True):
         rows = np.flatnonzero(prompted == with_box)
-        if not len(rows):
-            continue
-        part = predict_sentences(
-            loaded, photographs, rows, batch_images=batch_size, box_prompt=with_box, outline=outline, reporter=reporter,
-            what="predict with boxes" if with_box else "predict",
-        )  # fmt: skip
-        out.boxes_xyxy[rows], out.confidence[rows] = part.boxes_xyxy, part.confidence()
-        for row, ring in zip(rows, part.points_xy, strict=True):
-            out.points_xy[row] = ring
-        if loaded.config.draws:
-            drawn = part.masks([photographs.size_hw(int(row)) for row in rows])
-            masks.update(zip(rows.tolist(), drawn, strict=True))
-    out.rles = [masks[i] for i in range(n)] if loaded.config.draws else None
-    return out
+        if len(rows):
+            part = predict_sentences(
+                loaded, photographs, rows, batch_images=batch_size, box_prompt=with_box, outline=outline, reporter=reporter,
+                what="predict with boxes" if with_box else "predict",
+            )  # fmt: skip
+            found.put(rows, part)
+    rles = found.masks([photographs.size_hw(i) for i in range(n)]) if loaded.config.draws else None
+    return Answers(found.boxes_xyxy, found.points_xy, rles, found.confidence(), prompted)
 
 
 def unknown_words(loaded: LoadedModel, texts: Sequence[str]) -> list[list[str]]:
@@ -108,4 +100,4 @@ def warn_of_words(loaded: LoadedModel, texts: Sequence[str], reporter: Reporter)
         lines.append(f"it knows {len(words)} words: {', '.join(words[:_SHOWN_KNOWN])}{rest}")
         reporter.warn("\n  ".join(lines))
     if cut := sum(len(clean(text).split()) > limit for text in texts):
-        reporter.warn(f"phrases longer than the {limit} words that the model reads, cut: {cut}")
+        reporter.warn(f"expressions longer than the {limit} words that the model reads, cut: {cut}")

@@ -77,7 +77,7 @@ def _name_beside(out: Path, request: Request) -> str:
 
     A table's names stay as they are; they are relative to the table, or to --images.
     """
-    if not request.where.startswith("--phrase"):
+    if not request.where.startswith("--expression"):
         return request.image
     path = Path(os.path.abspath(request.path))
     folder = Path(os.path.abspath(out.parent))

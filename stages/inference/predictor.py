@@ -52,7 +52,7 @@ class Predictor:
         precision: Literal["fp32", "bf16"] = "fp32",
         device: str = "auto",
         segmenter: str | None = None,
-        outline: Literal["written", "marked"] = "written",
+        outline: Literal["decoder", "auxiliary"] = "decoder",
         batch_size: int = 16,
     ) -> None:
         """ArtifactError when the model or the segmenter cannot be used."""

@@ -39,7 +39,7 @@ def test_phrases_about_a_photograph(seqres: Seqres, model: Path, photo: Path, tm
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0].startswith(f"wrote {out} in ")
-    assert ["image", "phrase", "box", "mask", "pixels", "confidence"] in [line.split() for line in lines]
+    assert ["image", "expression", "box", "mask", "pixels", "confidence"] in [line.split() for line in lines]
     assert any("the red star" in line for line in lines)
     written = json.loads(out.read_text())
     assert [row["phrase"] for row in written["predictions"]] == ["the red star", "the moon"]
@@ -77,8 +77,8 @@ def test_a_table(seqres: Seqres, model: Path, photo: Path, tmp_path: Path) -> No
     [
         ([], 2, "error: predict needs --model, --out"),
         (["--model", "MODEL", "--out", "o.json"], 2, "give a picture with --image, or a table with --table"),
-        (["--model", "MODEL", "--image", "PHOTO", "--out", "o.json"], 2, "no phrase for the picture"),
-        (["--model", "MODEL", "--image", "PHOTO", "--phrase", "", "--out", "o.json"], 2, "--phrase is empty"),
+        (["--model", "MODEL", "--image", "PHOTO", "--out", "o.json"], 2, "no expression for the picture"),
+        (["--model", "MODEL", "--image", "PHOTO", "--phrase", "", "--out", "o.json"], 2, "--expression is empty"),
         (
             ["--model", "MODEL", "--image", "PHOTO", "--phrase", "a", "--box", "1,2,3", "--out", "o.json"],
             2,

@@ -213,7 +213,7 @@ def test_pictures_of_every_kind_are_taken(
         (np.zeros((4, 4, 2), np.uint8), None, "has the shape"),
         (np.zeros((4, 4, 3), np.float32), None, "has values of float32"),
         (np.zeros((4, 4, 3), np.uint8), [[0, 0, 9, 9]], "1 box cannot be used"),
-        (np.zeros((4, 4, 3), np.uint8), [[0, 0, 2, 2]] * 2, "2 --box for 1 --phrase"),
+        (np.zeros((4, 4, 3), np.uint8), [[0, 0, 2, 2]] * 2, "2 --box for 1 --expression"),
     ],
     ids=["two channels", "shares", "outside", "too many"],
 )

@@ -1,6 +1,6 @@
-"""A practitioner's own photographs: one table (table_file.py) with a phrase and a box a line.
+"""A practitioner's own photographs: one table (table_file.py) with an expression and a box a line.
 
-    image,phrase,x1,y1,x2,y2,split,mask
+    image,expression,x1,y1,x2,y2,split,mask
     kitchen/001.jpg,the red mug,120,80,210,190,train,masks/001-mug.png
 
 `image` is relative to --images or to the table's folder. `x1, y1, x2, y2` are pixels, right and lower edge exclusive;
@@ -156,10 +156,12 @@ class _Reader:
         return [record for things in found.values() for record in self._records(things)]
 
     def _line(self, where: str, order: int, row: Mapping[str, Any]) -> _Line:
-        phrase, name, mask = _phrase_of(row.get("phrase")), row.get("image"), row.get("mask")
+        phrase, name, mask = _phrase_of(row.get("expression")), row.get("image"), row.get("mask")
         if not phrase:
-            said = row.get("phrase")
-            raise Invalid("empty phrase" if is_nothing(said) else f"the phrase is {said!r:.40}, no text")
+            said = row.get("expression")
+            raise Invalid(
+                "empty expression" if is_nothing(said) else f"the expression is {said!r:.40}, no text"
+            )
         if not isinstance(name, str) or is_nothing(name):
             raise Invalid("no image")
         if isinstance(mask, str) and is_json(mask):
