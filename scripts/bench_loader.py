@@ -31,7 +31,8 @@ from stages.data.text import WordCodec
 from stages.models.image_maps import normalise
 from stages.models.presets import preset
 from stages.prepare_data import Config, run
-from stages.training.loader import ContourTable, StepDataset, StepPlan, train_batches
+from stages.training.loader import ContourTable, StepDataset, train_batches
+from stages.training.plan import StepPlan
 from stages.training.settings import TrainingSettings
 from stages.training.targets import SlotWeights
 
@@ -76,7 +77,7 @@ def load(path: Path, workers: int) -> Iterator[int]:
     settings = TrainingSettings(colour=0.0)
     plan = StepPlan(data, sentences, images=BATCH, per_image=3, seed=0)
     codec = WordCodec.from_sentences(data.texts, CONFIG.text.max_words)
-    boxes_only = ContourTable.from_rings(len(data.boxes_xyxy), {}, {})
+    boxes_only = ContourTable.of_contours(len(data.boxes_xyxy), {}, {})
     steps = StepDataset(data, codec, CONFIG, boxes_only, settings, SlotWeights(), 0)
     for batch in train_batches(steps, plan.epoch(0), workers):
         yield len(normalise(batch.images, batch.sizes_hw, CONFIG))

@@ -117,7 +117,7 @@ def bench_decoding(repeats: int) -> list[dict[str, Any]]:
     c, rows = model.config, []
     for n in (1, 8, 32):
         with torch.no_grad():
-            memory = model.join(*head_inputs(n, c.fusion.channels))
+            memory = model.fuse(*head_inputs(n, c.fusion.channels))
         tokens = model.generate(memory).tokens
         assert torch.equal(tokens, textbook.generate(model, memory)), "not the same tokens"
         sides = {
@@ -150,7 +150,7 @@ def bench_step(repeats: int) -> list[dict[str, Any]]:
             if plain:
                 logits = textbook.logits(model, textbook.join(model, *inputs), targets)
             else:
-                logits = model.decode(model.join(*inputs), targets)
+                logits = model.decode(model.fuse(*inputs), targets)
             loss = token_loss(logits, targets, weights)
             loss.backward()
             return loss.item()

@@ -22,7 +22,7 @@ rec_steps=${REC_STEPS:-5 epochs of 4}
 res_steps=${RES_STEPS:-8 epochs of 6}
 rec_flags=${REC_FLAGS:-} # for instance --backbone yolov3.weights; the trunk is random without it
 recipe="--config partial-res-darknet53 --batch-images ${BATCH_IMAGES:-4} --workers 0"
-recipe+=" --validate-every 1000 --validation-sentences 1" # the last epoch is always scored; here that is for show
+recipe+=" --validate-every 1000 --validation-expressions 1" # the last epoch is always scored; here that is for show
 
 mkdir -p "$out"
 failed=0

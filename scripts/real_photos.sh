@@ -18,8 +18,8 @@ python=${PYTHON:-python3}
 sets=${SETS:-refcoco/unc refcocog/umd}
 least_miou=${LEAST_MIOU:-0.80}
 image_size=${IMAGE_SIZE:-160}
-steps="--epochs 1 --batch-images 8 --ema-decay 0.98 --label-smoothing 0 --colour 0 --validation-sentences 20"
-rec_flags=${REC_FLAGS:-$steps --steps-per-epoch 500 --sentences-per-image 2}
+steps="--epochs 1 --batch-images 8 --ema-decay 0.98 --label-smoothing 0 --colour 0 --validation-expressions 20"
+rec_flags=${REC_FLAGS:-$steps --steps-per-epoch 500 --expressions-per-image 2}
 res_flags=${RES_FLAGS:-$steps --steps-per-epoch 300 --zoom 112 --zoom-jitter 0.1 --box-only-images 0}
 second_flags=${SECOND_FLAGS:-$steps --steps-per-epoch 850 --n-points 28 --zoom 112 --zoom-jitter 0.1 --box-only-images 0 --pseudo-weight 0.2}
 

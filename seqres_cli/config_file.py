@@ -16,14 +16,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.config import OptionType, coerce, config_dict, option_info, option_types
+from stages.config import OptionType, coerce, config_dict, fields_by_name, flag_name, option_types
 from stages.configs import Layer, read_layers
 from stages.errors import UsageError, did_you_mean
-
-
-def flag_name(field: dataclasses.Field[Any]) -> str:
-    """The option's name without dashes: `option(flag=…)`, or the field's name in kebab-case."""
-    return option_info(field).flag or field.name.replace("_", "-")
 
 
 def resolve(
@@ -51,7 +46,7 @@ def resolve(
     try:
         return config_class(**values), origins
     except UsageError as error:
-        guilty = error.message.split(" ", 1)[0].replace("-", "_")
+        guilty = fields_by_name(config_class).get(error.message.split(" ", 1)[0], "")
         if guilty not in places or guilty in flags:
             raise
         fact = f"set in {places[guilty]}"
@@ -60,13 +55,13 @@ def resolve(
 
 def _read_layer(config_class: type, stage: str, layer: Layer) -> dict[str, Any]:
     """Field name -> value of what one table sets."""
-    by_flag = {flag_name(f): f.name for f in dataclasses.fields(config_class)}
+    by_flag = fields_by_name(config_class)
     kinds = option_types(config_class)
     found: dict[str, Any] = {}
     for key, value in layer.values.items():
         name = by_flag.get(key.replace("_", "-"))
         if name is None:
-            near = did_you_mean(key.replace("_", "-"), by_flag)
+            near = did_you_mean(key.replace("_", "-"), map(flag_name, dataclasses.fields(config_class)))
             raise UsageError(
                 f"unknown key {key!r} in {layer.place}",
                 hint=f"did you mean {near}?" if near else f"seqres {stage} --print-config lists all keys",

@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 
 import stages
 from seqres_cli.ending import Ended, ended_like_ctrl_c
+from seqres_cli.help_page import write_rows
 from seqres_cli.output import Answer, print_answer, print_error
 from seqres_cli.streams import patient_streams
 from stages.errors import SeqresError, UsageError, nearest_hint
@@ -41,6 +42,16 @@ class _LazyGroup(TyperGroup):
         short = command.help.strip().splitlines()[0]
         return TyperCommand(cmd_name, help=short, short_help=short, rich_markup_mode=None)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        from seqres_cli.commands import COMMANDS
+
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for name, command in COMMANDS.items():
+            panels.setdefault(command.panel, []).append((name, command.help.strip().splitlines()[0]))
+        for panel, rows in panels.items():
+            with formatter.section(panel):
+                write_rows(formatter, rows, max(map(len, COMMANDS)))
+
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         from seqres_cli.commands import COMMANDS
 
@@ -57,7 +68,7 @@ app = typer.Typer(
     cls=_LazyGroup,
     rich_markup_mode=None,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Every command has --help with examples. A first look at everything: make demo",
 )
 
@@ -65,15 +76,14 @@ app = typer.Typer(
 @app.callback()
 def _root(
     ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="With --version: one JSON object, library versions included.")
+        bool, typer.Option("--json", help="with --version: one JSON object, library versions included")
     ] = False,
 ) -> Answer | None:
-    """Segment what a sentence refers to, learned from boxes and a few masks.
+    """Segment what an expression refers to, learned from boxes and a few masks.
 
-    Stages read HDF5 artifacts and write one: prepare-data, split-masks, train-rec, train-res,
-    pseudo-label, resample-points (and train-res again), evaluate, visualize-attention.
+    Each stage reads HDF5 artifacts and writes one. A model file and your photographs are all that predict needs.
     """
     if version:
         from stages.doctor import library_versions

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from stages.config import Panel
+
 
 @dataclass(frozen=True)
 class InputPath:
@@ -24,7 +26,7 @@ class ExtraOption:
     """A further keyword of `run` that is neither configuration nor an input: `--resume`.
 
     `type` is an annotation that typer understands; None (not given) is not passed on.
-    `positional=True` makes an argument of it.
+    `positional=True` makes an argument of it; with a `flag` of its own, `--name` is still taken.
     """
 
     name: str
@@ -32,27 +34,53 @@ class ExtraOption:
     help: str
     positional: bool = False
     metavar: str | None = None
+    panel: Panel = "Inputs and output"
+    flag: str | None = None
+
+    def former_flags(self) -> dict[str, str]:
+        return {self.name: self.flag} if self.flag else {}
 
 
-DATASET = InputPath("dataset", "Dataset artifact (prepare-data).")
-SPLIT = InputPath("split", "Split artifact that says whose masks may be used (split-masks).")
-RESUME = ExtraOption("resume", bool, "Go on with an interrupted run of the same configuration.")
+DATASET = InputPath("dataset", "dataset artifact (prepare-data)")
+SPLIT = InputPath("split", "split artifact: whose masks may be used (split-masks)")
+RESUME = ExtraOption("resume", bool, "go on with an interrupted run of the same configuration", panel="Run")
 
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and notes on stderr; warnings stay.")]
-Force = Annotated[bool, typer.Option("--force", help="Run even if OUT exists, and replace it.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say whether it would run, and why; write nothing.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="print exactly one JSON object on stdout", rich_help_panel="Run")
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="no progress and notes on stderr; warnings stay", rich_help_panel="Run"
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="run even if OUT exists, and replace it", rich_help_panel="Run")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="say whether it would run, and why; write nothing", rich_help_panel="Run"),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
         metavar="RECIPE",
-        help="Shipped recipe (NAME or NAME:RECIPE) or FILE.toml with a table for this stage; flags win.",
+        help="shipped recipe (NAME or NAME:RECIPE) or FILE.toml with a table for this stage; flags win",
+        rich_help_panel="Run",
     ),
 ]
 PrintConfig = Annotated[
-    bool, typer.Option("--print-config", help="Print the resolved table and where each value is from.")
+    bool,
+    typer.Option("--print-config", help="print every value and where it is from", rich_help_panel="Run"),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="OUT.h5", help="Artifact to write (required).")
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="OUT.h5",
+        help="artifact to write [required]",
+        rich_help_panel="Inputs and output",
+    ),
 ]

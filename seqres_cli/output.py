@@ -69,6 +69,18 @@ def _json_line(value: Mapping[str, Any]) -> str:
 # ---- text for people -------------------------------------------------------------------------------
 
 
+# Keys of files keep the words that they were written with; people are shown those of docs/glossary.md
+_SHOWN_AS = {
+    "drawn": "predicted", "marked": "auxiliary", "outline": "contour", "outlines": "contours",
+    "sentence": "expression", "sentences": "expressions", "phrase": "expression", "phrases": "expressions",
+}  # fmt: skip
+
+
+def label_text(key: str) -> str:
+    """A key of a summary or a column as its heading: "n_sentences" -> "n expressions"."""
+    return " ".join(_SHOWN_AS.get(word, word) for word in key.replace("_", " ").split(" "))
+
+
 def number_text(value: Any) -> str:
     """A value as it stands in a table: four significant digits, yes/no, a dash for nothing."""
     if value is None:
@@ -88,7 +100,7 @@ def table_lines(rows: Sequence[Mapping[str, Any]], indent: str = "  ") -> list[s
         return []
     columns = list(dict.fromkeys(key for row in rows for key in row))
     texts = [_column_texts([row.get(column) for row in rows]) for column in columns]
-    cells = [[column.replace("_", " ") for column in columns], *map(list, zip(*texts, strict=True))]
+    cells = [[label_text(column) for column in columns], *map(list, zip(*texts, strict=True))]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     right = [any(_is_number(row.get(c)) for row in rows) for c in columns]
     return [
@@ -111,13 +123,13 @@ def _column_texts(values: Sequence[Any]) -> list[str]:
 def summary_lines(summary: Mapping[str, Any], indent: str = "  ") -> list[str]:
     """A stage's summary: single values one a line, a table where a value is a list or dict of like dicts."""
     lines: list[str] = []
-    single = {k: v for k, v in summary.items() if not _is_nested(v)}
+    single = {label_text(k): v for k, v in summary.items() if not _is_nested(v)}
     width = max((len(k) for k in single), default=0)
-    lines += [f"{indent}{k.replace('_', ' ').ljust(width)}  {number_text(v)}" for k, v in single.items()]
+    lines += [f"{indent}{k.ljust(width)}  {number_text(v)}" for k, v in single.items()]
     for key, value in summary.items():
         if not _is_nested(value):
             continue
-        lines.append(f"{indent}{key.replace('_', ' ')}:")
+        lines.append(f"{indent}{label_text(key)}:")
         if isinstance(value, Mapping) and {"edges", "counts"} <= set(value):
             rest = {k: v for k, v in value.items() if k not in ("edges", "counts")}
             lines += summary_lines(rest, indent + "  ")

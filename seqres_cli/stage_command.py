@@ -14,10 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqres_cli import options as shared
-from seqres_cli.config_file import flag_name, resolve, toml_lines
+from seqres_cli.config_file import resolve, toml_lines
+from seqres_cli.help_page import HelpPage
 from seqres_cli.options import ExtraOption, InputPath
 from seqres_cli.output import Answer, RichReporter, number_text, seconds_text, summary_lines
-from stages.config import OptionInfo, OptionType, config_dict, option_info, option_types, range_words
+from stages.config import (
+    OptionInfo,
+    OptionType,
+    config_dict,
+    flag_name,
+    former_flags,
+    option_info,
+    option_types,
+    range_words,
+)
 from stages.errors import UsageError, nearest_hint
 
 if TYPE_CHECKING:
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
 
 _COMMON = ("out", "force", "dry_run", "config", "print_config", "json", "quiet")
 _CONFIG_PREFIX = "config_"  # keeps a field's parameter apart from an input's of the same name
+_LONGEST_METAVAR = 60  # letters; more choices are listed in the text
 _METAVARS = {int: "INT", float: "NUMBER", str: "TEXT", bool: ""}
 
 
@@ -36,10 +47,10 @@ class PlainCommand:
     help: str
     function: Callable[..., Answer]
     examples: Sequence[str] = ()
-    panel: str = "Artifacts"
+    panel: str = "Files and models"
 
     def build(self) -> Any:
-        return _typer_command(self, self.function)
+        return _typer_command(self, self.function, {})
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,8 @@ class StageCommand:
         render: result -> further lines for people, after "wrote out.h5".
         instead: called with the extra options before anything else; an Answer ends the command
             (`evaluate --compare`), None goes on with the stage.
+        streams: (paths, whether --json was given) -> further keywords of `run` for a path that is "-". What is written to
+            standard output then is the answer.
         out: the annotation of --out, where that is no HDF5 artifact.
         module: where `Config` and `run` are; `stages.<name_with_underscores>` unless given.
     """
@@ -62,8 +75,9 @@ class StageCommand:
     examples: Sequence[str] = ()
     render: Callable[[StageResult], list[str]] | None = None
     instead: Callable[[Mapping[str, Any]], Answer | None] | None = None
+    streams: Callable[[Mapping[str, Path], bool], dict[str, Any]] | None = None
     module: str | None = None
-    panel: str = "Stages"
+    panel: str = "Stages of the method"
     out: Any = shared.Out
 
     def load(self) -> ModuleType:
@@ -75,29 +89,35 @@ class StageCommand:
         _, *common = _common_parameters()
         out = _parameter("out", self.out, None)
         own = [*_extra_parameters(self), *_config_parameters(stage.Config)]
-        parameters = [*_input_parameters(self), out, *own, *common]
+        parameters = [*_input_parameters(self), *own, out, *common]
         _require_distinct_flags(self, stage.Config)
         signature = [inspect.Parameter("ctx", _KEYWORD, annotation=typer.Context), *parameters]
         function.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
         function.__annotations__ = {p.name: p.annotation for p in signature}
-        return _typer_command(self, function)
+        former = {old: new for extra in self.extras for old, new in extra.former_flags().items()}
+        return _typer_command(self, function, former | former_flags(stage.Config))
 
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
-def _typer_command(command: PlainCommand | StageCommand, function: Callable[..., Answer]) -> Any:
+def _typer_command(
+    command: PlainCommand | StageCommand, function: Callable[..., Answer], former: Mapping[str, str]
+) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     text = inspect.cleandoc(command.help)
     epilog = "\n".join(["\b", "Examples:", *(f"  {line}" for line in command.examples)])
     app.command(
         command.name,
+        cls=HelpPage,
         help=text,
         short_help=text.splitlines()[0],
         epilog=epilog if command.examples else None,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )(function)
-    return typer.main.get_command(app)
+    built = typer.main.get_command(app)
+    built.former_flags = {f"--{old}": f"--{new}" for old, new in former.items()}  # type: ignore[attr-defined]
+    return built
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -107,9 +127,11 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def _input_parameters(command: StageCommand) -> list[inspect.Parameter]:
     made = []
     for item in command.inputs:
-        need = "required" if item.required else "optional"
         info = typer.Option(
-            f"--{item.name.replace('_', '-')}", metavar=item.metavar, help=f"{item.help} [{need}]"
+            f"--{item.name.replace('_', '-')}",
+            metavar=item.metavar,
+            help=f"{item.help} [required]" if item.required else item.help,
+            rich_help_panel="Inputs and output",
         )
         made.append(_parameter(item.name, Annotated[Path | None, info], None))
     return made
@@ -118,11 +140,11 @@ def _input_parameters(command: StageCommand) -> list[inspect.Parameter]:
 def _extra_parameters(command: StageCommand) -> list[inspect.Parameter]:
     made = []
     for extra in command.extras:
-        flag = f"--{extra.name.replace('_', '-')}"
+        flag = f"--{extra.flag or extra.name.replace('_', '-')}"
         how: Any = (
-            typer.Argument(metavar="FILE...", help=extra.help)
+            typer.Argument(metavar="FILE...", help=extra.help, rich_help_panel=extra.panel)
             if extra.positional
-            else typer.Option(flag, metavar=extra.metavar, help=extra.help)
+            else typer.Option(flag, metavar=extra.metavar, help=extra.help, rich_help_panel=extra.panel)
         )
         wanted: Any = extra.type | None
         made.append(_parameter(extra.name, Annotated[wanted, how], None))
@@ -137,17 +159,19 @@ def _config_parameters(config_class: type) -> list[inspect.Parameter]:
         info, kind, flag = option_info(field), kinds[field.name], flag_name(field)
         choices = info.choices or kind.choices
         text = _help_text(info, kind, field.default)
+        panel = info.panel or ("Options" if info.semantic else "Run")
         if kind.base is bool and not kind.is_tuple:
-            annotation: Any = Annotated[
-                bool | None, typer.Option(f"--{flag}/--no-{flag}", help=text, hidden=info.hidden)
-            ]
+            switch = typer.Option(f"--{flag}/--no-{flag}", help=text, rich_help_panel=panel)
+            annotation: Any = Annotated[bool | None, switch]
         else:
             metavar = f"[{'|'.join(map(str, choices))}]" if choices else _METAVARS[kind.base]
+            if len(metavar) > _LONGEST_METAVAR:
+                metavar, text = "NAME", f"{text}: {', '.join(map(str, choices or ()))}"
             option = typer.Option(
                 f"--{flag}",
                 metavar=metavar,
                 help=text,
-                hidden=info.hidden,
+                rich_help_panel=panel,
                 autocompletion=_completion(choices) if choices else None,
             )
             annotation = Annotated[(list[str] if kind.is_tuple else str) | None, option]
@@ -171,11 +195,12 @@ def _completion(choices: Sequence[Any]) -> Callable[[str], list[str]]:
 
 
 def _help_text(info: OptionInfo, kind: OptionType, default: Any) -> str:
-    notes = [words] if (words := range_words(info)) else []
-    if kind.is_tuple:
-        notes.append("repeat for several")
-    notes.append(f"default: {'none' if default in (None, ()) else number_text(default)}")
-    return f"{info.help} [{'; '.join(notes)}]"
+    """The text, with limits where both are given (others go without saying) and the default, if it is a value."""
+    notes = [range_words(info)] if info.min is not None and info.max is not None else []
+    notes += ["repeat for several"] if kind.is_tuple else []
+    if default is not False and default not in (None, (), ""):
+        notes.append(f"default: {'on' if default is True else number_text(default)}")
+    return f"{info.help} [{'; '.join(notes)}]" if notes else info.help
 
 
 def _common_parameters() -> list[inspect.Parameter]:
@@ -192,8 +217,9 @@ def _common_parameters() -> list[inspect.Parameter]:
     return [_parameter(n, a, d) for n, a, d in zip(_COMMON, annotations, defaults, strict=True)]
 
 
-def _read_flag(flag: str, text: str, kind: OptionType) -> Any:
+def _read_flag(flag: str, text: str, kind: OptionType, info: OptionInfo) -> Any:
     """A flag's text as the field's type; "none" unsets an optional number."""
+    text = info.current(text)
     choices = {str(c): c for c in kind.choices or ()}
     if choices:
         if text not in choices:
@@ -219,12 +245,13 @@ def _given_flags(config_class: type, arguments: Mapping[str, Any]) -> dict[str, 
     given: dict[str, Any] = {}
     for field in dataclasses.fields(config_class):
         value, kind, flag = arguments[_CONFIG_PREFIX + field.name], kinds[field.name], flag_name(field)
+        info = option_info(field)
         if value is None or (kind.is_tuple and not value):
             continue
         if kind.is_tuple:
-            value = tuple(_read_flag(flag, text, kind) for text in value)
+            value = tuple(_read_flag(flag, text, kind, info) for text in value)
         elif isinstance(value, str):
-            value = _read_flag(flag, value, kind)
+            value = _read_flag(flag, value, kind, info)
         given[field.name] = value
     return given
 
@@ -245,6 +272,8 @@ def _stage_function(command: StageCommand, stage: ModuleType) -> Callable[..., A
             payload = {"config": {command.name: config_dict(config)}, "origins": origins}
             return Answer(payload, toml_lines(config, command.name, origins))
         paths = _given_paths(command, arguments)
+        if command.streams is not None:
+            extras |= command.streams({**paths, "out": arguments["out"]}, arguments["json"])
         result = stage.run(
             config,
             **paths,
@@ -258,6 +287,8 @@ def _stage_function(command: StageCommand, stage: ModuleType) -> Callable[..., A
                 origins=origins,
             ),
         )
+        if str(result.path) == "-" and result.status == "written":
+            return Answer({}, [])
         return _stage_answer(command, result)
 
     return run_stage

@@ -3,19 +3,31 @@
 The field's metadata is the only place where an option is described: the command line builds its
 flags from it, the TOML file is checked against it, and the fingerprint takes the semantic part.
 Types: bool, int, float, str, `X | None`, `Literal[...]` and `tuple[str, ...]`.
+
+An option that got a better name says what it was called: `option(..., formerly="outline")`. The former name is still
+taken wherever the present one is, is not shown in any help, and stays the key of the fingerprint, so that files made
+under it remain up to date. The same holds for the values in `former_values` (present value -> former value).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
 from stages.errors import UsageError, nearest_hint
+
+# headings of --help, in their order; options without one are listed under "Options" or, if not semantic, "Run"
+Panel = Literal[
+    "Inputs and output", "Set most often", "Options", "Sequence and model", "Training data and start", "Optimisation",
+    "Augmentation", "Crop refinement", "Validation", "Detectors (MDETR, SiRi)", "Generated data (RefShapes)",
+    "Release compatibility", "Run",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,17 @@ class OptionInfo:
     added: bool = (
         False  # the field came after files had been made: its default leaves their fingerprint as it was
     )
-    hidden: bool = False  # an older name that stays accepted; the help does not show it
+    panel: Panel | None = None
+    formerly: str | None = None
+    former_values: Mapping[str, str] = dataclasses.field(default_factory=dict)  # present value -> former one
+
+    def current(self, value: Any) -> Any:
+        """A former value under its present name; any other value as it is."""
+        return next((now for now, before in self.former_values.items() if before == value), value)
+
+    def stored(self, value: Any) -> Any:
+        """The value as files and fingerprints have it."""
+        return self.former_values[value] if isinstance(value, str) and value in self.former_values else value
 
 
 @dataclass(frozen=True)
@@ -58,17 +80,37 @@ def option(
     choices: Sequence[Any] | None = None,
     flag: str | None = None,
     added: bool = False,
-    hidden: bool = False,
+    panel: Panel | None = None,
+    formerly: str | None = None,
+    former_values: Mapping[str, str] | None = None,
 ) -> Any:
-    """A dataclass field with its help text (state unit and range), limits and flag name.
+    """A dataclass field with its help text (state the unit), limits, flag name and panel of `--help`.
 
     `semantic=False` is for what cannot change the result: device, workers, log interval. `added=True` is for a
     field that a stage got later and whose default means what the stage did before: files made then stay up to date.
     `min_open` / `max_open` exclude the limit itself. Values are checked by `check_ranges`.
     """
     allowed = tuple(choices) if choices is not None else None
-    info = OptionInfo(help, semantic, min, max, min_open, max_open, allowed, flag, added, hidden)
+    info = OptionInfo(
+        help,
+        semantic,
+        min,
+        max,
+        min_open,
+        max_open,
+        allowed,
+        flag,
+        added,
+        panel,
+        formerly,
+        former_values or {},
+    )
     return dataclasses.field(default=default, metadata={"option": info})
+
+
+def in_panel(panel: Panel) -> Callable[..., Any]:
+    """`option` for fields under one heading of `--help`."""
+    return functools.partial(option, panel=panel)
 
 
 def option_info(field: dataclasses.Field[Any]) -> OptionInfo:
@@ -77,6 +119,23 @@ def option_info(field: dataclasses.Field[Any]) -> OptionInfo:
     if not isinstance(info, OptionInfo):
         raise TypeError(f"field {field.name!r} was not made with stages.config.option")
     return info
+
+
+def flag_name(field: dataclasses.Field[Any]) -> str:
+    """The option's name without dashes: `option(flag=…)`, or the field's name in kebab-case."""
+    return option_info(field).flag or field.name.replace("_", "-")
+
+
+def former_flags(config_class: type) -> dict[str, str]:
+    """Former name -> present name of every option that was renamed, both without dashes."""
+    named = ((option_info(f).formerly, flag_name(f)) for f in dataclasses.fields(config_class))
+    return {before.replace("_", "-"): now for before, now in named if before}
+
+
+def fields_by_name(config_class: type) -> dict[str, str]:
+    """Every name that a configuration file may use, former ones last -> the field's name."""
+    fields = {flag_name(f): f.name for f in dataclasses.fields(config_class)}
+    return fields | {before: fields[now] for before, now in former_flags(config_class).items()}
 
 
 def option_types(config_class: type) -> dict[str, OptionType]:
@@ -135,8 +194,8 @@ def check_ranges(config: Any) -> None:
     kinds = option_types(type(config))
     for field in dataclasses.fields(config):
         info, kind = option_info(field), kinds[field.name]
-        name = field.name.replace("_", "-")
-        value = coerce(name, getattr(config, field.name), kind)
+        name = flag_name(field)
+        value = info.current(coerce(name, getattr(config, field.name), kind))
         object.__setattr__(config, field.name, value)
         if value is None:
             continue
@@ -179,13 +238,27 @@ def config_dict(config: Any) -> dict[str, Any]:
 
 
 def semantic_dict(config: Any) -> dict[str, Any]:
-    """The fields that may change the result: the part of the configuration the fingerprint sees."""
-    values = {f: getattr(config, f.name) for f in dataclasses.fields(config) if option_info(f).semantic}
-    return {
-        f.name: _plain(value)
-        for f, value in values.items()
-        if not (option_info(f).added and value == f.default)
-    }
+    """The fields that may change the result, under the names and values that the fingerprint has always seen."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        info, value = option_info(field), getattr(config, field.name)
+        if info.semantic and not (info.added and value == field.default):
+            found[info.formerly or field.name] = _plain(info.stored(value))
+    return found
+
+
+def stored_value(config: Any, name: str) -> Any:
+    """The value of one field as files have it."""
+    field = next(f for f in dataclasses.fields(config) if f.name == name)
+    return _plain(option_info(field).stored(getattr(config, name)))
+
+
+def in_current_words(config_class: type, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a file or a fingerprint has them, under their present names and values."""
+    infos = {f.name: option_info(f) for f in dataclasses.fields(config_class)}
+    names = {info.formerly: name for name, info in infos.items() if info.formerly}
+    renamed = {names.get(name, name): value for name, value in stored.items()}
+    return {name: infos[name].current(value) if name in infos else value for name, value in renamed.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option, stored_value
 from stages.errors import ArtifactError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.data.dataset import ReferringDataset
-    from stages.inference.predictions import Predictions
+    from stages.inference.answers import Predictions
     from stages.metrics.measure import MaskScores
     from stages.weights.model_file import LoadedModel
 
@@ -30,33 +30,35 @@ STAGE = "evaluate"
 STAGE_VERSION = 1
 TRAIN = "train"
 
+_release = in_panel("Release compatibility")
+_running = in_panel("Run")
+
 
 @dataclass(frozen=True)
 class Config:
     """What is scored, and how."""
 
     splits: tuple[str, ...] = option((), "splits to score; default: all but train")
-    frame: Literal["original", "model"] = option(
-        "original", "pixels that masks are compared in; model: resized and padded, as the release measures"
+    frame: Literal["original", "model"] = _release(
+        "original", "pixels in which masks are compared; model: the resized picture"
     )
-    box_prompt: bool = option(False, "give the model the true box and let it draw only the contour")
-    outline: Literal["written", "marked"] = option(
-        "written",
-        "masks from the points that the decoder writes, or traced round what a second look marks as inside",
-        added=True,
+    box_prompt: bool = option(False, "give the model the ground-truth box and let it predict the contour")
+    contour: Literal["decoder", "auxiliary"] = option(
+        "decoder", "masks from the decoder's points, or traced around the auxiliary mask", added=True,
+        formerly="outline", former_values={"decoder": "written", "auxiliary": "marked"},
+    )  # fmt: skip
+    max_expressions: int = option(
+        0, "expressions of each split that are scored, spread evenly; 0 = all", min=0, formerly="max_sentences",
+    )  # fmt: skip
+    expressions: Literal["all", "one-random"] = _release(
+        "all", "expressions of a referent that are scored", added=True, formerly="sentences"
     )
-    max_sentences: int = option(0, "score so many sentences of each split, spread evenly; 0 = all", min=0)
-    sentences: Literal["all", "one-random"] = option(
-        "all",
-        "sentences of a referent that are scored; one-random: one drawn for each, as the release measures",
-        added=True,
+    seed: int = _release(0, "seed of --expressions one-random", min=0, added=True)
+    weights: Literal["best", "ema", "raw"] = option("best", "weights of the model to use")
+    precision: Literal["fp32", "bf16"] = _running(
+        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
     )
-    seed: int = option(0, "seed of that draw", min=0, added=True)
-    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32", "of prediction; bf16 is faster on a GPU and writes other tokens", added=True
-    )
-    batch_size: int = option(32, "images at once", min=1, semantic=False)
+    batch_size: int = option(32, "images in a batch", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
@@ -66,8 +68,8 @@ class Config:
 def run(
     config: Config,
     *,
-    dataset: Path,
     model: Path,
+    dataset: Path,
     out: Path,
     split: Path | None = None,
     reporter: Reporter = SilentReporter(),
@@ -80,45 +82,25 @@ def run(
             whose sequence does not start with a box.
         ArtifactError: an input cannot be used, or `split` was not made from `dataset`.
     """
+    kinds = {
+        "dataset": (dataset, "dataset"), "model": (model, ("rec_model", "res_model")), "split": (split, "split"),
+    }  # fmt: skip
     job = StageJob(
-        stage=STAGE,
-        version=STAGE_VERSION,
-        config=config,
-        kind="evaluation",
-        out=out,
-        inputs={
-            "dataset": (dataset, "dataset"),
-            "model": (model, ("rec_model", "res_model")),
-            "split": (split, "split"),
-        },
-        options=options,
-    )
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="evaluation", out=out, inputs=kinds, options=options
+    )  # fmt: skip
     if split is not None:
         job.require_same("dataset_digest", "split", "dataset")
-    settled = job.settled()
-    if settled is not None:
+    if settled := job.settled():
         return settled
 
     from stages.data.dataset import ReferringDataset
+    from stages.inference.predictions import predict_sentences
 
     task = "rec" if job.artifact("model").kind == "rec_model" else "res"
     masks: Literal["none", "split", "all"] = "none" if task == "rec" else "all" if split is None else "split"
     data = ReferringDataset.open(dataset, split=split, masks=masks)
     chosen = choose_splits(config, data, task, may_see_train=split is not None)
-
-    from stages.inference.devices import choose_device
-    from stages.inference.predictions import predict_sentences
-    from stages.weights.model_file import load_model, weights_chosen_by
-
-    loaded = load_model(
-        model, choose_device(config.device), weights=config.weights, precision=config.precision
-    )
-    job.device = str(loaded.device)
-    chosen_by, chosen_on = weights_chosen_by(job.artifact("model"), config.weights)
-    if chosen_on in chosen and job.artifact("model").attrs["dataset_digest"] == data.digest:
-        reporter.warn(
-            f"the weights called best were chosen on {chosen_on}, so their scores there are too good: use --weights ema"
-        )
+    loaded, chosen_by = _load(config, job, data, chosen, reporter)
     if config.box_prompt and (task == "rec" or not loaded.model.layout.box):
         raise UsageError(
             "--box-prompt needs a model whose sequence is a box and then a contour",
@@ -126,21 +108,21 @@ def run(
         )
     parts: list[_Part] = []
     for name in chosen:
-        sentences = choose_sentences(data, name, config.max_sentences, config.sentences, config.seed)
+        sentences = choose_sentences(data, name, config.max_expressions, config.expressions, config.seed)
         predictions = predict_sentences(
             loaded, data, sentences, batch_images=config.batch_size, box_prompt=config.box_prompt,
-            outline=config.outline, reporter=reporter, what=f"evaluate {name}",
+            outline=config.contour, reporter=reporter, what=f"evaluate {name}",
         )  # fmt: skip
         parts.append(_measure(name, sentences, predictions, data, loaded, config, task))
     summary = {
         "task": task,
         "frame": config.frame,
         "box_prompt": config.box_prompt,
-        "outline": config.outline,
+        "outline": stored_value(config, "contour"),
         "weights": config.weights,
         "weights_chosen_by": chosen_by,
         "precision": config.precision,
-        "sentences": config.sentences,
+        "sentences": config.expressions,
         "n_points": loaded.config.n_points if task == "res" else None,
         "splits": {part.name: part.summary for part in parts},
     }
@@ -153,6 +135,26 @@ def run(
         _write(w, parts, data, task)
         w.json("summary", summary)
     return job.result(summary)
+
+
+def _load(
+    config: Config, job: StageJob, data: ReferringDataset, chosen: Sequence[str], reporter: Reporter
+) -> tuple[LoadedModel, str]:
+    """The model, and what chose its weights; a warning where that was done on a split that is scored."""
+    from stages.inference.devices import choose_device
+    from stages.weights.model_file import load_model, weights_chosen_by
+
+    model = job.artifact("model")
+    loaded = load_model(
+        model.path, choose_device(config.device), weights=config.weights, precision=config.precision
+    )
+    job.device = str(loaded.device)
+    chosen_by, chosen_on = weights_chosen_by(model, config.weights)
+    if chosen_on in chosen and model.attrs["dataset_digest"] == data.digest:
+        reporter.warn(
+            f"the weights called best were chosen on {chosen_on}, so their scores there are too good: use --weights ema"
+        )
+    return loaded, chosen_by
 
 
 def compare(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
@@ -199,7 +201,7 @@ def choose_sentences(
     if 0 < at_most < len(sentences):
         sentences = sentences[np.arange(at_most) * len(sentences) // at_most]
     if len(sentences) == 0:
-        raise ArtifactError(f"split {split!r} of {data.path} has no sentences")
+        raise ArtifactError(f"split {split!r} of {data.path} has no expressions")
     return sentences
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import UsageError
 from stages.models.presets import PRESETS, preset
 from stages.reporter import Reporter, SilentReporter
@@ -26,31 +26,27 @@ if TYPE_CHECKING:
 
 STAGE = "import-weights"
 STAGE_VERSION = 1
+_inputs = in_panel("Inputs and output")
 
 
 @dataclass(frozen=True)
 class Config:
     """What the files themselves do not say."""
 
-    vocabulary: str | None = option(
-        None,
-        "the release's token_to_ix.pkl (or the same dict as JSON): word -> row of the word table",
-        semantic=False,
-    )
-    word_vectors: str | None = option(
-        None,
-        "the release's word_emb.npz; replaces the checkpoint's word table (another data set's words)",
-        semantic=False,
-    )
-    max_words: int = option(15, "words of a sentence that are read (the release: 15, for RefCOCOg 20)", min=1)
+    vocabulary: str | None = _inputs(
+        None, "token_to_ix.pkl of the release, or the same as JSON: word -> row of the word table", semantic=False,
+    )  # fmt: skip
+    word_vectors: str | None = _inputs(
+        None, "word_emb.npz of the release: replaces the word table (words of another data set)", semantic=False,
+    )  # fmt: skip
+    max_words: int = option(15, "words of an expression that are read; RefCOCOg: 20", min=1)
     image_size: int = option(640, "pixels of the longer side", min=32)
     pixel_range: Literal["0-255", "0-1"] | None = option(
-        None,
-        "range of the network's input; default: 0-255 for a released checkpoint, as it was trained, else 0-1",
+        None, "input of the network; default: 0-255 for a released checkpoint, else 0-1"
     )
-    model: str = option("seqtr-darknet53", "architecture round a darknet trunk", choices=tuple(PRESETS))
+    model: str = option("seqtr-darknet53", "architecture around a darknet trunk", choices=tuple(PRESETS))
     allow_partial: bool = option(False, "take a darknet file that ends before the trunk does")
-    seed: int = option(0, "seed of everything that a darknet trunk does not bring", min=0)
+    seed: int = option(0, "seed of what a darknet trunk does not bring", min=0)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -196,7 +196,7 @@ def _keys_of(name: str) -> Iterable[str]:
     stem, suffix = os.path.splitext(plain)
     keys = [f"name:{plain}"]
     if suffix:
-        keys.append(f"stem of a {'picture' if suffix in _PICTURES else 'file'}:{stem}")
+        keys.append(f"stem of a {'picture' if suffix in PICTURE_SUFFIXES else 'file'}:{stem}")
     number = _COCO_NAME.search(stem)
     if number and len(stem) >= 12:  # 000000000009, COCO_train2014_000000000009
         keys.append(f"coco:{number[1]}{'' if suffix in _JPEG else suffix}")
@@ -204,7 +204,7 @@ def _keys_of(name: str) -> Iterable[str]:
 
 
 _JPEG = (".jpg", ".jpeg")
-_PICTURES = (
+PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm", ".avif",
     ".heic",
 )  # fmt: skip

@@ -3,6 +3,12 @@
 In: a rec_model or res_model artifact, and pictures with phrases (given one by one, or as a table), perhaps with a known
 box. Out: one JSON document with box, contour and COCO mask of every phrase, and pictures if wanted. It exists so that
 a model can be used where there is no data set: nothing but the model and the pictures is needed.
+
+In a program, `predict` (or a `Predictor`, which keeps the model) takes and returns arrays:
+
+    from stages.predict import predict
+    [cup] = predict(picture, ["the red cup"], model="res.h5")     # picture: (H, W, 3) uint8 RGB
+    picture[cup.mask]                                             # cup.mask: (H, W) bool
 """
 
 from __future__ import annotations
@@ -10,50 +16,57 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.artifacts.target import require_file_target, require_folder_target, require_writable
+from stages.artifacts.target import require_file_target, require_writable
 from stages.artifacts.whole_file import write_whole
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import ArtifactError, StaleOutputError, UsageError
+from stages.inference.predictor import Prediction, Predictor, predict
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stages.data.photographs import Photographs, Request
+    from stages.figures.answer_files import Drawing
     from stages.inference.photograph_answers import Answers
+
+__all__ = ["Config", "Prediction", "Predictor", "predict", "run"]
 
 STAGE = "predict"
 STAGE_VERSION = 2
 FORMAT, FORMAT_VERSION = "seqres-predictions", 1
 COORDINATES = "xy, pixels of the picture as stored (EXIF orientation ignored), origin = outer corner of the top-left pixel"
+STREAM = "-"  # as --table and --out: JSON lines on standard input and output
 _SHOWN = 20  # answers that the summary lists
 _SHOWN_LETTERS = 48
 _SHOWN_OF_NOTICE = 3
+_STREAMED_AT_ONCE = 64  # expressions, before their lines are written
+_running = in_panel("Run")
 
 
 @dataclass(frozen=True)
 class Config:
     """How the answers are made."""
 
-    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the model to use")
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32", "of prediction; bf16 is faster on a GPU and writes other tokens", added=True
+    weights: Literal["best", "ema", "raw"] = option("best", "weights of the model to use")
+    precision: Literal["fp32", "bf16"] = _running(
+        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
     )
-    outline: Literal["written", "marked"] = option(
-        "written",
-        "outlines as the points that the decoder writes, or traced round what a second look marks as inside",
+    contour: Literal["decoder", "auxiliary"] = option(
+        "decoder", "contours from the decoder's points, or traced around the auxiliary mask", added=True,
+        formerly="outline", former_values={"decoder": "written", "auxiliary": "marked"},
+    )  # fmt: skip
+    segmenter: str | None = option(
+        None,
+        "refine each mask: grabcut, a folder or hub id of a promptable segmenter, or ENCODER.onnx,DECODER.onnx",
         added=True,
     )
-    batch_size: int = option(16, "pictures at once", min=1, semantic=False)
+    batch_size: int = option(16, "pictures in a batch", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
@@ -65,20 +78,28 @@ def run(
     *,
     model: Path,
     out: Path,
-    image: Path | None = None,
+    image: str | Path | Sequence[str | Path] = (),
     phrase: Sequence[str] = (),
     box: Sequence[str | Sequence[float]] = (),
     table: Path | None = None,
     images: Path | None = None,
     overlays: Path | None = None,
+    overlay: Path | None = None,
+    mask: Path | None = None,
+    pictures: Sequence[str | Path] = (),
+    lines: Iterable[str] | None = None,
+    emit: Callable[[str], None] | None = None,
     reporter: Reporter | None = None,
     options: RunOptions | None = None,
 ) -> StageResult:
-    """Answer `phrase`s about `image`, or the lines of `table`, and write `out` (JSON) and `overlays` (PNG).
+    """Answer `phrase`s about `image`s, or the lines of `table`, and write `out` (JSON) and pictures (PNG).
 
     Args:
+        image: pictures, folders of pictures, or patterns (photos/*.jpg); every phrase is asked about each. `pictures`: more.
         box: known boxes x1, y1, x2, y2 in pixels, one a phrase: the model draws the contour of what is in the box.
         images: the folder that the picture names of `table` are relative to.
+        overlays: a folder, for one PNG a request. `overlay`, `mask`: one PNG of a single picture.
+        lines: JSON lines, the content of the table "-". `emit`: takes the JSON lines of the answers where `out` is "-".
 
     Raises:
         UsageError: neither or both of image and table, an empty phrase, a box that is not four numbers.
@@ -87,57 +108,70 @@ def run(
     """
     started = time.monotonic()
     reporter, options, out = reporter or SilentReporter(), options or RunOptions(), Path(out)
-    require_file_target(out, example="masks.json")
-    requests = _requests(image, phrase, box, table, images)
+    streamed = str(out) == STREAM and emit is not None
+    if not streamed:
+        require_file_target(out, example="masks.json")
+    given = [image] if isinstance(image, str | Path) else list(image)
+    requests = _requests([*given, *pictures], phrase, box, table, images, lines)
 
     from stages.data.photographs import Photographs
+    from stages.figures.answer_files import drawings_of, some_of
+    from stages.refinement.load import segmenter_files
 
     photographs = Photographs.open(requests)
     job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="predictions", out=out, options=options,
-        inputs={"model": (model, ("rec_model", "res_model"))}, external={"pictures": photographs.image_paths},
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="predictions",
+        out=Path.cwd() / STREAM if streamed else out, options=options,
+        inputs={"model": (model, ("rec_model", "res_model"))},
+        external={
+            "pictures": photographs.image_paths,
+            "segmenter": None if config.segmenter is None else segmenter_files(config.segmenter),
+        },
     )  # fmt: skip
     fingerprint = _fingerprint(job.fingerprint, photographs)
-    drawings = _drawing_paths(overlays, requests)
-    for path in drawings:
-        require_file_target(path, "--overlays", "pictures")
-    old = _existing(out, fingerprint, job.artifact("model").digest, options.force)
-    fresh = old is not None and not options.force
-    if fresh and all(path.exists() for path in drawings):
-        assert old is not None
-        reasons = ("same model, pictures and phrases",)
-        return StageResult(
-            STAGE, "up-to-date", out, None, old["summary"], time.monotonic() - started, reasons
-        )
-    if not (fresh or options.force):
-        _refuse_present(drawings)
-    for path in [out, *drawings[:1]]:
-        require_writable(path)
-    if options.dry_run:
-        reason = "--force was given" if out.exists() and options.force else f"{out} does not exist"
-        reason = f"not all pictures are in {overlays}" if fresh else reason
-        return StageResult(STAGE, "would-run", out, None, {}, time.monotonic() - started, (reason,))
+    drawings = drawings_of(photographs, overlays, overlay, mask)
+    if streamed:
+        settled = None
+        _check_drawings(drawings, options)
+        if options.dry_run:
+            settled = StageResult(
+                STAGE, "would-run", out, None, {}, time.monotonic() - started, ("to standard output",)
+            )
+    else:
+        settled = _settled(out, fingerprint, job.artifact("model").digest, drawings, options, started)
+    if settled is not None:
+        return settled
 
     from stages.artifacts.provenance import plain_json
-    from stages.inference.devices import choose_device
-    from stages.inference.photograph_answers import answer, warn_of_words
-    from stages.weights.model_file import load_model
+    from stages.inference.prediction_rows import document_text, image_entries, rows_of
 
     for notice, count in photographs.notices.items():
         reporter.warn(
             "\n  ".join([f"{count} {notice}", *photographs.examples.get(notice, [])[:_SHOWN_OF_NOTICE]])
         )
-    loaded = load_model(
-        model, choose_device(config.device), weights=config.weights, precision=config.precision
-    )
-    job.device = str(loaded.device)
-    warn_of_words(loaded, photographs, reporter)
-    answers = answer(
-        loaded, photographs, outline=config.outline, batch_size=config.batch_size, reporter=reporter
-    )
-    rows = _rows(out, photographs, answers, drawings)
-    if overlays is not None:
-        _draw(photographs, answers, drawings, reporter)
+    predictor = Predictor(
+        model, weights=config.weights, precision=config.precision, device=config.device,
+        segmenter=config.segmenter, outline=config.contour, batch_size=config.batch_size,
+    )  # fmt: skip
+    if mask is not None and not (predictor.draws or config.segmenter):
+        raise UsageError("--mask: the model answers with boxes only", hint="add --segmenter")
+    job.device = predictor.device
+    unknown = predictor.unknown_words(photographs.texts, reporter)
+    per_request = [path for path in drawings if overlays is not None and path not in (overlay, mask)]
+    if streamed:
+        assert emit is not None
+        answers = None
+        for first in range(0, len(requests), _STREAMED_AT_ONCE):
+            rows = slice(first, first + _STREAMED_AT_ONCE)
+            answers = predictor.answers(photographs.part(rows), reporter)
+            found = rows_of(out, photographs.part(rows), answers, per_request[rows], unknown[rows])
+            for row in plain_json(found):
+                emit(json.dumps(row, allow_nan=False))
+            _draw(photographs.part(rows), answers, some_of(drawings, per_request, rows), reporter)
+        return StageResult(STAGE, "written", out, None, {}, time.monotonic() - started)
+    answers = predictor.answers(photographs, reporter)
+    found = rows_of(out, photographs, answers, per_request, unknown)
+    _draw(photographs, answers, drawings, reporter)
     artifact = job.artifact("model")
     document = {
         "format": FORMAT,
@@ -148,43 +182,75 @@ def run(
         },
         "fingerprint": fingerprint,
         "provenance": job.provenance(),
-        "summary": _summary(photographs, answers, rows, overlays),
-        "images": [
-            {"id": number, "file_name": str(path), "height": height, "width": width}
-            for number, path, (height, width) in zip(
-                _image_ids(photographs), photographs.image_paths, photographs.image_sizes_hw.tolist(), strict=True
-            )
-        ],
-        "predictions": rows,
+        "summary": _summary(photographs, answers, found, overlays),
+        "images": image_entries(photographs),
+        "predictions": found,
     }  # fmt: skip
     document = plain_json(document)
-    write_whole(out, _document_text(document).encode("ascii"))
+    write_whole(out, document_text(document).encode("ascii"))
     return StageResult(STAGE, "written", out, None, document["summary"], time.monotonic() - started)
 
 
+def _settled(
+    out: Path,
+    fingerprint: str,
+    model_digest: str,
+    drawings: Mapping[Path, Drawing],
+    options: RunOptions,
+    started: float,
+) -> StageResult | None:
+    """The result when nothing is to be done (up to date, or a dry run), else None."""
+    old = _existing(out, fingerprint, model_digest, options.force)
+    fresh = old is not None and not options.force
+    if fresh and all(path.exists() for path in drawings):
+        assert old is not None
+        reasons = ("same model, pictures and phrases",)
+        return StageResult(
+            STAGE, "up-to-date", out, None, old["summary"], time.monotonic() - started, reasons
+        )
+    _check_drawings({} if fresh else drawings, options)
+    for path in [out, *list(drawings)[:1]]:
+        require_writable(path)
+    if not options.dry_run:
+        return None
+    reason = "--force was given" if out.exists() and options.force else f"{out} does not exist"
+    gone = next((path for path in drawings if not path.exists()), None)
+    reason = f"not all pictures are in {gone.parent}" if fresh and gone is not None else reason
+    return StageResult(STAGE, "would-run", out, None, {}, time.monotonic() - started, (reason,))
+
+
 def _requests(
-    image: Path | None, phrase: Sequence[str], box: Sequence[str | Sequence[float]], table: Path | None,
+    image: Sequence[str | Path],
+    phrase: Sequence[str],
+    box: Sequence[str | Sequence[float]],
+    table: Path | None,
     images: Path | None,
-) -> list[Request]:  # fmt: skip
-    if (image is None) == (table is None):
+    lines: Iterable[str] | None,
+) -> list[Request]:
+    if bool(image) == (table is not None):
         raise UsageError(
             "give a picture with --image, or a table with --table" + (", not both" if image else ""),
-            hint='seqres predict --model res.h5 --image photo.jpg --phrase "the red cup" --out masks.json',
+            hint='seqres predict --model res.h5 --image photo.jpg --expression "the red cup" --out masks.json',
         )
 
-    from stages.data.photographs import requests_of_phrases, requests_of_table
+    from stages.data.photographs import pictures_of, requests_of_phrases, requests_of_table
 
     if table is None:
         if images is not None:
             raise UsageError("--images goes with --table", hint="with --image, give the whole path")
-        assert image is not None
-        return requests_of_phrases(image, [_as_utf8(text) for text in phrase], box)
+        paths = pictures_of(image)
+        if box and len(paths) > 1:
+            raise UsageError(
+                f"--box is for one picture, got {len(paths)}", hint="write pictures and boxes into a --table"
+            )
+        texts = [_as_utf8(text) for text in phrase]
+        return [request for path in paths for request in requests_of_phrases(path, texts, box)]
     if phrase or box:
         raise UsageError(
-            f"--{'phrase' if phrase else 'box'} goes with --image",
-            hint="with --table, write them into its columns phrase and x1, y1, x2, y2",
+            f"--{'expression' if phrase else 'box'} goes with --image",
+            hint="with --table, write them into its columns expression and x1, y1, x2, y2",
         )
-    return requests_of_table(table, images)
+    return requests_of_table(table, images, lines if str(table) == STREAM else None)
 
 
 def _as_utf8(phrase: str) -> str:
@@ -193,81 +259,6 @@ def _as_utf8(phrase: str) -> str:
 
 
 # ---------------------------------------------------------------- the document
-
-
-def _rows(
-    out: Path, photographs: Photographs, answers: Answers, drawings: Sequence[Path]
-) -> list[dict[str, Any]]:
-    import numpy as np
-
-    from stages.geometry.boxes import xyxy_to_xywh
-    from stages.geometry.rasterise import rle_area
-
-    ids, rows = _image_ids(photographs), []
-    for i, request in enumerate(photographs.requests):
-        box = _inside(answers.boxes_xyxy[i], photographs.size_hw(i))
-        height, width = photographs.size_hw(i)
-        given = photographs.boxes_xyxy[i]
-        rle = None if answers.rles is None else answers.rles[i]
-        mask = None if rle is None else {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
-        # pycocotools takes area and box from the mask where there is no bbox, so boxes alone have one
-        coco_box = [0.0] * 4 if box is None else xyxy_to_xywh(box).round(3)
-        rows.append(
-            {
-                "image": _name_beside(out, request),
-                "phrase": request.phrase,
-                "size": list(photographs.size_hw(i)),
-                "given_box_xyxy": given if np.isfinite(given).all() else None,
-                "box_prompt": bool(answers.prompted[i]),
-                "box_xyxy": box,
-                "points_xy": answers.points_xy[i].astype(np.float64).clip(0, (width, height)).round(3),
-                "mask": mask,
-                "area": None if rle is None else rle_area(rle),
-                "confidence": round(float(answers.confidence[i]), 6),
-                "overlay": str(drawings[i]) if drawings else None,
-                # the entry of a COCO result file
-                "image_id": ids[int(photographs.referent_image[i])],
-                "category_id": 1,
-                "score": round(float(answers.confidence[i]), 6),
-                **({"segmentation": mask} if mask is not None else {"bbox": coco_box}),
-            }
-        )
-    return rows
-
-
-def _inside(box_xyxy: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> NDArray[np.float64] | None:
-    """The part of a predicted box within the picture, at least the pixel that it lies in; None for no box."""
-    import numpy as np
-
-    from stages.geometry.boxes import clip_boxes
-
-    box = clip_boxes(box_xyxy, size_hw).round(3)
-    if not np.isfinite(box).all():
-        return None
-    for axis, length in enumerate((size_hw[1], size_hw[0])):
-        if box[axis + 2] - box[axis] < 1:
-            box[axis] = min(np.floor(box[axis]), length - 1)
-            box[axis + 2] = max(np.ceil(box[axis + 2]), box[axis] + 1)
-    return box
-
-
-def _name_beside(out: Path, request: Request) -> str:
-    """A picture's name as `prepare-data --source table` finds it when it reads `out`: relative to its folder.
-
-    A table's names stay as they are; they are relative to the table, or to --images.
-    """
-    if not request.where.startswith("--phrase"):
-        return request.image
-    path = Path(os.path.abspath(request.path))
-    folder = Path(os.path.abspath(out.parent))
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
-
-
-def _image_ids(photographs: Photographs) -> list[int]:
-    """COCO's number where every picture is named after one (000000000009.jpg), else its place in the list, from 1."""
-    numbers = [re.fullmatch(r"(?:COCO_\w+_)?(\d{12})", path.stem) for path in photographs.image_paths]
-    found = [int(number[1]) for number in numbers if number]
-    return found if len(set(found)) == len(numbers) else list(range(1, len(numbers) + 1))
 
 
 def _summary(
@@ -303,54 +294,23 @@ def _summary(
     return {**numbers, "answers" if len(shown) == len(rows) else f"first_{_SHOWN}_answers": shown}
 
 
-def _document_text(document: Mapping[str, Any]) -> str:
-    """JSON with one line an entry, and one a prediction: readable, and still small with long contours."""
-    *head, (last, rows) = document.items()
-    lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in head]
-    body = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-    return "{\n" + ",\n".join(lines) + f",\n{json.dumps(last)}: [\n{body}\n]\n}}\n"
-
-
-# ---------------------------------------------------------------- pictures
-
-
-def _drawing_paths(overlays: Path | None, requests: Sequence[Request]) -> list[Path]:
-    """One PNG a request, numbered, because phrases of one picture are drawn apart."""
-    if overlays is None:
-        return []
-    folder = Path(overlays)
-    require_folder_target(folder, "--overlays")
-    return [folder / f"{i:04d}-{_short_name(Path(r.image).stem)}.png" for i, r in enumerate(requests, 1)]
-
-
-def _short_name(stem: str) -> str:
-    """At most 80 letters, and fewer where they take several bytes: a file name ends at 255."""
-    stem = stem[:80]
-    while len(raw := stem.encode("utf-8", "surrogateescape")) > 200:
-        stem = stem[:-1]
-    return os.fsdecode(raw)
-
-
-def _draw(photographs: Photographs, answers: Answers, drawings: Sequence[Path], reporter: Reporter) -> None:
-    from stages.figures.overlays import png_bytes
-    from stages.figures.predictions import prediction_figure
-    from stages.geometry.rasterise import rle_to_mask
-
-    with reporter.progress("draw", len(drawings), unit="picture") as task:
-        for i, path in enumerate(drawings):
-            picture = prediction_figure(
-                photographs.image(int(photographs.referent_image[i])),
-                f"{photographs.texts[i]} ({answers.confidence[i]:.2f})",
-                mask=None if answers.rles is None else rle_to_mask(answers.rles[i]),
-                points_xy=answers.points_xy[i],
-                box_xyxy=answers.boxes_xyxy[i],
-                given_box_xyxy=photographs.boxes_xyxy[i],
-            )
-            write_whole(path, png_bytes(picture))
-            task.advance()
-
-
 # ---------------------------------------------------------------- files
+
+
+def _check_drawings(drawings: Mapping[Path, Drawing], options: RunOptions) -> None:
+    if not options.force:
+        _refuse_present(list(drawings))
+
+
+def _draw(
+    photographs: Photographs, answers: Answers, drawings: Mapping[Path, Drawing], reporter: Reporter
+) -> None:
+    if not drawings:
+        return
+    with reporter.progress("draw", len(drawings), unit="picture") as task:
+        for path, draw in drawings.items():
+            write_whole(path, draw(photographs, answers))
+            task.advance()
 
 
 def _fingerprint(job_fingerprint: str, photographs: Photographs) -> str:
@@ -400,7 +360,7 @@ def _existing(out: Path, fingerprint: str, model_digest: str, force: bool) -> di
         f"{out} exists and was made from something else",
         facts=[f"model: {old_digest[:12]} -> {model_digest[:12]}"]
         if other
-        else ["the same model, but other pictures, phrases, boxes or weights"],
+        else ["the same model, but other pictures, expressions, boxes or weights"],
         hint="make it again with --force, or choose another --out",
     )
 
@@ -410,6 +370,6 @@ def _refuse_present(drawings: Sequence[Path]) -> None:
     if present:
         raise StaleOutputError(
             f"{present[0]} exists",
-            facts=[f"and {len(present) - 1} more of the pictures to draw"] if len(present) > 1 else [],
+            facts=[f"and {len(present) - 1} more of the overlays"] if len(present) > 1 else [],
             hint="replace them with --force, or choose another folder with --overlays",
         )

@@ -1,8 +1,8 @@
 """prepare-data: put photographs, sentences, boxes and the masks there are into one dataset artifact.
 
-In: a folder in REFER layout, the lists of SeqTR, MDETR or gRefCOCO, a table of one's own, or nothing (RefShapes is
-generated in REFER layout first). Out: a dataset artifact with a count report. Why: every later stage reads one checked
-format instead of guessing at pickles and folders.
+In: a folder in REFER layout, the lists of SeqTR, MDETR or gRefCOCO, what annotation tools save, a table of one's own, or
+nothing (RefShapes is generated in REFER layout first). Out: a dataset artifact with a count report. Why: every later
+stage reads one checked format instead of guessing at pickles and folders.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
+from stages.data.error_list import ErrorList
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -30,7 +31,7 @@ STAGE_VERSION = 2
 
 _PARALLEL_FROM = 400  # pictures; below, starting processes costs more than it saves
 _MISSING = "missing_images"  # JSON list of names, written when pictures were left out
-_SHOWN = 10  # missing pictures that are listed by name
+_SHOWN = 20  # missing pictures that are listed by name
 _SHOWN_OF_NOTICE = 3
 
 _ROOT_HINTS = {
@@ -38,83 +39,60 @@ _ROOT_HINTS = {
     "seqtr": "--root FOLDER holds the release's instances.json",
     "mdetr": "--root FOLDER holds finetune_<name>_<split>.json",
     "grefcoco": "--root FOLDER holds grefs(<by>).json and instances.json",
+    "coco": "--root FILE.json has images, annotations with expressions, and categories",
+    "labelstudio": '--root FILE.json is the export "JSON" of Label Studio',
+    "labelme": "--root FOLDER holds the JSON files that LabelMe saves",
+    "masks": "--root FOLDER holds the folders images and masks, masks/<picture>/<phrase>.png",
     "table": "--root FILE is your table, for example photos.csv",
 }
 
-# (images, referents, sentences) of each split, as published with the data
-PUBLIC: dict[tuple[str, str], dict[str, tuple[int | None, int | None, int]]] = {
-    ("refcoco", "unc"): {
-        "train": (16_994, 42_404, 120_624),
-        "val": (1_500, 3_811, 10_834),
-        "testA": (750, 1_975, 5_657),
-        "testB": (750, 1_810, 5_095),
-        "total": (19_994, 50_000, 142_210),
-    },
-    ("refcoco+", "unc"): {
-        "train": (16_992, 42_278, 120_191),
-        "val": (1_500, 3_805, 10_758),
-        "testA": (750, 1_975, 5_726),
-        "testB": (750, 1_798, 4_889),
-        "total": (19_992, 49_856, 141_564),
-    },
-    ("refcocog", "umd"): {
-        "train": (21_899, 42_226, 80_512),
-        "val": (1_300, 2_573, 4_896),
-        "test": (2_600, 5_023, 9_602),
-        "total": (25_799, 49_822, 95_010),
-    },
-    # The test split of this one (5,000 referents) was never published, but counts in the total.
-    ("refcocog", "google"): {
-        "train": (None, 44_822, 85_474),
-        "val": (None, 5_000, 9_536),
-        "total": (26_711, 54_822, 104_560),
-    },
-    ("referitgame", "berkeley"): {
-        "train": (None, None, 54_127),
-        "val": (None, None, 5_842),
-        "test": (None, None, 60_103),
-        "total": (None, None, 120_072),
-    },
-    # 32,202 of these sentences have no target; testA and testB came out later than the paper
-    ("grefcoco", "unc"): {"total": (19_994, None, 278_232)},
-}  # fmt: skip
+_generated = in_panel("Generated data (RefShapes)")
+_inputs = in_panel("Inputs and output")
 
 
 @dataclass(frozen=True)
 class Config:
     """Where the data comes from and how strictly it is taken."""
 
-    source: Literal["refshapes", "refer", "seqtr", "mdetr", "grefcoco", "table"] = option(
+    source: Literal[
+        "refshapes", "refer", "seqtr", "mdetr", "grefcoco", "coco", "labelstudio", "labelme", "masks", "table"
+    ] = _inputs(
         "refshapes",
-        "refshapes: generate; refer: REFER folder; seqtr: instances.json of the SeqTR release; mdetr: "
-        "finetune_*.json; grefcoco: grefs(<by>).json; table: your own CSV, TSV, JSON lines or predictions",
+        "format of the annotations; refshapes: generated data; masks: a PNG a referent; table: CSV, TSV or JSON lines",
     )
-    root: str | None = option(
-        None, "folder of the annotation files, or its parent with --name; the file itself (table)"
+    root: str | None = _inputs(
+        None, "folder of the annotation files, or its parent with --name; or the file itself"
     )
-    name: str | None = option(
-        None, "data set: refcoco, refcoco+, refcocog …; default: the folder's or the file's name"
+    name: str | None = _inputs(
+        None, "data set: refcoco, refcoco+, refcocog …; default: the name of folder or file"
     )
-    by: str | None = option(None, "whose split: unc, umd, google …; default: the only one there is")
-    images: str | None = option(
-        None, "folder of the pictures; default: images/train2014 and the like near root"
+    by: str | None = _inputs(None, "author of the splits: unc, umd, google …; default: the only one")
+    images: str | None = _inputs(
+        None, "folder of the pictures; default: images/train2014 and the like near --root"
     )
     embed_images: bool | None = option(
         None, "copy the pictures into the artifact; default: only for refshapes"
     )
-    scale: Literal["tiny", "smoke", "standard"] = option("smoke", "60, 1,850 or 11,400 pictures (refshapes)")
-    seed: int = option(0, "seed of the generated data (refshapes)", min=0)
-    textures: str | None = option(
-        None, "folder of photographs that shapes and ground wear parts of (refshapes)", semantic=False
+    scale: Literal["tiny", "smoke", "standard"] = _generated("smoke", "60, 1,850 or 11,400 pictures")
+    seed: int = _generated(0, "seed of the generated data", min=0)
+    textures: str | None = _generated(
+        None, "folder of photographs whose parts fill shapes and ground", semantic=False
+    )
+    phrases: Literal["given", "category", "category-position"] = option(
+        "given",
+        "phrases of annotations without one: none (they are left out), the category's name, or with its place among "
+        "those of its kind (coco)",
+        added=True,
     )
     skip_missing: bool = option(
         False, "leave out pictures that are missing or unreadable, and their referents"
     )
-    skip_invalid: bool = option(False, "leave out referents with an invalid box, mask or sentence")
-    keep_layout: str | None = option(
-        None, "generate into this folder and keep it (refshapes)", semantic=False
+    skip_invalid: bool = option(False, "leave out referents with an invalid box, mask or expression")
+    errors_to: str | None = option(
+        None, "text file for all invalid entries and pictures, one a line", semantic=False
     )
-    workers: int = option(0, "processes that generate; 0 = one a core (refshapes)", min=0, semantic=False)
+    keep_layout: str | None = _generated(None, "keep the generated files in this folder", semantic=False)
+    workers: int = _generated(0, "processes that generate; 0 = one a core", min=0, semantic=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -133,6 +111,7 @@ def run(
         UsageError: options that do not fit the source, an unknown name or split in `root`.
         ArtifactError: the source is damaged, has invalid referents, or lacks pictures.
     """
+    errors = ErrorList(config.errors_to)
     source = _locate(config)
     external: dict[str, Any] = {} if source is None else dict(source.external)
     if config.textures is not None:
@@ -155,7 +134,8 @@ def run(
 
     embed = config.embed_images if config.embed_images is not None else config.source == "refshapes"
     with _layout(config, source, reporter, external.get("textures", ())) as (source, report):
-        tables, missing = _read(config, source, reporter, embed)
+        tables, missing = _read(config, source, reporter, embed, errors)
+        errors.write(reporter)
         summary = summarise(tables, embed, report)
         with job.writer() as w:
             write_tables(w, tables, embed, reporter)
@@ -172,7 +152,7 @@ def _locate(config: Config) -> Source | None:
         given = [key for key in ("root", "name", "by", "images") if getattr(config, key) is not None]
         if given:
             raise UsageError(
-                f"--{given[0]} is for --source refer, seqtr, mdetr, grefcoco and table",
+                f"--{given[0]} is for --source refer, coco and all others whose data are there",
                 hint="say which with --source, or leave it out",
             )
         if config.embed_images is False and config.keep_layout is None:
@@ -185,9 +165,11 @@ def _locate(config: Config) -> Source | None:
     for flag, value in (("keep-layout", config.keep_layout), ("textures", config.textures)):
         if value is not None:
             raise UsageError(f"--{flag} is for --source refshapes")
+    if config.phrases != "given" and config.source != "coco":
+        raise UsageError("--phrases is for --source coco")
     from stages.data.readers.sources import open_source
 
-    return open_source(config.source, Path(config.root), config.name, config.by)
+    return open_source(config.source, Path(config.root), config.name, config.by, config.phrases)
 
 
 @contextmanager
@@ -218,7 +200,7 @@ def cores() -> int:
 
 
 def _read(
-    config: Config, source: Source, reporter: Reporter, embed: bool
+    config: Config, source: Source, reporter: Reporter, embed: bool, errors: ErrorList
 ) -> tuple[ReferringTables, list[str]]:
     """The checked tables, and the names of the pictures that were left out because they are missing."""
     import dataclasses
@@ -228,7 +210,9 @@ def _read(
 
     reporter.info(f"reading {source.describe()}")
     chosen = Path(config.images) if config.images else None
-    tables = source.read(config.skip_invalid, chosen)
+    with errors.told_in_full():
+        tables = source.read(config.skip_invalid, chosen)
+    errors.lines += tables.problems
     root = tables.image_root or find_image_root(source.near, tables.image_files, chosen)
     for doubt in [*check_agreement(tables), *filter(None, [check_copies(tables, root)])]:
         tables.notices[doubt.what], tables.examples[doubt.what] = doubt.n, doubt.examples
@@ -244,7 +228,9 @@ def _read(
         reporter.warn("\n  ".join([f"{len(pictures)} {notice}", *pictures[:_SHOWN_OF_NOTICE]]))
     missing = [tables.image_files[row] for row, problem in wrong.items() if problem.endswith(NO_SUCH_FILE)]
     if wrong:
-        tables = _without_wrong_images(tables, wrong, root, config.skip_missing, reporter)
+        errors.lines += wrong.values()
+        with errors.told_in_full():
+            tables = _without_wrong_images(tables, wrong, root, config.skip_missing, reporter)
     return dataclasses.replace(tables, image_root=root), missing
 
 
@@ -288,7 +274,9 @@ def summarise(tables: ReferringTables, embed: bool, report: dict[str, Any] | Non
     total = {key: sum(split[key] for split in counts.values()) for key in keys}
     rows = {**counts, "total": {"images": len(tables.image_ids), **total}}
     summary: dict[str, Any] = {"name": tables.name, "by": tables.by, "images_embedded": embed, "splits": rows}
-    public = PUBLIC.get((tables.name, tables.by))
+    from stages.data.published_counts import PUBLISHED
+
+    public = PUBLISHED.get((tables.name, tables.by))
     if public is not None:
         summary["published"] = {
             split: {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.data.dataset import ReferringDataset
-    from stages.inference.predictions import Predictions
+    from stages.inference.answers import Predictions
     from stages.weights.model_file import LoadedModel
 
 STAGE = "pseudo-label"
 STAGE_VERSION = 2
 HISTOGRAM_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
+
+_validation = in_panel("Validation")
+_release = in_panel("Release compatibility")
+_running = in_panel("Run")
 
 
 @dataclass(frozen=True)
@@ -39,40 +43,39 @@ class Config:
         "model",
         "what is predicted: contours of --model, or without any model the ellipse in the known box, or that box",
         added=True,
-    )
+    )  # fmt: skip
     train_split: str = option("train", "split whose referents without a visible mask are labelled")
     box_prompt: bool = option(
-        True,
-        "give the known box as the start of the sequence (box-then-contour models); off = the paper's free-running RPP",
+        True, "start the sequence with the known box, in models that predict box and contour; off: as the paper",
+    )  # fmt: skip
+    expressions_per_referent: int = option(
+        0, "expressions of a referent that are asked, at most; 0 = all", min=0, formerly="sentences_per_referent",
+    )  # fmt: skip
+    expression_choice: Literal["first", "random"] = _release(
+        "first", "which ones, if not all", added=True, formerly="sentence_choice"
     )
-    sentences_per_referent: int = option(0, "at most so many sentences of each referent; 0 = all", min=0)
-    sentence_choice: Literal["first", "random"] = option(
-        "first", "which ones, if not all; random: drawn for each referent, as the release does", added=True
-    )
-    outline: Literal["written", "marked"] = option(
-        "written",
-        "outlines as points that the decoder writes, or traced round what a second look marks as inside",
-        added=True,
-    )
+    contour: Literal["decoder", "auxiliary"] = option(
+        "decoder", "contours from the decoder's points, or traced around the auxiliary mask", added=True,
+        formerly="outline", former_values={"decoder": "written", "auxiliary": "marked"},
+    )  # fmt: skip
     max_referents: int = option(
-        0, "label at most so many referents, drawn by the seed; 0 = all", min=0, added=True
+        0, "referents that are labelled, at most, chosen by the seed; 0 = all", min=0, added=True
     )
-    frame: Literal["original", "model"] = option(
-        "original",
-        "pixels of the outlines; model: of the resized picture, but read as original ones, as the release does",
-        added=True,
+    frame: Literal["original", "model"] = _release(
+        "original", "pixels of the contours; model: of the resized picture, read as original ones", added=True
     )
     weights: Literal["best", "ema", "raw"] = option(
-        "best",
-        "which weights of the model draw: the moving average (the teacher), best = of the epoch that was chosen or ema = the last one; or raw",
+        "best", "weights that predict: best or last average (the teacher), or raw"
     )
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32", "of prediction; bf16 is faster on a GPU and writes other tokens", added=True
+    precision: Literal["fp32", "bf16"] = _running(
+        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
     )
-    audit_split: str = option("val", "split on whose masks the drawings are measured; empty = no measurement")
-    audit_sentences: int = option(500, "sentences of it that are drawn; 0 = all", min=0)
-    seed: int = option(0, "choice of the audited sentences, and of random ones", min=0)
-    batch_images: int = option(32, "images a batch", semantic=False, min=1)
+    audit_split: str = _validation("val", "split on whose masks the predictions are measured; empty = none")
+    audit_expressions: int = _validation(
+        500, "expressions of it that are measured; 0 = all", min=0, formerly="audit_sentences"
+    )
+    seed: int = option(0, "seed of all random choices", min=0)
+    batch_images: int = option(32, "images in a batch", semantic=False, min=1)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
@@ -141,7 +144,7 @@ def run(
         sentences,
         batch_images=config.batch_images,
         box_prompt=prompted,
-        outline=config.outline,
+        outline=config.contour,
         reporter=reporter,
         what="pseudo-label",
     )
@@ -171,7 +174,7 @@ def run(
         w.attr("dataset_digest", data.digest)
         w.attr("model_digest", loaded.digest)
         w.attr("prompt", summary["prompt"])
-        finer = POINTS_A_WRITTEN_ONE if config.outline == "marked" else 1
+        finer = POINTS_A_WRITTEN_ONE if config.contour == "auxiliary" else 1
         w.attr("n_points", loaded.config.n_points * finer)
         w.column("referent_index", referents)
         w.column("sentence_index", sentences)
@@ -236,13 +239,13 @@ def unlabelled_sentences(
         some = np.random.default_rng([config.seed, 1]).permutation(np.flatnonzero(chosen))
         chosen[some[config.max_referents :]] = False
     sentences = np.flatnonzero(chosen[data.sentence_referent])
-    if config.sentences_per_referent:
+    if config.expressions_per_referent:
         owners = data.sentence_referent[sentences]
         rank = sentences - data.sentence_offsets[owners]
-        if config.sentence_choice == "random":
+        if config.expression_choice == "random":
             draws = np.random.default_rng(config.seed).random(len(sentences))
             rank = rank[np.argsort(np.lexsort((draws, owners)))]  # a referent's sentences lie side by side
-        sentences = sentences[rank < config.sentences_per_referent]
+        sentences = sentences[rank < config.expressions_per_referent]
     return sentences
 
 
@@ -286,7 +289,7 @@ def audit(
     ):
         return None
     sentences = validation_sentences(
-        data, config.audit_split, config.audit_sentences, with_mask=True, seed=config.seed
+        data, config.audit_split, config.audit_expressions, with_mask=True, seed=config.seed
     )
     if not len(sentences):
         return None
@@ -296,7 +299,7 @@ def audit(
         sentences,
         batch_images=config.batch_images,
         box_prompt=prompted,
-        outline=config.outline,
+        outline=config.contour,
         reporter=reporter,
         what="audit",
     )

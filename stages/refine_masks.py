@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -37,58 +37,41 @@ STAGE = "refine-masks"
 STAGE_VERSION = 2
 _AT_ONCE = 8  # boxes: a few masks of the picture's size each
 _COLUMNS = ("referent_index", "sentence_index", "tokens", "token_probability", "box_xyxy", "confidence")
+_often = in_panel("Set most often")
 
 
 @dataclass(frozen=True)
 class Config:
     """Which segmenter, how it is asked, and when it is believed."""
 
-    segmenter: str = option(
+    segmenter: str = _often(
         "grabcut",
-        "grabcut (colours, no weights), a folder or hub id of a promptable segmenter (SAM, SAM-HQ, SAM 2, EdgeTAM ...; "
-        "safetensors), or ONNX: a folder with encoder and decoder, or ENCODER.onnx,DECODER.onnx",
-    )
-    sam: str | None = option(None, "older name of --segmenter", added=True, hidden=True)
+        "grabcut (by colour), folder or hub id of a SAM-like model, or ENCODER.onnx,DECODER.onnx or their folder",
+        formerly="sam",
+    )  # fmt: skip
     start: Literal["ellipse", "box"] = option(
-        "ellipse", "without --pseudo: the mask that stays where no better one is found, in the known box"
+        "ellipse", "without --pseudo: the mask in the known box that stays where no better one is found"
     )
     splits: tuple[str, ...] = option((), "without --pseudo: only referents of this split")
     prompt_points: int = option(
         3, "points inside a predicted contour that a segmenter is given with the box", min=0, max=16
     )
     max_prompts: int = option(
-        3,
-        "how often an ONNX segmenter of one mask a prompt may be asked about a box: again where its mask leaves some of "
-        "the box's sides untouched",
-        min=1,
+        3, "prompts for a box, at most, to an ONNX segmenter whose mask leaves sides of the box untouched", min=1,
         max=3,
-    )
+    )  # fmt: skip
     min_box_iou: float | None = option(
-        None,
-        "keep a mask whose extent overlaps the known box by at least this IoU; unless given 0.8, and 0.6 for what a "
-        "promptable segmenter makes of the box alone",
-        min=0,
-        max=1,
-    )
-    min_outline_iou: float | None = option(
-        None,
-        "and which overlaps the contour that it replaces by at least this IoU; unless given 0.5, and 0 for what a "
-        "promptable segmenter makes of the box alone",
-        min=0,
-        max=1,
-    )
+        None, "least IoU of a mask's extent with the box; default: 0.8, or 0.6 for a segmenter asked by box alone",
+        min=0, max=1,
+    )  # fmt: skip
+    min_contour_iou: float | None = option(
+        None, "least IoU with the contour it replaces; default: 0.5, or 0 for a segmenter asked by box alone", min=0,
+        max=1, formerly="min_outline_iou",
+    )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.sam is not None:
-            if self.segmenter != "grabcut":
-                raise UsageError(
-                    "--sam and --segmenter cannot be given together",
-                    hint="--sam is the older name of --segmenter",
-                )
-            object.__setattr__(self, "segmenter", self.sam)
-            object.__setattr__(self, "sam", None)
 
 
 def run(
@@ -240,7 +223,7 @@ def rule_of(config: Config, predicted: bool) -> Rule:
     box_iou, outline_iou = (0.6, 0.0) if promptable and not predicted else (0.8, 0.5)
     return Rule(
         least_box_iou=box_iou if config.min_box_iou is None else config.min_box_iou,
-        least_outline_iou=outline_iou if config.min_outline_iou is None else config.min_outline_iou,
+        least_outline_iou=outline_iou if config.min_contour_iou is None else config.min_contour_iou,
         whole=promptable,
     )
 

@@ -41,29 +41,26 @@ class Config:
     """How pseudo labels are chosen and resampled."""
 
     score_threshold: float = option(
-        0.1, "keep a contour whose projection score is below this; 0 to 2", min=0.0, max=2.0
+        0.1, "keep a contour whose projection score is below this", min=0.0, max=2.0
     )
     points: int | None = option(
-        None, "points on each outline; default: as many as the model draws", min=3, flag="n-points"
+        None, "points of each contour; default: as many as the model predicts", min=3, flag="n-points"
     )
     min_confidence: float = option(
-        0.0, "ignore sentences whose mean token probability is below this; 0 to 1", min=0.0, max=1.0
+        0.0, "ignore expressions whose mean token probability is below this", min=0.0, max=1.0
     )
     fit: str = option(
-        "none", "box: stretch each kept outline to its box before it is resampled", choices=("none", "box")
+        "none", "box: stretch each kept contour to its box, then resample", choices=("none", "box")
     )
     between: str = option(
-        "straight",
-        "what joins the drawn points: straight edges, or a smooth curve, which does not cut bends",
-        choices=("straight", "curve"),
-        added=True,
-    )
+        "straight", "what joins predicted points: straight edges, or a smooth curve, which does not cut bends",
+        choices=("straight", "curve"), added=True,
+    )  # fmt: skip
     weighting: str = option(
         "none",
-        "training weight of a kept outline: 1, the confidence of its tokens, 1 - score / --score-threshold"
-        " (projection, at least 0.05), or the product (both)",
+        "training weight: 1, token confidence, 1 - score / --score-threshold (projection), or both multiplied",
         choices=("none", "confidence", "projection", "both"),
-    )
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.artifacts.whole_file import require_plain_file
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import ArtifactError, UsageError, nearest_hint
 from stages.reporter import Reporter, SilentReporter
 
@@ -34,49 +34,41 @@ if TYPE_CHECKING:
 
 STAGE = "split-masks"
 STAGE_VERSION = 1
+_often = in_panel("Set most often")
 
 
 @dataclass(frozen=True)
 class Config:
     """How many masks may be seen, and which."""
 
-    ratio: float | None = option(
-        None, "share of the masks that may be seen, in (0, 1]", min=0, min_open=True, max=1
+    ratio: float | None = _often(
+        None, "share of the masks that are visible, in (0, 1]", min=0, min_open=True, max=1
     )
-    count: int | None = option(
-        None, "number of masks (or images, with --unit image) instead of a ratio", min=1
+    count: int | None = _often(
+        None, "number of masks, or images with --unit image, instead of a ratio", min=1
     )
     import_list: str | None = option(
-        None,
-        "show these instead: file of ref ids (one a line, a JSON list, or a CSV as --export-list writes), or "
-        "instances_sample_*.json of the release",
-    )
+        None, "list of ref ids instead: text, JSON, CSV of --export-list, or instances_sample_*.json of the release",
+    )  # fmt: skip
     split_name: str = option("train", "split whose masks are hidden")
-    seed: int = option(0, "seed of the choice", min=0)
-    unit: Literal["referent", "image"] = option(
-        "referent", "what is drawn: single referents, or all of an image"
-    )
+    seed: int = _often(0, "seed of the choice", min=0)
+    unit: Literal["referent", "image"] = option("referent", "what is chosen: referents, or whole images")
     strategy: Literal["random", "diverse", "uncertain"] = option(
-        "random",
-        "random; diverse: spread over what the --rec model sees in the boxes; uncertain: where its boxes are least sure",
+        "random", "random; diverse: unlike each other to the --rec model; uncertain: where its boxes are least sure",
         added=True,
-    )
+    )  # fmt: skip
     uncertainty: Literal["entropy", "disagreement"] = option(
-        "entropy",
-        "of the tokens of the box, or disagreement of the boxes of a referent's sentences (with --strategy uncertain)",
-        added=True,
+        "entropy", "of the box's tokens, or disagreement between the expressions of a referent", added=True
     )
     candidates: Literal["masked", "all"] = option(
-        "masked",
-        "who can be chosen: referents that have a mask, or all, to list whose masks are to be drawn",
-        added=True,
+        "masked", "referents that have a mask, or all, to plan which masks to annotate", added=True
     )
     accepted_masks: bool = option(
         False,
-        "pseudo masks that --decisions accepts count as seen masks: the split carries them beside the chosen true ones",
+        "pseudo masks that --decisions accepts count as seen masks, beside the chosen true ones",
         added=True,
     )
-    batch_images: int = option(32, "images a batch of the --rec model", semantic=False, min=1)
+    batch_images: int = option(32, "images in a batch of the --rec model", semantic=False, min=1)
     device: str = option("auto", "of the --rec model: auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
@@ -154,7 +146,7 @@ def run(
     if not len(candidates):
         raise ArtifactError(
             f"no referent of split {config.split_name!r} in {dataset} has a mask",
-            hint="--candidates all chooses among all of them, to list whose masks are to be drawn"
+            hint="--candidates all chooses among all of them, to plan which masks to annotate"
             if in_split.any()
             else None,
         )

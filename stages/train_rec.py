@@ -1,4 +1,4 @@
-"""train-rec: learn to write the box of every referent, from sentences and cheap boxes only.
+"""train-rec: learn to predict the box of every referent, from sentences and cheap boxes only.
 
 In: a dataset artifact (its masks are never opened). Out: a rec_model artifact. It exists because boxes are cheap
 and a point-sequence model carries what it learned from them over to contours (METHOD: refine from REC).
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel
 from stages.errors import UsageError
 from stages.models.config import DetectorConfig, ModelConfig
 from stages.models.presets import PRESETS, preset, released
@@ -20,68 +20,75 @@ from stages.reporter import Reporter, SilentReporter
 from stages.training.settings import TrainingSettings, with_used_precision
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stages.data.dataset import ReferringDataset
     from stages.data.text import TextCodec
-    from stages.weights.model_file import LoadedModel
+    from stages.training.loop import Trainer
 
 STAGE = "train-rec"
 STAGE_VERSION = 2
+_often = in_panel("Set most often")
+_architecture = in_panel("Sequence and model")
+_start = in_panel("Training data and start")
+_detectors = in_panel("Detectors (MDETR, SiRi)")
+_release = in_panel("Release compatibility")
 
 
 @dataclass(frozen=True)
 class Config(TrainingSettings):
     """Architecture and recipe of the comprehension model; the defaults suit RefShapes."""
 
-    model: str = option("refshapes-small", "architecture preset", choices=tuple(PRESETS))
-    semantics: Literal["corrected", "release"] | None = option(
-        None, "release = the public release's behaviour wherever it differs; default: the preset's"
+    model: str = _often("refshapes-small", "architecture preset", choices=tuple(PRESETS))
+    semantics: Literal["corrected", "release"] | None = _release(
+        None, "release: as the public release wherever it differs; default: the preset's"
     )
-    backbone: str | None = option(
-        None,
-        "pretrained AutoBackbone (local folder or hub id) or darknet trunk (.weights file); default: the preset's own",
+    backbone: str | None = _architecture(
+        None, "AutoBackbone (folder or hub id) or darknet .weights file; default: the preset's"
     )
-    text_encoder: str | None = option(
-        None, "pretrained AutoModel for sentences: local folder or hub id; default: the preset's own"
+    text_encoder: str | None = _architecture(
+        None, "AutoModel for text: folder or hub id; default: the preset's"
     )
-    glove: str | None = option(None, "GloVe text file with vectors for the words of the GRU text encoder")
-    train_split: str = option("train", "split whose boxes are learned")
-    bins: int | None = option(None, "coordinate bins; default: the preset's", min=2)
-    image_size: int | None = option(None, "pixels of the longer side; default: the preset's", min=32)
-    max_words: int | None = option(None, "words of a sentence that are read; default: the preset's", min=1)
-    text_in_memory: Literal["none", "sentence", "words"] | None = option(
+    glove: str | None = _architecture(None, "GloVe text file with vectors for the words of the GRU")
+    train_split: str = _start("train", "split whose boxes are learned")
+    bins: int | None = _architecture(None, "coordinate bins; default: the preset's", min=2)
+    image_size: int | None = _architecture(None, "pixels of the longer side; default: the preset's", min=32)
+    max_words: int | None = _architecture(
+        None, "words of an expression that are read; default: the preset's", min=1
+    )
+    text_in_memory: Literal["none", "sentence", "words"] | None = _architecture(
         None, "text tokens beside the image cells; default: the preset's"
     )
-    cctf: bool | None = option(
-        None, "add the image content at each written coordinate (co-content teacher forcing)"
+    cctf: bool | None = _architecture(
+        None, "add the image content at each predicted coordinate; default: the preset's"
     )
-    pmca: bool | None = option(None, "let a predicted point modulate the decoder's cross-attention")
-    grounding: int | None = option(
+    pmca: bool | None = _architecture(
+        None, "let each predicted point modulate the cross-attention; default: the preset's"
+    )
+    auxiliary_mask: int | None = _architecture(
         None,
-        "also mark the inside of the box, which makes boxes learned far sooner, on a grid so many times finer than the "
-        "memory; 0 = off, default: the preset's",
-        min=0,
-    )
-    frozen: Literal["none", "all", "all-but-last-two"] | None = option(
+        "auxiliary mask head on the box's inside: cells per memory cell and axis; 0 = off, default: the preset's",
+        min=0, formerly="grounding",
+    )  # fmt: skip
+    frozen: Literal["none", "all", "all-but-last-two"] | None = _architecture(
         None, "backbone layers that are not trained; default: the preset's"
     )
-    queries: int | None = option(
-        None, "boxes that a detector proposes for a sentence; default: the preset's", min=1
+    queries: int | None = _detectors(None, "boxes proposed for an expression; default: the preset's", min=1)
+    second_decoder: bool | None = _detectors(
+        None, "second decoder with a fixed 4 x 4 grid of queries (multi-task SiRi)"
     )
-    second_decoder: bool | None = option(
-        None, "second decoder with a fixed 4 x 4 grid of queries (multi-task SiRi); detectors only"
+    contrastive: bool | None = _detectors(
+        None, "align queries with the words that name them; default: the preset's"
     )
-    contrastive: bool | None = option(
-        None, "align queries with the words that name them; detectors only, default: the preset's"
+    retrain_rounds: int = _detectors(
+        0, "SiRi: rounds that start over, each from the encoder of the one before", min=0
     )
-    retrain_rounds: int = option(
-        0, "SiRi: start over so often, each time from the encoder of the round before alone", min=0
+    retrain_keep: Literal["encoder", "all"] = _detectors(
+        "encoder", "what a new round, or --init, keeps of the averaged weights; all: a control"
     )
-    retrain_keep: Literal["encoder", "all"] = option(
-        "encoder",
-        "what a new round, or --init, keeps of the moving average; all = the control without re-initialisation",
-    )
-    frozen_statistics: bool | None = option(
-        None,
-        "frozen layers keep their batch-norm statistics (the release lets them drift); default: the preset's",
+    frozen_statistics: bool | None = _release(
+        None, "keep the batch-norm statistics of frozen layers; default: the preset's"
     )
 
     def __post_init__(self) -> None:
@@ -96,7 +103,7 @@ def model_config(config: Config) -> ModelConfig:
         "cctf": config.cctf,
         "pmca": config.pmca,
         "n_bins": config.bins,
-        "grounding": config.grounding,
+        "grounding": config.auxiliary_mask,
     }
     changes: dict[str, object] = {k: v for k, v in given.items() if v is not None}
     if config.image_size:
@@ -176,98 +183,31 @@ def run(
     if settled:
         return settled
 
-    import numpy as np
-    import torch
-
-    from stages.data.dataset import ReferringDataset
-    from stages.inference.devices import choose_device
-    from stages.inference.validation import score, some_sentences, validation_sentences
-    from stages.models.build import build_model
-    from stages.training.checkpoint import bytes_of_training, resume_path
-    from stages.training.loader import ContourTable, StepDataset, StepPlan
-    from stages.training.loop import Trainer
-    from stages.training.selection import (
-        chosen_row,
-        describe_held_out,
-        held_out_referents,
-        held_out_score,
-        selection_record,
-    )
+    from stages.training.selection import chosen_row, selection_record
     from stages.training.siri import fit_rounds, forget_states, round_summaries
     from stages.training.start import require_same
-    from stages.training.targets import SlotWeights
     from stages.weights.model_file import read_weights, write_model, write_selection
-    from stages.weights.pretrained import (
-        describe_text,
-        describe_vision,
-        load_pretrained_parts,
-        load_word_vectors,
-    )
 
     reporter = reporter or SilentReporter()
-    data = ReferringDataset.open(dataset, masks="none")
-    held_out = held_out_referents(data, config.train_split, config.held_out)
-    if len(held_out):
-        reporter.info(describe_held_out(data, held_out))
-    sentences = data.sentences_of(np.setdiff1d(data.referents_in(config.train_split), held_out))
-    architecture = model_config(config)
-    architecture = architecture.replace(
-        vision=describe_vision(architecture.vision), text=describe_text(architecture.text)
-    )
-    codec = _codec(architecture, [data.texts[i] for i in sentences])
+    task = _open(config, dataset, reporter)
     start = None
     if init is not None:
-        require_same(job.artifact("init"), architecture, codec)
+        require_same(job.artifact("init"), task.architecture, task.codec)
         start = read_weights(job.artifact("init"), "ema")
-    weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
-    no_contours = ContourTable.from_rings(len(data.boxes_xyxy), {}, {})
-    watched = validation_sentences(
-        data, config.validation_split, config.validation_sentences, with_mask=False, seed=config.seed
-    )
-    choosing = some_sentences(data, held_out, config.validation_sentences, config.seed)
-
-    def validate(loaded: LoadedModel) -> dict[str, float]:
-        how: dict[str, Any] = {"batch_images": config.batch_images, "reporter": reporter}
-        return score(loaded, data, watched, **how) | held_out_score(loaded, data, choosing, **how)
-
-    def trainer_of(number: int) -> Trainer:
-        """A new model and its training; each SiRi round has seeds of its own."""
-        seed = config.seed + number
-        torch.manual_seed(seed)
-        model = build_model(architecture, codec.size)
-        for line in load_pretrained_parts(model):
-            reporter.info(line)
-        if config.glove:
-            found = load_word_vectors(model, codec.to_dict()["words"], Path(config.glove))
-            reporter.info(f"word vectors: {found} of {codec.size} words found in {config.glove}")
-        plan = StepPlan(
-            data,
-            sentences,
-            images=config.batch_images,
-            per_image=config.sentences_per_image,
-            seed=seed,
-            steps=config.steps_per_epoch,
-        )
-        job.require_writable(bytes_of_training(model))
-        return Trainer(
-            model, codec, config, plan, StepDataset(data, codec, architecture, no_contours, config, weights, seed),
-            validate, device=choose_device(config.device), reporter=reporter, resume_file=resume_path(out),
-            fingerprint=f"{job.fingerprint} round {number}" if number else job.fingerprint,
-        )  # fmt: skip
-
     done = fit_rounds(
-        trainer_of, rounds=config.retrain_rounds, keep=config.retrain_keep, out=out, resume=resume,
+        lambda number: _trainer(config, task, number, job, reporter),
+        rounds=config.retrain_rounds, keep=config.retrain_keep, out=out, resume=resume,
         start=start, fingerprint=job.fingerprint, reporter=reporter,
     )  # fmt: skip
     fitted, rounds = done.fitted, round_summaries(done.fitted.history)
     best = rounds[-1]["best"] if rounds else chosen_row(fitted.history)
-    selection = selection_record(data, config.train_split, held_out, best)
+    selection = selection_record(task.data, config.train_split, task.held_out, best)
     summary = {
         "task": "rec",
         "model": config.model,
         "parameters": sum(p.numel() for p in done.model.parameters()),
-        "train_images": len(np.unique(data.referent_image[data.sentence_referent[sentences]])),
-        "train_sentences": len(sentences),
+        "train_images": len(set(task.data.referent_image[task.data.sentence_referent[task.sentences]])),
+        "train_sentences": len(task.sentences),
         "epochs": len(fitted.history),
         "final": fitted.history[-1],
         "best": best,
@@ -275,13 +215,76 @@ def run(
         **({"rounds": rounds} if rounds else {}),
     }
     with job.writer() as w:
-        w.attr("dataset_digest", data.digest)
-        write_model(w, architecture, codec, fitted.weights, fitted.history)
-        write_selection(w, selection, held_out)
+        w.attr("dataset_digest", task.data.digest)
+        write_model(w, task.architecture, task.codec, fitted.weights, fitted.history)
+        write_selection(w, selection, task.held_out)
         w.json("summary", summary)
         w.note_json("timing", {"training_seconds": round(done.seconds, 1)})
     forget_states(out)
     return job.result(summary)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is learned: (H,) referents held out, (S,) sentences to train on, the architecture, its words."""
+
+    data: ReferringDataset
+    held_out: NDArray[np.int64]
+    sentences: NDArray[np.int64]
+    architecture: ModelConfig
+    codec: TextCodec
+
+
+def _open(config: Config, dataset: Path, reporter: Reporter) -> _Task:
+    import numpy as np
+
+    from stages.data.dataset import ReferringDataset
+    from stages.training.selection import keep_back
+    from stages.weights.pretrained import describe_text, describe_vision
+
+    data = ReferringDataset.open(dataset, masks="none")
+    held_out = keep_back(data, config.train_split, config.held_out, reporter)
+    sentences = data.sentences_of(np.setdiff1d(data.referents_in(config.train_split), held_out))
+    m = model_config(config)
+    m = m.replace(vision=describe_vision(m.vision), text=describe_text(m.text))
+    return _Task(data, held_out, sentences, m, _codec(m, [data.texts[i] for i in sentences]))
+
+
+def _trainer(config: Config, task: _Task, number: int, job: StageJob, reporter: Reporter) -> Trainer:
+    """A new model and its training; each SiRi round has seeds of its own."""
+    import torch
+
+    from stages.inference.devices import choose_device
+    from stages.models.build import build_model
+    from stages.training.checkpoint import bytes_of_training, resume_path
+    from stages.training.loader import ContourTable, StepDataset
+    from stages.training.loop import Trainer
+    from stages.training.plan import StepPlan
+    from stages.training.selection import validator
+    from stages.training.targets import SlotWeights
+    from stages.weights.pretrained import load_pretrained_parts, load_word_vectors
+
+    data, codec, seed = task.data, task.codec, config.seed + number
+    torch.manual_seed(seed)
+    model = build_model(task.architecture, codec.size)
+    for line in load_pretrained_parts(model):
+        reporter.info(line)
+    if config.glove:
+        found = load_word_vectors(model, codec.to_dict()["words"], Path(config.glove))
+        reporter.info(f"word vectors: {found} of {codec.size} words found in {config.glove}")
+    plan = StepPlan(
+        data, task.sentences, images=config.batch_images, per_image=config.expressions_per_image, seed=seed,
+        steps=config.steps_per_epoch,
+    )  # fmt: skip
+    weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
+    no_contours = ContourTable.of_contours(len(data.boxes_xyxy), {}, {})
+    job.require_writable(bytes_of_training(model))
+    return Trainer(
+        model, codec, config, plan, StepDataset(data, codec, task.architecture, no_contours, config, weights, seed),
+        validator(data, config, task.held_out, reporter, with_mask=False),
+        device=choose_device(config.device), reporter=reporter, resume_file=resume_path(job.out),
+        fingerprint=f"{job.fingerprint} round {number}" if number else job.fingerprint,
+    )  # fmt: skip
 
 
 def _codec(architecture: ModelConfig, texts: list[str]) -> TextCodec:

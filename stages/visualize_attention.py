@@ -15,46 +15,47 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_writable
-from stages.config import check_ranges, option
+from stages.config import check_ranges, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
     from stages.data.dataset import ReferringDataset
     from stages.figures.samples import Truth
-    from stages.inference.predictions import AttentionSample
+    from stages.inference.attention import AttentionSample
 
 STAGE = "visualize-attention"
 STAGE_VERSION = 1
+_inputs = in_panel("Inputs and output")
 
 
 @dataclass(frozen=True)
 class Config:
     """What is shown."""
 
-    split_name: str = option("val", "split that the samples are taken from")
-    samples: int = option(8, "samples to show, one sentence of as many referents; drawn with --seed", min=0)
-    with_mask: bool = option(False, "take samples only where the true mask may be shown")
-    sentences: tuple[int, ...] = option((), "rows of the dataset's sentence table to show instead", min=0)
-    ref_ids: tuple[int, ...] = option((), "ref_id of referents to show instead, with their first sentence")
-    attention_points: int = option(3, "contour points whose attention is shown, spread evenly", min=1, max=12)
+    split_name: str = option("val", "split of the samples")
+    samples: int = option(8, "samples, one expression of as many referents", min=0)
+    with_mask: bool = option(False, "samples only where the ground-truth mask may be shown")
+    expressions: tuple[int, ...] = option(
+        (), "rows of the dataset's expressions to show instead", min=0, formerly="sentences"
+    )
+    ref_ids: tuple[int, ...] = option((), "ref ids to show instead, each with its first expression")
+    attention_points: int = option(3, "points whose attention is shown, spread evenly", min=1, max=12)
     point_numbers: tuple[int, ...] = option((), "points to show instead, counted from 1", min=1)
-    pseudo_samples: int = option(8, "pseudo labels to show, drawn with --seed", min=0)
-    box_prompt: bool = option(False, "give the model the true box and let it draw only the contour")
-    show_hidden: bool = option(False, "show the true contour also where the split hides it; for eyes only")
-    weights: Literal["best", "ema", "raw"] = option("best", "which weights of the models to use")
-    seed: int = option(0, "choice of the samples", min=0)
-    figures: str | None = option(
-        None,
-        "folder for the pictures and the page; default: OUT without .h5 and with _figures",
-        semantic=False,
+    pseudo_samples: int = option(8, "pseudo labels to show", min=0)
+    box_prompt: bool = option(False, "give the model the ground-truth box and let it predict the contour")
+    show_hidden: bool = option(False, "show ground truth that the split hides, too; for eyes only")
+    weights: Literal["best", "ema", "raw"] = option("best", "weights of the models to use")
+    seed: int = option(0, "seed of the samples", min=0)
+    figures: str | None = _inputs(
+        None, "folder for pictures and page; default: OUT without .h5 and with _figures", semantic=False
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.sentences and self.ref_ids:
-            raise UsageError("sentences and ref-ids cannot be given together")
+        if self.expressions and self.ref_ids:
+            raise UsageError("expressions and ref-ids cannot be given together")
 
 
 def run(
@@ -79,27 +80,7 @@ def run(
     """
     from stages.figures.report import is_page, require_replaceable, write_folder
 
-    job = StageJob(
-        stage=STAGE,
-        version=STAGE_VERSION,
-        config=config,
-        kind="attention",
-        out=out,
-        inputs={
-            "dataset": (dataset, "dataset"),
-            "model": (model, "res_model"),
-            "compare_model": (compare_model, "res_model"),
-            "pseudo": (pseudo, "pseudo_points"),
-            "points": (points, "resampled_points"),
-            "split": (split, "split"),
-        },
-        options=options,
-    )
-    for role in ("pseudo", "points", "split"):
-        if role in job.inputs:
-            job.require_same("dataset_digest", role, "dataset")
-    if {"pseudo", "points"} <= job.inputs.keys():
-        job.require_same("pseudo_digest", "points", "pseudo")
+    job = _job(config, dataset, model, compare_model, pseudo, points, split, out, options)
     folder = figure_folder(config, out)
     require_replaceable(folder)
     settled = job.settled()
@@ -110,28 +91,16 @@ def run(
     if settled is not None and options.dry_run:  # an artifact whose pictures are gone is drawn again
         return replace(settled, status="would-run", reasons=(f"{folder} does not exist",))
 
-    import numpy as np
-
     from stages.data.dataset import ReferringDataset
     from stages.figures.attention_page import attention_page
     from stages.figures.samples import Truth, attention_part, pseudo_part
-    from stages.inference.devices import choose_device
-    from stages.inference.predictions import attention_for_sentences
-    from stages.weights.model_file import load_model
 
     masks: Literal["all", "split"] = "split" if split is not None and not config.show_hidden else "all"
     data = ReferringDataset.open(dataset, split=split, masks=masks)
     truth = Truth(data, may_see_train=split is not None or config.show_hidden)
     sentences = choose_sentences(config, data, truth)
-    models = {"model": model} | ({"compare_model": compare_model} if compare_model else {})
-    views: dict[str, list[AttentionSample]] = {}
-    histories: dict[str, list[dict[str, Any]]] = {}
-    for label, path in zip(distinct_labels(list(models.values())), models.values(), strict=True):
-        reporter.info(f"attention of {path} for {len(sentences)} sentences")
-        loaded = load_model(path, choose_device(config.device), weights=config.weights)
-        job.device = str(loaded.device)
-        views[label] = attention_for_sentences(loaded, data, np.asarray(sentences), config.box_prompt)
-        histories[label] = loaded.history
+    models = [model] + ([compare_model] if compare_model else [])
+    views, histories = _views(config, job, data, sentences, models, reporter)
     attention = attention_part(
         data, sentences, views, truth, reporter, points=config.attention_points, numbers=config.point_numbers
     )
@@ -160,6 +129,47 @@ def run(
     return job.result(summary)
 
 
+def _job(
+    config: Config, dataset: Path, model: Path, compare_model: Path | None, pseudo: Path | None, points: Path | None,
+    split: Path | None, out: Path, options: RunOptions,
+) -> StageJob:  # fmt: skip
+    """The inputs, opened, and found to belong together."""
+    kinds = {
+        "dataset": (dataset, "dataset"), "model": (model, "res_model"), "compare_model": (compare_model, "res_model"),
+        "pseudo": (pseudo, "pseudo_points"), "points": (points, "resampled_points"), "split": (split, "split"),
+    }  # fmt: skip
+    job = StageJob(
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="attention", out=out, inputs=kinds, options=options
+    )  # fmt: skip
+    for role in ("pseudo", "points", "split"):
+        if role in job.inputs:
+            job.require_same("dataset_digest", role, "dataset")
+    if {"pseudo", "points"} <= job.inputs.keys():
+        job.require_same("pseudo_digest", "points", "pseudo")
+    return job
+
+
+def _views(
+    config: Config, job: StageJob, data: ReferringDataset, sentences: Sequence[int], models: Sequence[Path],
+    reporter: Reporter,
+) -> tuple[dict[str, list[AttentionSample]], dict[str, list[dict[str, Any]]]]:  # fmt: skip
+    """Predictions with attention, and the training history, of each model by its label."""
+    import numpy as np
+
+    from stages.inference.attention import attention_for_sentences
+    from stages.inference.devices import choose_device
+    from stages.weights.model_file import load_model
+
+    views, histories = {}, {}
+    for label, path in zip(distinct_labels(models), models, strict=True):
+        reporter.info(f"attention of {path} for {len(sentences)} sentences")
+        loaded = load_model(path, choose_device(config.device), weights=config.weights)
+        job.device = str(loaded.device)
+        views[label] = attention_for_sentences(loaded, data, np.asarray(sentences), config.box_prompt)
+        histories[label] = loaded.history
+    return views, histories
+
+
 def figure_folder(config: Config, out: Path) -> Path:
     """Where the pictures go."""
     return Path(config.figures) if config.figures else out.with_name(f"{out.stem}_figures")
@@ -169,17 +179,17 @@ def choose_sentences(config: Config, data: ReferringDataset, truth: Truth) -> li
     """Sentence indices to show: those asked for, else one sentence of each of `samples` random referents."""
     import numpy as np
 
-    if config.sentences:
-        beyond = [s for s in config.sentences if s >= len(data.texts)]
+    if config.expressions:
+        beyond = [s for s in config.expressions if s >= len(data.texts)]
         if beyond:
-            raise UsageError(f"sentences must be below {len(data.texts)}, got {beyond[0]}")
-        return list(config.sentences)
+            raise UsageError(f"expressions must be below {len(data.texts)}, got {beyond[0]}")
+        return list(config.expressions)
     first, counts = data.sentence_offsets[:-1], np.diff(data.sentence_offsets)
     if config.ref_ids:
         row_of = {int(ref_id): r for r, ref_id in enumerate(data.ref_ids) if counts[r]}
         unknown = [i for i in config.ref_ids if i not in row_of]
         if unknown:
-            raise UsageError(f"ref_id {unknown[0]} is not in {data.path}, or has no sentence")
+            raise UsageError(f"ref_id {unknown[0]} is not in {data.path}, or has no expression")
         return [int(first[row_of[i]]) for i in config.ref_ids]
     referents = data.referents_in(config.split_name)
     referents = referents[counts[referents] > 0]

@@ -112,7 +112,7 @@ def _encode(case: Case, report: Report) -> Memory:
     fused = vision.cells.tanh() * text.sentence.tanh()[:, :, None, None]
     report.close("fused features", fused.detach()[:, ::4], data.get("x_mm_sub"), MEMORY)
     report.close("sentence token", text.sentence.detach().tanh()[..., None], data.get("x_lan"), MEMORY)
-    memory = model.join(vision, everyone, text)
+    memory = model.fuse(vision, everyone, text)
     h, w = memory.grid_hw
     report.same("padding mask", ~memory.mask[:, : h * w].numpy(), data.get("x_mask"))
     report.close("cell positions", memory.positions[:, : h * w, ::8], data.get("x_pos_sub"), MEMORY)

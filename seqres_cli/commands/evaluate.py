@@ -1,8 +1,8 @@
-"""Score a model on every sentence of the chosen splits, at the pictures' original resolution.
+"""Score a model on every expression of the chosen splits, at the original resolution of the pictures.
 
-Comprehension: Acc@0.5 and mean box IoU. Segmentation: mIoU, oIoU and Pr@0.5 to 0.9, beside the two
-trivial rows (predicted box filled, ellipse inscribed in it). Results of every sample are stored.
-With --compare, the files given are printed as one table and nothing is computed.
+Comprehension: Acc@0.5 and mean box IoU. Segmentation: mIoU, oIoU and Pr@0.5 to 0.9, beside two
+trivial baselines: the predicted box filled, and the ellipse inscribed in it. The scores of every sample are stored.
+With --compare, the given files are printed as one table and nothing is computed.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ COMMAND = StageCommand(
     help=__doc__,
     inputs=(
         DATASET,
-        InputPath("model", "Model to score (train-rec or train-res)."),
-        InputPath("split", "Split artifact; needed to score masks of training referents.", required=False),
+        InputPath("model", "model to score (train-rec or train-res)"),
+        InputPath("split", "split artifact, needed to score masks of training referents", required=False),
     ),
     extras=(
-        ExtraOption("compare", bool, "Print the scores of the FILES as one table."),
-        ExtraOption("files", list[Path], "Evaluation artifacts for --compare.", positional=True),
+        ExtraOption("compare", bool, "print the scores of the FILEs as one table"),
+        ExtraOption("files", list[Path], "evaluation artifacts for --compare", positional=True),
     ),
     instead=_compare,
     render=_render,

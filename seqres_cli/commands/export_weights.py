@@ -12,10 +12,10 @@ from seqres_cli.stage_command import StageCommand
 COMMAND = StageCommand(
     name="export-weights",
     help=__doc__,
-    inputs=(InputPath("model", "Model artifact (train-rec, train-res or import-weights)."),),
+    inputs=(InputPath("model", "model artifact (train-rec, train-res or import-weights)"),),
     examples=(
         "seqres export-weights --model res.h5 --out exported",
         "seqres import-weights --source exported --out res-again.h5",
     ),
-    panel="Artifacts",
+    panel="Files and models",
 )

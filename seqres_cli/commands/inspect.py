@@ -1,7 +1,7 @@
-"""Tell what an artifact is, where it comes from, what it holds and its key numbers.
+"""Show what an artifact is, how it was made, what it holds, and its key numbers.
 
-Reads no columns, so it is quick on large files. Exit code 3 when the structure is not what the kind of
-artifact must have; `seqres verify` reads the data as well.
+Reads no columns, so it is quick on large files. Exits with code 3 if the structure is not what this kind of
+artifact must have. `seqres verify` reads the data as well.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TYPE_NAMES = {"|b1": "bool", "|u1": "uint8", "|i1": "int8"} | {
 
 
 def inspect_file(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Artifact.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="artifact", show_default=False)],
     json: Json = False,
 ) -> Answer:
     from stages.artifacts import open_artifact
@@ -115,5 +115,5 @@ COMMAND = PlainCommand(
     name="inspect",
     help=__doc__,
     function=inspect_file,
-    examples=("seqres inspect data.h5", "seqres inspect res.h5 --json | jq .provenance.config"),
+    examples=("seqres inspect data.h5", "seqres inspect res.h5 --json"),
 )

@@ -1,8 +1,8 @@
-"""Draw a contour for every training referent without a visible mask, with the segmentation model.
+"""Predict a contour for every training referent without a visible mask.
 
-Each contour carries its token probabilities and its projection score against the true box. Masks are
-never read; the summary compares with what a filled box and an inscribed ellipse would score. Without a model,
---start ellipse writes the ellipse in each known box: a start for refine-masks.
+Each contour has its token probabilities and its projection score against the known box. Masks of training
+referents are never read. The summary compares with a filled box and an inscribed ellipse. Without a model,
+--start ellipse writes the ellipse in each known box, from which refine-masks can start.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ COMMAND = StageCommand(
     inputs=(
         DATASET,
         SPLIT,
-        InputPath("model", "Segmentation model that draws the contours (train-res).", required=False),
+        InputPath("model", "segmentation model (train-res)", required=False),
     ),
     examples=(
         "seqres pseudo-label --dataset data.h5 --split split.h5 --model res.h5 --out pseudo.h5",

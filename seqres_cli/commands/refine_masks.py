@@ -1,10 +1,11 @@
-"""Make masks with edges out of boxes or pseudo labels; keep what agrees with the box and the predicted contour.
+"""Refine pseudo labels along edges, or make masks from boxes alone (optional step).
 
-With --pseudo it goes between pseudo-label and resample-points, which takes either file. Without, every referent whose
-mask --split does not show (without --split: every referent) starts from the ellipse in its box. No mask of the dataset is
-read. Colours decide where the object ends (GrabCut), or a promptable segmenter that is asked with the box: a checkpoint
-for transformers (SAM, SAM-HQ, SAM 2, EdgeTAM ...: a local folder with config.json and model.safetensors, or a hub id), or
-a pair of ONNX files (image encoder and prompt decoder). What leaves the box is cut. A killed run goes on where it was.
+With --pseudo it goes between pseudo-label and resample-points, which takes either file. Without --pseudo, every referent
+starts from the ellipse in its box; with --split, only those whose mask is not visible. No mask of the dataset is read.
+GrabCut decides by colour where the referent ends. A promptable segmenter is asked with the box: a checkpoint for
+transformers (SAM, SAM-HQ, SAM 2, EdgeTAM ...: a folder with config.json and model.safetensors, or a hub id), or a pair
+of ONNX files (image encoder and prompt decoder). A refined mask is kept if it agrees with the box and the contour that
+it replaces; what leaves the box is cut. A run that was interrupted continues where it stopped.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ COMMAND = StageCommand(
     help=__doc__,
     inputs=(
         DATASET,
-        InputPath("pseudo", "Pseudo labels to refine (pseudo-label).", required=False),
-        InputPath("split", "Without --pseudo: whose masks are known already (split-masks).", required=False),
+        InputPath("pseudo", "pseudo labels to refine (pseudo-label)", required=False),
+        InputPath("split", "without --pseudo: whose masks are known already (split-masks)", required=False),
     ),
     extras=(
         ExtraOption(
-            "overlays", Path, "Draw all masks of each photograph into this folder.", metavar="FOLDER"
+            "overlays",
+            Path,
+            "also save all masks of each photograph as a PNG in this folder",
+            metavar="FOLDER",
         ),
     ),
     examples=(
-        "seqres refine-masks --dataset photos.h5 --segmenter mobile-sam --overlays drawn --out masks.h5",
+        "seqres refine-masks --dataset photos.h5 --segmenter mobile-sam --overlays overlays --out masks.h5",
         "seqres refine-masks --dataset data.h5 --pseudo pseudo.h5 --out refined.h5",
         "seqres refine-masks --dataset data.h5 --pseudo pseudo.h5 --segmenter sam-vit-base --device cuda --out refined.h5",
         "seqres refine-masks --dataset data.h5 --split split.h5 --segmenter encoder.onnx,decoder.onnx --out refined.h5",

@@ -1,16 +1,16 @@
 """Run a whole experiment over several seeds, and write its tables and its curve.
 
-NAME is refshapes (what each part of the method earns with few masks, and the curve over the share of masks), table1
-(the [TASK] token, all masks) or figure1 (SeqTR, MDETR and SiRi over the share of masks). Every step is an ordinary
-seqres call whose file is kept: what is there is not run again, a training that was interrupted goes on, rows share
-what they have in common, and the experiments share one folder. The data are those of seed 0 for all seeds; the choice
-of the visible masks and all trainings follow the seed. A failed step stops what depends on it, and nothing else.
-Snakemake runs the steps: on this computer, or with --executor and --profile on Slurm, Kubernetes and others; what stands
-after -- goes to it as it is.
+NAME is refshapes (what each part of the method contributes with few masks, and the curve over the share of masks),
+table1 (the [TASK] token, all masks) or figure1 (SeqTR, MDETR and SiRi over the share of masks). Every step is an ordinary
+seqres call whose file is kept. Existing files are not made again, and interrupted trainings continue. Rows share what
+they have in common, and the experiments share one folder. All seeds use the same data; the visible masks and the
+trainings differ. A failed step stops only what depends on it. Snakemake runs the steps on this computer, or on Slurm,
+Kubernetes and others with --executor and --profile. Arguments after -- are passed on to it.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,45 +25,58 @@ from stages.errors import UsageError
 if TYPE_CHECKING:
     from seqres_cli.experiments.settings import Plan, Settings
 
+_inputs = functools.partial(typer.Option, rich_help_panel="Inputs and output")
+_often = functools.partial(typer.Option, rich_help_panel="Set most often")
+_running = functools.partial(typer.Option, rich_help_panel="Run")
+
 Name = Annotated[
-    Literal["refshapes", "table1", "figure1"], typer.Argument(metavar="NAME", show_default=False)
+    Literal["refshapes", "table1", "figure1"],
+    typer.Argument(
+        metavar="NAME", show_default=False, help="the experiment", rich_help_panel="Inputs and output"
+    ),
 ]
 Scale = Annotated[
     Literal["tiny", "smoke", "standard"],
-    typer.Option(help="Size of RefShapes and length of the trainings: a check, minutes a training, hours."),
+    _often(
+        metavar="[tiny|smoke|standard]",
+        help="size of RefShapes and training budget: a check, minutes per training, or hours",
+    ),
 ]
-Seeds = Annotated[str, typer.Option(metavar="0,1,2", help="Seeds of splits and trainings.")]
+Seeds = Annotated[str, _often(metavar="0,1,2", help="seeds of splits and trainings")]
 Dataset = Annotated[
-    Path | None, typer.Option(metavar="FILE.h5", help="Dataset artifact to use instead of RefShapes.")
+    Path | None, _inputs(metavar="FILE.h5", help="dataset artifact to use instead of RefShapes")
 ]
-Rows = Annotated[str, typer.Option(metavar="A,B", help="Only these rows (or groups of rows); default: all.")]
-Jobs = Annotated[int, typer.Option(min=0, help="Steps at once; 0 = one a core, each on one thread.")]
+Rows = Annotated[str, _often(metavar="A,B", help="only these rows, or groups of rows; default: all")]
+Jobs = Annotated[int, _often(min=0, metavar="INT", help="steps at once, each on one thread; 0 = one a core")]
 Executor = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Snakemake's executor plugin: slurm, kubernetes, …; default: local."),
+    _running(metavar="NAME", help="executor plugin of Snakemake: slurm, kubernetes, …; default: local"),
 ]
-Profile = Annotated[
-    str | None, typer.Option(metavar="FOLDER", help="Snakemake profile: executor, resources, …")
-]
+Profile = Annotated[str | None, _running(metavar="FOLDER", help="Snakemake profile: executor, resources, …")]
 More = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[-- ARGUMENTS]", help="Further arguments of Snakemake.", show_default=False),
+    typer.Argument(
+        metavar="[-- ARGUMENTS]",
+        help="further arguments of Snakemake",
+        show_default=False,
+        rich_help_panel="Run",
+    ),
 ]
 Splits = Annotated[
-    list[str], typer.Option("--split", metavar="TEXT", help="Split to score [repeat for several].")
+    list[str], typer.Option("--split", metavar="TEXT", help="split to score [repeat for several]")
 ]
 Folder = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="FOLDER", help="Where all files go; default: runs/reproduce/SCALE."),
+    _inputs("--out", "-o", metavar="FOLDER", help="folder for all files; default: runs/reproduce/SCALE"),
 ]
-Model = Annotated[str, typer.Option(help="Preset of train-rec for the point sequence.")]
-MdetrModel = Annotated[str, typer.Option(help="Preset of train-rec for MDETR (figure1).")]
-Zoom = Annotated[int, typer.Option(min=32, help="Pixels of the second look's window.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-RecFlags = Annotated[str, typer.Option(metavar="'FLAGS'", help="Added to train-rec; the last one counts.")]
-MdetrFlags = Annotated[str, typer.Option(metavar="'FLAGS'", help="Added to train-rec of MDETR.")]
-ResFlags = Annotated[str, typer.Option(metavar="'FLAGS'", help="Added to every train-res.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would run; write nothing.")]
+Model = Annotated[str, typer.Option(metavar="NAME", help="preset of train-rec for the point sequence")]
+MdetrModel = Annotated[str, typer.Option(metavar="NAME", help="preset of train-rec for MDETR (figure1)")]
+Zoom = Annotated[int, typer.Option(min=32, metavar="INT", help="pixels of the window of crop refinement")]
+Device = Annotated[str, _running(metavar="TEXT", help="auto, cpu, cuda, cuda:1 or mps")]
+RecFlags = Annotated[str, typer.Option(metavar="'FLAGS'", help="added to train-rec; the last one counts")]
+MdetrFlags = Annotated[str, typer.Option(metavar="'FLAGS'", help="added to train-rec of MDETR")]
+ResFlags = Annotated[str, typer.Option(metavar="'FLAGS'", help="added to every train-res")]
+DryRun = Annotated[bool, _running("--dry-run", help="list what would run; write nothing")]
 
 
 def reproduce(

@@ -1,6 +1,6 @@
-"""Keep the pseudo contours that agree with their box, and resample them evenly along their length.
+"""Keep the pseudo labels that agree with their box, and resample their contours evenly.
 
-The reason for keeping or dropping is stored for every referent; the summary counts them and shows the
+The reason for keeping or dropping is stored for every referent. The summary counts the reasons and shows the
 distribution of the scores.
 """
 
@@ -14,10 +14,10 @@ COMMAND = StageCommand(
     help=__doc__,
     inputs=(
         DATASET,
-        InputPath("pseudo", "Pseudo contours (pseudo-label, refine-masks)."),
+        InputPath("pseudo", "pseudo labels (pseudo-label or refine-masks)"),
         InputPath(
             "decisions",
-            "A person's decisions about them (decisions.json of seqres report): they count more than the score.",
+            "decisions of a person (decisions.json of seqres report), which count more than the score",
             required=False,
             metavar="FILE.json",
         ),

@@ -1,9 +1,9 @@
-"""Choose which training referents may show their mask; all others are known by their box only.
+"""Choose which training referents may show their mask; the others are known by their box alone.
 
 Smaller shares are contained in larger ones of the same seed (1 % in 5 % in 10 %). Later stages cannot
-read a mask that the split hides. With a comprehension model (train-rec needs boxes only) the choice can go to
-referents that differ (--strategy diverse), or whose boxes the model is least sure of (--strategy uncertain); no
-mask is read for it. Where no masks exist yet, --candidates all --export-list lists whose masks to draw.
+read a mask that the split hides. With a comprehension model (train-rec needs boxes only), the choice can prefer
+referents that differ (--strategy diverse) or whose boxes are least certain (--strategy uncertain); no mask is read
+for this. Where no masks exist yet, --candidates all --export-list FILE lists the referents to annotate.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ COMMAND = StageCommand(
         DATASET,
         InputPath(
             "rec",
-            "Comprehension model that --strategy diverse and uncertain ask (train-rec).",
+            "comprehension model for --strategy diverse and uncertain (train-rec)",
             required=False,
         ),
         InputPath(
             "export_list",
-            "Also write the chosen referents (ids, picture, box in pixels, sentences), e.g. for an annotation tool.",
+            "also list the chosen referents (ids, picture, box, expressions), e.g. for annotation",
             required=False,
             metavar="FILE.csv",
         ),

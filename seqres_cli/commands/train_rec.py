@@ -1,8 +1,8 @@
-"""Train the comprehension model (sentence to box) on the boxes of all training referents.
+"""Train the comprehension model (expression to box) on the boxes of all training referents.
 
-No mask is read. Validates after every epoch, keeps the last weights and their average, and goes on exactly
-where it was killed with --resume. SiRi: --retrain-rounds starts over from the encoder alone; --init does one such
-round after a model that is there.
+No mask is read. Validates after every epoch and keeps the last weights and their average. --resume continues an
+interrupted training exactly where it stopped. SiRi: --retrain-rounds starts over from the encoder alone; --init does
+one such round from an existing model.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ COMMAND = StageCommand(
     help=__doc__,
     inputs=(
         DATASET,
-        InputPath(
-            "init", "Model to take the encoder (or --retrain-keep all) from (train-rec).", required=False
-        ),
+        InputPath("init", "existing model for one SiRi round (train-rec)", required=False),
     ),
     extras=(RESUME,),
     examples=(

@@ -1,8 +1,7 @@
-"""Train the segmentation model (sentence to contour) from the comprehension model's weights.
+"""Train the segmentation model (expression to contour) from the comprehension model's weights.
 
-Learns contours from the masks that the split shows, and from resampled pseudo points when --points is
-given. Every round starts from the same --rec weights, unless --init names the model of the round before:
-then its weights are taken (--init-keep encoder: without its decoder), and --rec only finds the windows of --zoom.
+Learns contours from the masks that the split shows, and from resampled pseudo labels with --points. Training starts
+from the --rec weights, or from those of an earlier round with --init. --rec then only finds the windows of --zoom.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ COMMAND = StageCommand(
     inputs=(
         DATASET,
         SPLIT,
-        InputPath("rec", "Comprehension model to start from (train-rec)."),
-        InputPath(
-            "points", "Resampled pseudo points to learn from as well (resample-points).", required=False
-        ),
-        InputPath("init", "Model of the round before to start from (train-res).", required=False),
+        InputPath("rec", "comprehension model to start from (train-rec)"),
+        InputPath("points", "resampled pseudo labels to learn from, too (resample-points)", required=False),
+        InputPath("init", "model of an earlier round to start from (train-res)", required=False),
     ),
     extras=(RESUME,),
     examples=(

@@ -1,7 +1,7 @@
-"""Read artifacts as a whole and tell everything that is wrong with them.
+"""Read whole artifacts and report everything that is wrong with them.
 
 Checks the structure, that offsets rise, that indices stay inside their tables, and recomputes the
-content digest. Exit code 3 when anything was found.
+content digest. Exits with code 3 if anything was found.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stages.errors import ArtifactError
 
 
 def verify_files(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Artifacts.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="artifacts", show_default=False)],
     json: Json = False,
     quiet: Quiet = False,
 ) -> Answer:

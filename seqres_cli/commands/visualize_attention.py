@@ -1,7 +1,7 @@
-"""Draw what the model looked at while it placed single contour points, and compare contours.
+"""Show where the model attends while it predicts single contour points, and compare contours.
 
-Writes the attention artifact, and beside it a folder of PNG pictures with one HTML page: the picture,
-the sentence, the contour with the chosen points in red and the cross-attention map of each.
+Writes the attention artifact and a folder of PNG pictures with one HTML page: the picture, the expression, the
+contour with the chosen points in red, and the cross-attention map of each point.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ COMMAND = StageCommand(
     help=__doc__,
     inputs=(
         DATASET,
-        InputPath("model", "Segmentation model (train-res)."),
-        InputPath("compare_model", "A second model, shown as a second row.", required=False),
-        InputPath("pseudo", "Pseudo contours to show (pseudo-label).", required=False),
-        InputPath("points", "Resampled pseudo points to show (resample-points).", required=False),
-        InputPath("split", "Split artifact that the pseudo contours were made with.", required=False),
+        InputPath("model", "segmentation model (train-res)"),
+        InputPath("compare_model", "second model, shown as a second row", required=False),
+        InputPath("pseudo", "pseudo labels to show (pseudo-label)", required=False),
+        InputPath("points", "resampled pseudo labels to show (resample-points)", required=False),
+        InputPath("split", "split artifact that the pseudo labels were made with", required=False),
     ),
     examples=(
         "seqres visualize-attention --dataset data.h5 --model res.h5 --out attention.h5",

@@ -56,17 +56,17 @@ METHODS = (
     Method("rpp", "+ RPP: the paper's method", "pmca", "pmca", "paper-all", "free-plain", 1),
     Method("box-contour", "box, then contour (PMCA row; no pseudo labels)", "box-contour", "pmca", "full-all"),
     Method("point-content", "+ finer content of finished points", "point-content", "box-contour", "full-all"),
-    Method("box-prompt", "+ pseudo labels drawn in the true box", "point-content", "point-content", "full-all", "box-plain", 1, "all"),
-    Method("second-look", "point content + second look (no pseudo labels)", "zoom", "point-content", "full-all"),
-    Method("augmentation", "+ few masks turned and pasted", FULL, "second-look", "full-all"),
+    Method("box-prompt", "+ pseudo labels, predicted with the box prompt", "point-content", "point-content", "full-all", "box-plain", 1, "all"),
+    Method("second-look", "point content + crop refinement (no pseudo labels)", "zoom", "point-content", "full-all"),
+    Method("augmentation", "+ few masks rotated and pasted", FULL, "second-look", "full-all"),
     Method("more-steps", "+ as many steps as a round, with the masks alone", FULL, "augmentation", "full-all", "", 1, "all"),
     Method("most-steps", "+ as many steps as all rounds, with the masks alone: the full method", FULL, "more-steps", "full-all", "", ROUNDS, "all"),
-    Method("outlines", "turned and pasted + pseudo labels drawn in the true box", FULL, "augmentation", "full-all", "box-all-plain", 1, "all"),
+    Method("outlines", "rotated and pasted + pseudo labels, predicted with the box prompt", FULL, "augmentation", "full-all", "box-all-plain", 1, "all"),
     Method("fit", "the same, fitted to their box", FULL, "outlines", "full-all", "box-all-fit", 1, "all"),
     Method("curved", "the same, curves between their points", FULL, "outlines", "full-all", "box-all-curve", 1, "all"),
-    Method("refined", "the same curves, redrawn along edges of colour", FULL, "curved", "full-all", "box-all-curve-refined", 1, "all"),
+    Method("refined", "the same curves, refined by colour", FULL, "curved", "full-all", "box-all-curve-refined", 1, "all"),
     Method("rounds", "+ rounds", FULL, "curved", "full-all", "box-all-curve", ROUNDS, "all"),
-    Method("refined-rounds", "+ rounds, all redrawn along edges of colour", FULL, "refined", "full-all", "box-all-curve-refined", ROUNDS, "all"),
+    Method("refined-rounds", "+ rounds, all refined by colour", FULL, "refined", "full-all", "box-all-curve-refined", ROUNDS, "all"),
 )  # fmt: skip
 # Run only when named
 MORE_METHODS = (
@@ -74,7 +74,7 @@ MORE_METHODS = (
     Method("keep-encoder", "curves, the round from the encoder before", FULL, "curved", "full-all", "box-all-curve", 1, "encoder"),
     Method("anew", "curves, the round from the box model", FULL, "curved", "full-all", "box-all-curve", 1),
 )  # fmt: skip
-# Two rounds of pseudo labels, redrawn or not, earn no more than as many steps with the masks alone
+# Two rounds of pseudo labels, refined or not, earn no more than as many steps with the masks alone
 # (docs/EXPERIMENTS.md), so this method has none
 OF_CURVE = {"naive": "naive", "paper": "rpp", "full": "most-steps"}
 SECOND_NAMES = {"paper": ["rpp"], "full": ["most-steps"]}
@@ -85,7 +85,7 @@ ALL_MASKS = {
     "full-all": Method("full-all", "the full method, all masks, as many steps", FULL, None, "full-all", "", ROUNDS, "all"),
 }  # fmt: skip
 
-# Rows whose model is also asked for contours in the true box, and for what it marks
+# Rows whose model is also scored with the box prompt, and by its auxiliary mask
 _LOOKED_AT = ("most-steps", "rounds", "refined-rounds", "full-all")
 SCORES = (
     "miou", "oiou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "acc@0.5", "filled_box", "ellipse",
@@ -172,7 +172,7 @@ def _report(
             drawn,
             OF_LABELS,
             "The last round's labels, of as many box-only objects as were labelled. Measured after training with masks that no stage could "
-            "read; the rows in the true box need no model.",
+            "read; the rows in the ground-truth box need no model.",
         ),
         Table(
             "Other shares of the masks",

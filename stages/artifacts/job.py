@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.target import nearest_folder, require_file_target, require_writable
-from stages.config import config_dict, semantic_dict
+from stages.config import config_dict, in_current_words, semantic_dict
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.nearest import cannot_read, file_hint
 
@@ -215,7 +215,7 @@ class StageJob:
         """See provenance.py for the layout."""
         from stages.artifacts.provenance import utc_now, versions
 
-        semantic = semantic_dict(self.config)
+        semantic = in_current_words(type(self.config), semantic_dict(self.config))
         if not hasattr(self, "_started_utc"):
             self._started_utc = utc_now()
         return {
@@ -300,7 +300,9 @@ class StageJob:
         elif old.get("stage_version") != self.version:
             changes.append(f"stage version: {old.get('stage_version')} -> {self.version}")
         before = {k: v.get("value") for k, v in old.get("config", {}).items() if v.get("semantic", True)}
-        changes += _differences(before, semantic_dict(self.config))
+        changes += _differences(
+            *(in_current_words(type(self.config), x) for x in (before, semantic_dict(self.config)))
+        )
         for section, now in (
             ("inputs", {role: a.digest for role, a in self.inputs.items()}),
             ("external", {record["role"]: record["sha256"] for record in self._external}),

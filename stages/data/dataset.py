@@ -114,9 +114,14 @@ class ReferringDataset:
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB; EXIF orientation is ignored, as COCO does. ArtifactError names the file."""
-        name = self.image_files[index]
-        data = self._read_file(name) if self._encoded is None else self._encoded[index]
-        return decode_rgb(data, name, self.image_sizes_hw[index])
+        return decode_rgb(self._file(index), self.image_files[index], self.image_sizes_hw[index])
+
+    def image_bytes(self, index: int) -> bytes:
+        """The picture's file as it is. ArtifactError names it when it cannot be read."""
+        return self._file(index).tobytes()
+
+    def _file(self, index: int) -> NDArray[np.uint8]:
+        return self._read_file(self.image_files[index]) if self._encoded is None else self._encoded[index]
 
     def _read_file(self, name: str) -> NDArray[np.uint8]:
         if not self._image_root:

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.picture_files import JPEG, OTHER, PNG, SIDEWAYS, TIFF, PictureHead, read_head
+from stages.data.picture_files import JPEG, OTHER, PNG, SIDEWAYS, TIFF, PictureHead, read_head, without_alpha
 from stages.errors import ArtifactError
 from stages.file_kinds import HEAD_BYTES, what_it_is
 from stages.nearest import Neighbours
@@ -65,6 +65,11 @@ def path_below(root: Path, name: str) -> Path:
     return path
 
 
+def picture_folders(bases: Sequence[Path]) -> list[Path]:
+    """Where pictures usually lie near each of the given folders; they need not exist."""
+    return [base / folder for base in bases for folder in _FOLDERS]
+
+
 def find_image_root(bases: Sequence[Path], names: Sequence[str], chosen: Path | None) -> Path:
     """The folder that `names` are relative to: `chosen`, or the usual place that holds most of a few probed names.
 
@@ -75,7 +80,7 @@ def find_image_root(bases: Sequence[Path], names: Sequence[str], chosen: Path | 
         if not chosen.is_dir():
             raise ArtifactError(f"no such folder: {chosen}", facts=["given as --images"])
         return chosen.resolve()
-    tried = [base / folder for base in bases for folder in _FOLDERS] + list(bases)
+    tried = picture_folders(bases) + list(bases)
     present = [folder.resolve() for folder in tried if folder.is_dir()]
     probes = (
         [names[i] for i in np.unique(np.linspace(0, len(names) - 1, _PROBES).astype(int))] if names else []
@@ -136,6 +141,8 @@ def _decode(buffer: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], Pi
             f"its values are {'floating-point' if head.is_float else 'whole'} numbers of {head.bits} bits, "
             "save them as 8 or 16"
         )
+    if head.kind == TIFF:
+        buffer = np.frombuffer(without_alpha(buffer.tobytes()), np.uint8)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
     try:
         picture = cv2.imdecode(buffer, flags) if len(buffer) else None
@@ -146,7 +153,7 @@ def _decode(buffer: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], Pi
         raise Unreadable(f"it is {what}" if what else "it is text" if is_text else "")
     if head.kind == TIFF:
         picture = _as_stored(picture, head.orientation)
-    return _in_8_bits(picture), replace(head, size_hw=(picture.shape[0], picture.shape[1]))
+    return in_8_bits(picture), replace(head, size_hw=(picture.shape[0], picture.shape[1]))
 
 
 def _as_stored(picture: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -160,7 +167,7 @@ def _as_stored(picture: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.ascontiguousarray(picture)
 
 
-def _in_8_bits(picture: NDArray[Any]) -> NDArray[np.uint8]:
+def in_8_bits(picture: NDArray[Any]) -> NDArray[np.uint8]:
     """12 bits in 16 lose the lower 4, so that they are not all black; full 16 bits lose 8, as always."""
     if picture.dtype == np.uint8:
         return picture

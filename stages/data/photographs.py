@@ -1,16 +1,17 @@
 """Photographs and phrases from anywhere, for a model to answer: what `predict` reads instead of a dataset artifact.
 
-A table (CSV, TSV or JSON lines) has the columns image and phrase, and may have x1, y1, x2, y2: a box that is known, in
+A table (CSV, TSV or JSON lines) has the columns image and expression, and may have x1, y1, x2, y2: a box that is known, in
 pixels, right and lower edge exclusive. It is found and read as the one of `prepare-data --source table`.
 """
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,16 @@ from stages.data.images import (
     because,
     decode_rgb,
     find_image_root,
+    in_8_bits,
     look_at,
     path_below,
 )
 from stages.data.picture_files import PictureHead
 from stages.data.readers.records import LARGEST_SIDE, Findings, Invalid, checked_box, clean_text
-from stages.data.readers.table_file import open_table
+from stages.data.readers.table_file import open_lines, open_table
 from stages.data.readers.values import is_nothing, text_of
 from stages.errors import ArtifactError, UsageError
-from stages.nearest import nearest_file, shown_name
+from stages.nearest import PICTURE_SUFFIXES, nearest_file, shown_name
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 LARGEST_PICTURE = 1 << 28  # pixels; more than any camera makes, and 0.8 GB when decoded
@@ -59,48 +61,82 @@ def requests_of_phrases(
         UsageError: an empty phrase, a box that is not four numbers, or not as many boxes as phrases.
     """
     if not phrases:
-        raise UsageError("no phrase for the picture", hint='--phrase "the red cup"')
+        raise UsageError("no expression for the picture", hint='--expression "the red cup"')
     if boxes and len(boxes) != len(phrases):
         raise UsageError(
-            f"{len(boxes)} --box for {len(phrases)} --phrase", hint="give one box a phrase, or none"
+            f"{len(boxes)} --box for {len(phrases)} --expression",
+            hint="give one box per expression, or none",
         )
     requests = []
     for i, phrase in enumerate(phrases):
         text = clean_text(phrase)
         if not text:
-            raise UsageError(f"--phrase is empty: {phrase!r}")
+            raise UsageError(f"--expression is empty: {phrase!r}")
         box = _box_of_text(boxes[i]) if boxes else None
-        requests.append(Request(f"--phrase {text!r}", str(image), Path(image), text, box))
+        requests.append(Request(f"--expression {text!r}", str(image), Path(image), text, box))
     return requests
 
 
-def requests_of_table(table: Path, images: Path | None = None) -> list[Request]:
+def pictures_of(given: Sequence[str | Path]) -> list[Path]:
+    """The pictures that are meant by files, folders (the pictures in them, by name) and patterns (photos/*.jpg), each once.
+
+    Raises:
+        UsageError: a folder without a picture, or a pattern that fits none.
+    """
+    found: dict[Path, None] = {}
+    for text in map(str, given):
+        path = Path(text)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+            if not inside:
+                raise UsageError(
+                    f"{path} holds no picture", hint=f"for the folders in it: --image '{path}/**/*.jpg'"
+                )
+        elif path.exists() or not glob.has_magic(text):
+            inside = [path]
+        else:
+            matches = sorted(glob.glob(text, recursive=True))
+            inside = [Path(m) for m in matches if m.lower().endswith(PICTURE_SUFFIXES) and os.path.isfile(m)]
+            if not inside:
+                raise UsageError(f"no picture fits {text}")
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def requests_of_table(
+    table: Path, images: Path | None = None, piped: Iterable[str] | None = None
+) -> list[Request]:
     """The lines of a table; `images`: the folder that its names are relative to, found beside the table unless given.
+    `piped`: JSON lines instead of a file, whose names may be whole paths.
 
     Raises:
         UsageError: the file is no table.
         ArtifactError: it cannot be read, a column is missing, or lines are invalid (listed by number).
     """
-    opened = open_table(Path(table), required=("image", "phrase"))
+    needed = ("image", "expression")
+    opened = open_table(Path(table), required=needed) if piped is None else open_lines(piped, required=needed)
     lines, bases = opened.lines, opened.folders
     names = [n.strip() for _, row in lines if isinstance(n := row.get("image"), str) and not is_nothing(n)]
-    root = find_image_root(bases, names, images) if names else bases[0]
+    names = [] if piped is not None else names
+    root = find_image_root(bases, names, images) if names or images else bases[0]
     requests, findings = [], Findings()
     for number, row in lines:
         try:
-            requests.append(_request_of_line(f"line {number}", row, root))
+            requests.append(_request_of_line(f"line {number}", row, root, anywhere=piped is not None))
         except Invalid as error:
             findings.problem(f"line {number}: {error}")
-    _finish(findings, f"{table} has {_count(findings.n_invalid, 'invalid line')}", "correct these lines")
+    _finish(
+        findings, f"{opened.path} has {_count(findings.n_invalid, 'invalid line')}", "correct these lines"
+    )
     return requests
 
 
-def _request_of_line(where: str, row: Mapping[str, Any], root: Path) -> Request:
-    name, phrase = row.get("image"), text_of(row.get("phrase"))
+def _request_of_line(where: str, row: Mapping[str, Any], root: Path, *, anywhere: bool = False) -> Request:
+    name, phrase = row.get("image"), text_of(row.get("expression"))
     if not isinstance(name, str) or is_nothing(name):
         raise Invalid("no image")
     if not phrase:
-        raise Invalid("empty phrase")
+        raise Invalid("empty expression")
     corners = [row.get(column) for column in BOX_COLUMNS]
     given = [not is_nothing(value) for value in corners]
     if any(given) and not all(given):
@@ -109,7 +145,9 @@ def _request_of_line(where: str, row: Mapping[str, Any], root: Path) -> Request:
         box = _four(corners) if all(given) else None
     except ValueError:
         raise Invalid(f"box {corners} is not four numbers") from None
-    return Request(where, name.strip(), path_below(root, name.strip()), phrase, box)
+    name = name.strip()
+    path = Path(name) if anywhere and os.path.isabs(name) else path_below(root, name)
+    return Request(where, name, path, phrase, box)
 
 
 def _box_of_text(box: str | Sequence[float]) -> Box:
@@ -189,6 +227,15 @@ class Photographs:
             examples=check.told,
         )
 
+    def part(self, rows: slice) -> Photographs:
+        """Some of the requests, about the same table of pictures."""
+        return replace(
+            self,
+            requests=self.requests[rows],
+            referent_image=self.referent_image[rows],
+            boxes_xyxy=self.boxes_xyxy[rows],
+        )
+
     @property
     def texts(self) -> list[str]:
         return [request.phrase for request in self.requests]
@@ -219,6 +266,53 @@ class Photographs:
         raise ArtifactError(reason, hint="replace the file, or leave it out")
 
 
+@dataclass(frozen=True, eq=False)
+class ArrayPhotograph(Photographs):
+    """One picture in memory."""
+
+    rgb: NDArray[np.uint8]  # (H, W, 3)
+
+    @classmethod
+    def of(
+        cls, image: NDArray[Any], phrases: Sequence[str], boxes: Sequence[Sequence[float]] = ()
+    ) -> ArrayPhotograph:
+        """image: (H, W, 3) RGB, (H, W, 4) with an alpha channel that is left out, or grey (H, W), uint8 or uint16.
+
+        Raises:
+            UsageError: it is none of these; else as `requests_of_phrases`.
+            ArtifactError: boxes lie outside.
+        """
+        rgb = _as_rgb(image)
+        size = rgb.shape[0], rgb.shape[1]
+        requests = requests_of_phrases(Path("picture"), phrases, boxes)
+        known, findings = np.full((len(requests), 4), np.nan), Findings()
+        for i, request in enumerate(requests):
+            if request.box_xyxy is not None:
+                try:
+                    known[i] = checked_box(request.box_xyxy, size, findings, "xyxy")
+                except Invalid as error:
+                    findings.problem(f"{request.phrase!r}: {error}")
+        _finish(findings, f"{_count(findings.n_invalid, 'box')} cannot be used", "correct the boxes")
+        sizes, rows = np.array([size], np.int64), np.zeros(len(requests), np.int64)
+        return cls(requests, [Path("picture")], sizes, rows, known, {}, {}, rgb)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self.rgb
+
+
+def _as_rgb(image: Any) -> NDArray[np.uint8]:
+    pixels = np.asarray(image)
+    shape, kind = pixels.shape, pixels.dtype
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)) or 0 in shape:
+        raise UsageError(f"the picture has the shape {shape}, not (H, W, 3)")
+    if kind not in (np.uint8, np.uint16):
+        raise UsageError(f"the picture has values of {kind}", hint="scale them to 0 to 255 as uint8")
+    pixels = in_8_bits(pixels)
+    if len(shape) == 2:
+        pixels = pixels[..., None]
+    return np.ascontiguousarray(np.broadcast_to(pixels[..., :3], (*shape[:2], 3)))
+
+
 def _head_of(request: Request) -> PictureHead:
     """What the picture holds; Invalid when the file is no good."""
     try:
@@ -243,10 +337,7 @@ def _head_of(request: Request) -> PictureHead:
 def _finish(findings: Findings, message: str, hint: str) -> None:
     if not findings.n_invalid:
         return
-    left = findings.n_invalid - len(findings.problems)
-    raise ArtifactError(
-        message, facts=[*findings.problems, *([f"and {left} more"] if left else [])], hint=hint
-    )
+    raise ArtifactError(message, facts=findings.shown, hint=hint)
 
 
 def _count(n: int, what: str) -> str:

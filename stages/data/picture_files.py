@@ -22,6 +22,7 @@ _MARK = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _LARGEST_EXIF = 1 << 20
 _MOST_CHUNKS = 1_000_000
 _ORIENTATION, _BITS, _FORMAT = 274, 258, 339  # tags of TIFF, and so of EXIF
+_EXTRA = 338  # what a channel beyond the colours is
 _FLOAT = 3
 
 
@@ -171,3 +172,15 @@ def _tags(stream: BinaryIO) -> dict[int, int]:
             value = stream.read(width)
         tags[tag] = int.from_bytes(value, order)
     return tags
+
+
+def without_alpha(data: bytes) -> bytes:
+    """A TIFF whose fourth channel is data like the others: decoders multiply the colours by what is marked as alpha."""
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    first = int.from_bytes(data[4:8], order)
+    count = int.from_bytes(data[first : first + 2], order)
+    for at in range(first + 2, first + 2 + 12 * count, 12):
+        tag, kind, n = (int.from_bytes(data[at + k : at + k + w], order) for k, w in ((0, 2), (2, 2), (4, 4)))
+        if (tag, kind, n) == (_EXTRA, 3, 1):
+            return data[: at + 8] + b"\0\0" + data[at + 10 :]
+    return data

@@ -6,13 +6,14 @@ multiple of `multiple`. Everything here keeps boxes and points in ORIGINAL pixel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.config import option
+from stages.config import in_panel
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
@@ -40,6 +41,10 @@ class Frame:
     window_xyxy: tuple[int, int, int, int]
     size_hw: tuple[int, int]
     mirrored: bool = False
+
+    def padded_hw(self, multiple: int) -> tuple[int, int]:
+        """Its own padded size: pixels that token coordinates refer to."""
+        return padded(self.size_hw[0], multiple), padded(self.size_hw[1], multiple)
 
     @property
     def scale_xy(self) -> NDArray[np.float64]:
@@ -80,32 +85,35 @@ def plain_frame(height: int, width: int, size: int) -> Frame:
     return Frame((0, 0, width, height), model_frame_size(height, width, size))
 
 
+_augmentation = in_panel("Augmentation")
+_crop = in_panel("Crop refinement")
+_release = in_panel("Release compatibility")
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """What happens to training images; the neutral values switch a part off."""
 
-    jitter_min: float = option(
-        1.0, "large-scale jitter: smallest scale, relative to the model size", min=0.05, max=1.0
+    jitter_min: float = _augmentation(
+        1.0, "smallest scale of an image, relative to the model's size", min=0.05, max=1.0
     )
-    jitter_max: float = option(
-        1.0, "large-scale jitter: largest scale; above 1 a window of the image is shown", min=1.0, max=4.0
+    jitter_max: float = _augmentation(
+        1.0, "largest scale; above 1 a window of the image is shown", min=1.0, max=4.0
     )
-    jitter_rule: Literal["keep", "release"] = option(
-        "keep",
-        "which window is shown: keep = one that holds a referent as far as it fits; release = random ones until enough of its box shows",
+    jitter_rule: Literal["keep", "release"] = _release(
+        "keep", "window shown: one that holds a referent, or random ones until enough of it shows"
     )
-    colour: float = option(0.1, "strength of brightness, contrast and tint noise; 0 = off", min=0.0, max=1.0)
-    zoom_jitter: float = option(
-        0.15, "models with a second look: noise of its window, as a share of its side", min=0.0, max=0.5
+    colour: float = _augmentation(
+        0.1, "strength of noise in brightness, contrast and tint; 0 = off", min=0.0, max=1.0
     )
-    mirror: float = option(
-        0.0, "chance of a left-right flip (left/right in the sentence are swapped)", min=0.0, max=1.0
+    zoom_jitter: float = _crop(
+        0.15, "noise of the window's place and size, as a share of its side", min=0.0, max=0.5
     )
-    shuffle_points: float = option(
-        0.0,
-        "share of contours whose points are written in random order (SeqTR: 0.2 for RefCOCO+/g)",
-        min=0.0,
-        max=1.0,
+    mirror: float = _augmentation(
+        0.0, "chance of a flip; left and right change places in the expression", min=0.0, max=1.0
+    )
+    shuffle_points: float = _release(
+        0.0, "share of contours with points in random order; SeqTR: 0.2 for RefCOCO+/g", min=0.0, max=1.0
     )
 
 
@@ -236,6 +244,15 @@ def render(image: Image, frame: Frame) -> Image:
             np.uint8,
         )
     return np.ascontiguousarray(part[:, ::-1] if frame.mirrored else part)
+
+
+def on_canvas(pictures: Sequence[Image], multiple: int) -> NDArray[np.uint8]:
+    """Pictures (h, w, 3) at the top left of one canvas (I, H, W, 3), black beside them; its sides are multiples."""
+    height, width = (padded(max(p.shape[axis] for p in pictures), multiple) for axis in (0, 1))
+    canvas = np.zeros((len(pictures), height, width, 3), np.uint8)
+    for place, picture in zip(canvas, pictures, strict=True):
+        place[: picture.shape[0], : picture.shape[1]] = picture
+    return canvas
 
 
 def colour_noise(rng: np.random.Generator, image: Image, strength: float) -> Image:

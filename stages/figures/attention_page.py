@@ -25,7 +25,7 @@ def attention_page(
     colours = {
         "prediction": overlays.PREDICTED,
         "chosen point": overlays.CHOSEN,
-        "true contour (where it may be shown)": overlays.TRUTH,
+        "ground truth (where it may be shown)": overlays.TRUTH,
         "box": overlays.BOX,
     }
     sections = [
@@ -43,7 +43,7 @@ def attention_page(
             Section(
                 "Pseudo labels",
                 "Left: the contour predicted for a referent that is known by its box only. Middle: what is trained on. "
-                "Right: the same number of points on the true contour.",
+                "Right: the same number of points on the ground-truth contour.",
                 labels.figures,
                 scores,
             )

@@ -24,7 +24,7 @@ from stages.metrics.segmentation import overlaps
 from stages.reporter import Reporter
 
 if TYPE_CHECKING:
-    from stages.inference.predictions import AttentionSample
+    from stages.inference.attention import AttentionSample
 
 TRAIN = "train"
 
@@ -101,7 +101,7 @@ def attention_part(
     """Fig. 2: a picture a sentence, a row a model, a map for each of `points` (or `numbers`) of its contour."""
     part = Part()
     scores: dict[str, list[float]] = {label: [] for label in views}
-    with reporter.progress("draw attention", len(sentences), "picture") as progress:
+    with reporter.progress("attention", len(sentences), "picture") as progress:
         for i, sentence in enumerate(sentences):
             referent = int(data.sentence_referent[sentence])
             rows, words = [], []
@@ -118,7 +118,7 @@ def attention_part(
             text = data.texts[sentence]
             image = data.image(int(data.referent_image[referent]))
             picture = attention_figure(image, text, rows, truth.contour(referent))
-            where = f"sentence {sentence}, ref_id {data.ref_ids[referent]}: {'; '.join(words)}"
+            where = f"expression {sentence}, ref_id {data.ref_ids[referent]}: {'; '.join(words)}"
             alt = f"Contour and attention for “{text}”"
             part.add(f"attention_{i + 1:03d}.png", picture, where, alt, (referent, int(sentence)))
             progress.advance()
@@ -149,7 +149,7 @@ def pseudo_part(
     _, first = np.unique(referent[order], return_index=True)  # one row a referent
     shown = np.sort(order[np.sort(first)[:count]])
     drawn = {} if pseudo is None else _rows_by_sentence(pseudo, sentence[shown])
-    with reporter.progress("draw pseudo labels", len(shown), "picture") as progress:
+    with reporter.progress("pseudo labels", len(shown), "picture") as progress:
         for row in shown:
             r, s = int(referent[row]), int(sentence[row])
             rough, score = drawn.get(s, (np.zeros((0, 2)), np.nan))
@@ -160,13 +160,13 @@ def pseudo_part(
                 "not resampled"
                 if even is None
                 else f"{len(even)} resampled points{_iou_words(truth.iou(even, r))}",
-                "true mask hidden or absent" if outline is None else "true points",
+                "ground truth hidden or absent" if outline is None else "ground truth",
             )
             true_points = _even_points(outline, 12 if even is None else len(even))
             text = data.texts[s]
             image = data.image(int(data.referent_image[r]))
             picture = pseudo_label_figure(image, text, data.boxes_xyxy[r], rough, even, true_points, captions)
-            where = f"sentence {s}, ref_id {data.ref_ids[r]}: {'; '.join(captions)}"
+            where = f"expression {s}, ref_id {data.ref_ids[r]}: {'; '.join(captions)}"
             part.add(
                 f"pseudo_{len(part.rows) + 1:03d}.png", picture, where, f"Pseudo label for “{text}”", (r, s)
             )

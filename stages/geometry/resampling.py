@@ -42,7 +42,7 @@ def resample_uniform(points_xy: ArrayLike, n: int) -> NDArray[np.float32]:
     if n < 1:
         raise ValueError(f"number of points must be at least 1, got {n}")
     if len(ring) == 0 or not np.isfinite(ring).all():
-        raise ValueError(f"outline must have finite points, got {len(ring)} points")
+        raise ValueError(f"contour must have finite points, got {len(ring)} points")
     closed = np.concatenate([ring, ring[:1]])
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
     if along[-1] == 0:

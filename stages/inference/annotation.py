@@ -1,4 +1,4 @@
-"""What a comprehension model tells about whose mask is worth drawing: where a referent lies in the model's feature
+"""What a comprehension model tells about whose mask is worth annotating: where a referent lies in the model's feature
 space, and how sure the model is of its box. Reads pictures, sentences and boxes, never a mask.
 """
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from stages.data.dataset import ReferringDataset
 from stages.errors import ArtifactError, UsageError
 from stages.geometry.boxes import box_iou_pairwise
-from stages.inference.predictions import encoded_groups, predict_sentences
-from stages.models.mdetr import DetectorModel
+from stages.inference.encoding import encoded_groups
+from stages.inference.predictions import predict_sentences
+from stages.inference.sequence_answers import SequenceAnswers
 from stages.models.vocabulary import BOX_SLOTS
 from stages.reporter import Reporter, SilentReporter
 from stages.weights.model_file import LoadedModel
@@ -20,13 +21,9 @@ from stages.weights.model_file import LoadedModel
 
 @torch.inference_mode()
 def box_features(
-    loaded: LoadedModel,
-    dataset: ReferringDataset,
-    referents: NDArray[np.int64],
-    *,
-    batch_images: int = 32,
+    loaded: LoadedModel, dataset: ReferringDataset, referents: NDArray[np.int64], *, batch_images: int = 32,
     reporter: Reporter | None = None,
-) -> NDArray[np.float32]:
+) -> NDArray[np.float32]:  # fmt: skip
     """Mean encoder memory over the cells that a referent's box touches, of its first sentence.
 
     Args:
@@ -61,7 +58,7 @@ def cells_of_boxes(
     stride: int,
     grid_hw: tuple[int, int],
     valid_hw: NDArray[np.integer],
-) -> NDArray[np.float32]:
+) -> NDArray[np.float32]:  # fmt: skip
     """(S, H, W) 1 where a box (S, 4), model pixels, touches a cell; at least one cell each, never a padded one.
 
     valid_hw: (S, 2) cells of each image that contain pixels.
@@ -78,35 +75,32 @@ def cells_of_boxes(
 
 
 def box_entropy(
-    loaded: LoadedModel,
-    dataset: ReferringDataset,
-    referents: NDArray[np.int64],
-    *,
-    batch_images: int = 32,
+    loaded: LoadedModel, dataset: ReferringDataset, referents: NDArray[np.int64], *, batch_images: int = 32,
     reporter: Reporter | None = None,
-) -> NDArray[np.float64]:
-    """Entropy of the four tokens of the box as the model writes it, mean of tokens and of the referent's sentences.
+) -> NDArray[np.float64]:  # fmt: skip
+    """Entropy of the four tokens of the predicted box, mean of tokens and of the referent's sentences.
 
     Returns:
         (N,) float64 in [0, 1]; 1 = every coordinate equally likely.
 
     Raises:
-        UsageError: the model writes no tokens.
+        UsageError: the model predicts no tokens.
         ArtifactError: a referent has no sentence.
     """
-    if isinstance(loaded.model, DetectorModel):
+    if not loaded.model.layout.decoded:
         raise UsageError(
-            "a detector writes no tokens, so their entropy is not known",
+            "a detector predicts no tokens, so their entropy is not known",
             hint="give --uncertainty disagreement, or a point-sequence model",
         )
     _first_sentences(dataset, referents)
     sentences = dataset.sentences_of(referents)
-    entropy = np.zeros(len(sentences))
+    entropy, answers = np.zeros(len(sentences)), SequenceAnswers(loaded)
+    loaded.model.eval()
     with torch.inference_mode(), (reporter or SilentReporter()).progress(
         "decode", len(sentences), unit="sentence"
     ) as task:  # fmt: skip
         for group in encoded_groups(loaded, dataset, sentences, batch_images, False):
-            logits = loaded.model.eval().generate(group.memory, keep_logits=True).logits
+            logits = answers.decode(group, keep_logits=True).logits
             assert logits is not None
             entropy[group.rows] = token_entropy(logits[:, :BOX_SLOTS]).mean(1).cpu().numpy()
             task.advance(len(group.rows))
@@ -114,27 +108,23 @@ def box_entropy(
 
 
 def token_entropy(logits: torch.Tensor) -> torch.Tensor:
-    """(S, K, V) logits, the last token END, which a box slot never writes -> (S, K) entropy as a share of the largest."""
+    """(S, K, V) logits, the last token END, which a box slot never predicts -> (S, K) entropy as a share of the largest."""
     log_p = logits[..., :-1].double().log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1) / np.log(log_p.shape[-1])
 
 
 def box_disagreement(
-    loaded: LoadedModel,
-    dataset: ReferringDataset,
-    referents: NDArray[np.int64],
-    *,
-    batch_images: int = 32,
+    loaded: LoadedModel, dataset: ReferringDataset, referents: NDArray[np.int64], *, batch_images: int = 32,
     reporter: Reporter | None = None,
-) -> NDArray[np.float64]:
-    """How little the boxes drawn for the sentences of one referent overlap: 1 - mean IoU of all their pairs.
+) -> NDArray[np.float64]:  # fmt: skip
+    """How little the boxes predicted for the sentences of one referent overlap: 1 - mean IoU of all their pairs.
 
     Returns:
         (N,) float64 in [0, 1]; 0 where there is one sentence only.
     """
     _first_sentences(dataset, referents)
     sentences = dataset.sentences_of(referents)
-    drawn = predict_sentences(
+    predicted = predict_sentences(
         loaded, dataset, sentences, batch_images=batch_images, reporter=reporter, what="decode"
     )
     owner = dataset.sentence_referent[sentences]
@@ -142,7 +132,7 @@ def box_disagreement(
     most = int(np.diff(dataset.sentence_offsets)[referents].max(initial=1))
     for apart in range(1, most):  # sentences of a referent stand side by side
         same = np.flatnonzero(owner[apart:] == owner[:-apart])
-        iou = box_iou_pairwise(drawn.boxes_xyxy[same], drawn.boxes_xyxy[same + apart])
+        iou = box_iou_pairwise(predicted.boxes_xyxy[same], predicted.boxes_xyxy[same + apart])
         np.add.at(total, owner[same], 1 - iou)
         np.add.at(pairs, owner[same], 1)
     return np.asarray(total[referents] / np.maximum(pairs[referents], 1))
@@ -153,7 +143,7 @@ def _first_sentences(dataset: ReferringDataset, referents: NDArray[np.int64]) ->
     silent = referents[stops <= starts]
     if len(silent):
         raise ArtifactError(
-            f"{len(silent)} referents have no sentence, so the model cannot be asked about them",
+            f"{len(silent)} referents have no expression, so the model cannot be asked about them",
             facts=[f"the first: ref id {int(dataset.ref_ids[silent[0]])}"],
             hint="use --strategy random",
         )

@@ -1,4 +1,4 @@
-"""Outlines traced round what the grounding head marks, instead of those that the decoder writes (beyond the paper)."""
+"""Contours traced round the auxiliary mask, instead of those that the decoder predicts (beyond the paper)."""
 
 from __future__ import annotations
 
@@ -16,39 +16,43 @@ from stages.models.memory import Memory
 from stages.models.seqtr import PointSequenceModel
 from stages.weights.model_file import LoadedModel
 
-Outline = Literal["written", "marked"]
-# The writer's few points cut corners that the marks show
+Outline = Literal["decoder", "auxiliary"]
+# The few points of the decoder cut corners that the auxiliary mask shows
 POINTS_A_WRITTEN_ONE = 4
 
 
-def require_marks(loaded: LoadedModel) -> None:
-    """UsageError for a model that marks no outlines (one without second look marks boxes, if anything)."""
+def require_auxiliary_masks(loaded: LoadedModel) -> None:
+    """UsageError for a model without such masks (one without crop refinement learned to fill boxes, if anything)."""
     config = loaded.config
     if config.zoom_margin is None or not config.grounding or not config.draws:
         raise UsageError(
-            "--outline marked needs a model with a second look that marks the inside of outlines",
+            "--contour auxiliary needs a model with crop refinement and an auxiliary mask head",
             facts=[
-                f"this one has second look: {config.zoom_margin is not None}, grounding: {config.grounding}"
+                f"this one: crop refinement {_on(config.zoom_margin is not None)}, auxiliary mask head {_on(config.grounding)}"
             ],
-            hint="train it with: seqres train-res --zoom 112 --grounding 4",
+            hint="train it with: seqres train-res --zoom 112 --auxiliary-mask 4",
         )
 
 
-def marked_rings(loaded: LoadedModel, memory: Memory, frames: list[Frame]) -> list[NDArray[np.float32]]:
-    """S rings (4 N, 2) in original pixels, N the points that the model writes; (0, 2) where nothing is marked.
+def _on(part: object) -> str:
+    return "on" if part else "off"
 
-    The logits of the parts are interpolated to the pixels of the window; the ring runs where they change sign, round the
-    largest marked piece.
+
+def auxiliary_contours(loaded: LoadedModel, memory: Memory, frames: list[Frame]) -> list[NDArray[np.float32]]:
+    """S contours (4 N, 2) in original pixels, N the points that the model predicts; (0, 2) where the mask is empty.
+
+    The logits of the parts are interpolated to the pixels of the window; the contour runs where they change sign, round
+    the largest piece.
     """
     model = loaded.model
     assert isinstance(model, PointSequenceModel) and model.grounding_head is not None
-    logits = model.grounding_head.marks(memory)[0].float().cpu().numpy()
+    logits = model.grounding_head.logits(memory)[0].float().cpu().numpy()
     side, n = model.grounding_head.part_size, POINTS_A_WRITTEN_ONE * loaded.config.n_points
-    rings = []
+    contours = []
     for frame, parts in zip(frames, logits, strict=True):
         fine = cv2.resize(parts, None, fx=side, fy=side, interpolation=cv2.INTER_LINEAR)
-        ring = largest_outer_contour(fine[: frame.size_hw[0], : frame.size_hw[1]] > 0)
-        if len(ring) >= 3:
-            ring = frame.to_original(resample_uniform(ring, n)).astype(np.float32)
-        rings.append(ring)
-    return rings
+        contour = largest_outer_contour(fine[: frame.size_hw[0], : frame.size_hw[1]] > 0)
+        if len(contour) >= 3:
+            contour = frame.to_original(resample_uniform(contour, n)).astype(np.float32)
+        contours.append(contour)
+    return contours

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.data.photographs import Photographs
-from stages.data.text import WordCodec, clean
+from stages.data.text import SPECIAL, WordCodec, clean
 from stages.geometry.rasterise import Rle
+from stages.inference.answers import Predictions
 from stages.inference.auxiliary_contours import Outline
 from stages.inference.predictions import predict_sentences
 from stages.reporter import Reporter, SilentReporter
 from stages.weights.model_file import LoadedModel
+
+_SHOWN = 10  # unknown words
+_SHOWN_KNOWN = 20
 
 
 @dataclass
@@ -21,9 +27,10 @@ class Answers:
     """Answers to N requests, in original pixels.
 
     Attributes:
-        boxes_xyxy: (N, 4) float32, NaN = none. points_xy: N rings (k, 2) float32.
+        boxes_xyxy: (N, 4) float32, NaN = none. points_xy: N contours (k, 2) float32.
         rles: N masks at the pictures' sizes; None for a model that answers with boxes only.
         confidence: (N,) float32 in [0, 1]. prompted: (N,) bool, whose given box was used.
+        refinement: N reasons ("refined", or why not); None without a segmenter.
     """
 
     boxes_xyxy: NDArray[np.float32]
@@ -31,13 +38,14 @@ class Answers:
     rles: list[Rle] | None
     confidence: NDArray[np.float32]
     prompted: NDArray[np.bool_]
+    refinement: list[str] | None = None
 
 
 def answer(
     loaded: LoadedModel,
     photographs: Photographs,
     *,
-    outline: Outline = "written",
+    outline: Outline = "decoder",
     batch_size: int = 16,
     reporter: Reporter | None = None,
 ) -> Answers:
@@ -48,40 +56,48 @@ def answer(
     takes_box = bool(layout.box and layout.contour)
     if photographs.has_box.any() and not takes_box:
         reporter.warn(
-            f"the boxes given are ignored: a model that writes {loaded.config.sequence!r} takes none as its start"
+            f"the boxes given are ignored: a model that predicts {loaded.config.sequence!r} takes none as its start"
         )
     prompted = photographs.has_box & takes_box
-    out = Answers(
-        np.full((n, 4), np.nan, np.float32), [np.zeros((0, 2), np.float32)] * n, None, np.zeros(n, np.float32), prompted
-    )  # fmt: skip
-    masks: dict[int, Rle] = {}
+    found = Predictions.empty(np.arange(n), len(layout.decoded))
     for with_box in (False, True):
         rows = np.flatnonzero(prompted == with_box)
-        if not len(rows):
-            continue
-        part = predict_sentences(
-            loaded, photographs, rows, batch_images=batch_size, box_prompt=with_box, outline=outline, reporter=reporter,
-            what="predict with boxes" if with_box else "predict",
-        )  # fmt: skip
-        out.boxes_xyxy[rows], out.confidence[rows] = part.boxes_xyxy, part.confidence()
-        for row, ring in zip(rows, part.points_xy, strict=True):
-            out.points_xy[row] = ring
-        if loaded.config.draws:
-            drawn = part.masks([photographs.size_hw(int(row)) for row in rows])
-            masks.update(zip(rows.tolist(), drawn, strict=True))
-    out.rles = [masks[i] for i in range(n)] if loaded.config.draws else None
-    return out
+        if len(rows):
+            part = predict_sentences(
+                loaded, photographs, rows, batch_images=batch_size, box_prompt=with_box, outline=outline, reporter=reporter,
+                what="predict with boxes" if with_box else "predict",
+            )  # fmt: skip
+            found.put(rows, part)
+    rles = found.masks([photographs.size_hw(i) for i in range(n)]) if loaded.config.draws else None
+    return Answers(found.boxes_xyxy, found.points_xy, rles, found.confidence(), prompted)
 
 
-def warn_of_words(loaded: LoadedModel, photographs: Photographs, reporter: Reporter) -> None:
-    """Words that a closed word list does not have are read as one unknown word: say so, it explains odd answers."""
+def unknown_words(loaded: LoadedModel, texts: Sequence[str]) -> list[list[str]]:
+    """Of each phrase, the words that a closed word list does not have: they are all read as one unknown word."""
+    if not isinstance(loaded.codec, WordCodec):
+        return [[] for _ in texts]
+    known, limit = set(loaded.codec.words), loaded.codec.max_words
+    return [
+        list(dict.fromkeys(word for word in clean(text).split()[:limit] if word not in known))
+        for text in texts
+    ]
+
+
+def warn_of_words(loaded: LoadedModel, texts: Sequence[str], reporter: Reporter) -> None:
+    """Say which words the model does not know and which it does: it explains odd answers."""
     if not isinstance(loaded.codec, WordCodec):
         return
-    known, limit = set(loaded.codec.words), loaded.codec.max_words
-    sentences = [clean(text).split() for text in photographs.texts]
-    unknown = list(dict.fromkeys(word for words in sentences for word in words[:limit] if word not in known))
+    limit, words = loaded.codec.max_words, sorted(set(loaded.codec.words) - set(SPECIAL))
+    unknown = list(dict.fromkeys(word for found in unknown_words(loaded, texts) for word in found))
     if unknown:
-        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-        reporter.warn(f"words that the model never saw: {', '.join(map(repr, unknown[:10]))}{more}")
-    if cut := sum(len(words) > limit for words in sentences):
-        reporter.warn(f"phrases longer than the {limit} words that the model reads, cut: {cut}")
+        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        lines = [f"words that the model never saw: {', '.join(map(repr, unknown[:_SHOWN]))}{more}"]
+        near = {word: get_close_matches(word, words, n=1, cutoff=0.75) for word in unknown[:_SHOWN]}
+        if any(near.values()):
+            told = ", ".join(f"{found[0]!r} ({word})" for word, found in near.items() if found)
+            lines.append(f"near them it knows {told}")
+        rest = f" and {len(words) - _SHOWN_KNOWN} more" if len(words) > _SHOWN_KNOWN else ""
+        lines.append(f"it knows {len(words)} words: {', '.join(words[:_SHOWN_KNOWN])}{rest}")
+        reporter.warn("\n  ".join(lines))
+    if cut := sum(len(clean(text).split()) > limit for text in texts):
+        reporter.warn(f"expressions longer than the {limit} words that the model reads, cut: {cut}")

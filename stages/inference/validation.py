@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from stages.data.dataset import ReferringDataset
 from stages.geometry.boxes import box_iou_pairwise
-from stages.inference.predictions import predict_sentences
+from stages.inference.answers import Predictions
 from stages.metrics.segmentation import overlaps
-from stages.reporter import Reporter
 from stages.weights.model_file import LoadedModel
 
 
@@ -36,24 +35,14 @@ def some_sentences(
 
 
 def score(
-    loaded: LoadedModel,
-    dataset: ReferringDataset,
-    sentences: NDArray[np.int64],
-    *,
-    batch_images: int,
-    reporter: Reporter,
+    loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], found: Predictions
 ) -> dict[str, float]:
-    """`score`: mean IoU of masks when contours are written, of boxes otherwise. It is told, and chooses nothing."""
-    if not len(sentences):
-        return {}
-    predictions = predict_sentences(
-        loaded, dataset, sentences, batch_images=batch_images, reporter=reporter, what="validate"
-    )
+    """`score`: mean IoU of masks for a model with contours or masks, of boxes otherwise. It is told, and chooses nothing."""
     referents = dataset.sentence_referent[sentences]
-    box_iou = box_iou_pairwise(np.nan_to_num(predictions.boxes_xyxy), dataset.boxes_xyxy[referents])
+    box_iou = box_iou_pairwise(np.nan_to_num(found.boxes_xyxy), dataset.boxes_xyxy[referents])
     out = {"val_box_acc50": float((box_iou >= 0.5).mean()), "val_box_iou": float(box_iou.mean())}
     if not loaded.config.draws:
         return {"score": out["val_box_iou"], **out}
     truth = [dataset.mask_rle(int(r)) for r in referents]
-    mask_iou = overlaps(predictions.masks([t["size"] for t in truth]), truth).iou
+    mask_iou = overlaps(found.masks([t["size"] for t in truth]), truth).iou
     return {"score": float(mask_iou.mean()), "val_miou": float(mask_iou.mean()), **out}

@@ -19,9 +19,9 @@ MASK_ROWS: dict[str, str] = {
     MODEL_ROW: "the model's masks",
     "filled_box": "its box, filled",
     "ellipse": "ellipse in its box",
-    "true_filled_box": "the true box, filled",
-    "true_ellipse": "ellipse in the true box",
-    "upper_bound": "true mask -> points -> mask",
+    "true_filled_box": "ground-truth box, filled",
+    "true_ellipse": "ellipse in the ground-truth box",
+    "upper_bound": "ground truth -> points -> mask",
 }
 
 
@@ -119,12 +119,12 @@ def _require_comparable(evaluations: Sequence[dict[str, Any]]) -> None:
             if mine is not None and mine["n_sentences"] != part["n_sentences"]:
                 raise ArtifactError(
                     f"{first['path']} and {other['path']} cannot be compared: they measured different "
-                    f"sentences of {split}",
+                    f"expressions of {split}",
                     facts=[
-                        f"{e['path']}: {e['summary']['splits'][split]['n_sentences']} sentences"
+                        f"{e['path']}: {e['summary']['splits'][split]['n_sentences']} expressions"
                         for e in (first, other)
                     ],
-                    hint="evaluate both with the same --max-sentences",
+                    hint="evaluate both with the same --max-expressions",
                 )
 
 

@@ -1,4 +1,4 @@
-"""CCTF, co-content teacher forcing (METHOD.md section 3): what the image shows at the written coordinate.
+"""CCTF, co-content teacher forcing (METHOD.md section 3): what the image shows at a predicted coordinate.
 
 The decoder input of a coordinate token is its embedding plus c(token): for an x token the mean of the memory
 column under it, for a y token the mean of the memory row. Every row and column mean is computed once an image;

@@ -105,12 +105,12 @@ class ModelConfig:
     cctf: bool = False
     pmca: bool = False
     zoom_margin: float | None = (
-        None  # second look: contours are drawn in a square window around the box, wider by this share
+        None  # crop refinement: contours are predicted in a square window around the box, wider by this share
     )
     point_content: bool = (
         False  # a finished point is shown the finer backbone map under it (beyond the paper)
     )
-    # a head that marks where the referent is, for a loss beside the tokens' (beyond the paper): so many sub-cells a side
+    # the auxiliary mask head: where the referent is, for a loss beside the tokens' (beyond the paper): so many sub-cells a side
     # of each memory cell; 0 = no such head
     grounding: int = 0
     semantics: Literal["corrected", "release"] = "corrected"

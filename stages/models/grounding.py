@@ -1,4 +1,4 @@
-"""A head that marks where the referent is, and its loss: a dense answer beside the tokens or queries (beyond the paper)."""
+"""The auxiliary mask head, and its loss: a dense answer beside the tokens or queries (beyond the paper)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.errors import UsageError
+from stages.models.losses import LossSum
 from stages.models.memory import Memory
 
 
@@ -16,11 +17,11 @@ class GroundingHead(nn.Linear):
     def __init__(self, d_model: int, parts: int, stride: int) -> None:
         """`stride`: pixels of a memory cell; UsageError when `parts` does not divide it."""
         if stride % parts:
-            raise UsageError(f"grounding must divide the stride {stride}, got {parts}")
+            raise UsageError(f"auxiliary-mask must divide the stride {stride}, got {parts}")
         super().__init__(d_model, parts**2)
         self.parts, self.part_size = parts, stride // parts
 
-    def marks(self, memory: Memory) -> tuple[Tensor, Tensor]:
+    def logits(self, memory: Memory) -> tuple[Tensor, Tensor]:
         """(S, kH, kW) logits, and which of the parts belong to a cell that contains image pixels."""
         h, w = memory.grid_hw
         parts: Tensor = self(memory.tokens[:, : h * w])
@@ -29,7 +30,7 @@ class GroundingHead(nn.Linear):
         return logits, valid.repeat_interleave(self.parts, 1).repeat_interleave(self.parts, 2)
 
 
-def grounding_loss(logits: Tensor, valid: Tensor, share: Tensor, weight: Tensor) -> Tensor:
+def grounding_loss(logits: Tensor, valid: Tensor, share: Tensor, weight: Tensor) -> LossSum:
     """Binary cross-entropy of "this part of the picture shows the referent" against the share of it that does.
 
     A dense answer to every sentence, where the tokens of a box are four: the encoder finds out much sooner which part
@@ -39,11 +40,11 @@ def grounding_loss(logits: Tensor, valid: Tensor, share: Tensor, weight: Tensor)
         logits, share: (S, H, W) float, share in [0, 1]; valid: (S, H, W) bool; weight: (S,) float, 0 = not known.
 
     Returns:
-        scalar, mean over the valid parts of a sentence, then weighted sum over the number of sentences that are known.
+        mean over the valid parts of a sentence, then weighted sum; it counts the sentences that are known.
     """
     loss = F.binary_cross_entropy_with_logits(logits.float(), share, reduction="none") * valid
     each = loss.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
-    return (each * weight).sum() / (weight > 0).sum().clamp(min=1)
+    return LossSum((each * weight).sum(), (weight > 0).sum().float())
 
 
 def box_share(boxes_xyxy: Tensor, grid_hw: tuple[int, ...], part_size: int) -> Tensor:

@@ -1,15 +1,42 @@
-"""Losses on token logits (METHOD.md section 2)."""
+"""Losses on token logits (METHOD.md section 2), and the sums that every loss is made of."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SMALLEST_WEIGHT = 1e-6  # of a step that counts nothing; its loss is 0
 RELEASE_EPSILON = 1.19e-7  # float32 machine epsilon, added to the release's normaliser
 
 
-def token_loss(
+@dataclass(frozen=True)
+class LossSum:
+    """A loss before it is divided by what it counts, so that several processes can add up both parts first.
+
+    Attributes:
+        total: (K,) sums of K terms that count the same things, or () of one; weight: () float, what is counted.
+        scale: weight of each term in the training loss, (K,) or a number.
+    """
+
+    total: Tensor
+    weight: Tensor
+    scale: Tensor | float = 1.0
+
+    def mean(self) -> Tensor:
+        """() float."""
+        return (self.scale * (self.total / self.weight.clamp(min=SMALLEST_WEIGHT))).sum()
+
+
+def token_loss(logits: Tensor, targets: Tensor, weights: Tensor, **how: Any) -> Tensor:
+    """The mean of `token_sums`."""
+    return token_sums(logits, targets, weights, **how).mean()
+
+
+def token_sums(
     logits: Tensor,
     targets: Tensor,
     weights: Tensor,
@@ -18,7 +45,7 @@ def token_loss(
     spread: float = 0.0,
     release: bool = False,
     count: Tensor | None = None,
-) -> Tensor:
+) -> LossSum:
     """Weighted cross-entropy over sequence slots.
 
     Args:
@@ -31,8 +58,6 @@ def token_loss(
         count: what the sum is divided by, if not the sum of weights: their sum as if no sequence weighed less than
             another, or else a step of nothing but pseudo labels would count the same whatever weight they have.
 
-    Returns:
-        scalar.
     """
     log_p = F.log_softmax(logits.float(), -1)
     v = logits.shape[-1]
@@ -44,9 +69,9 @@ def token_loss(
     if release:
         picked_class = log_p.gather(-1, targets[..., None]).squeeze(-1)
         loss = -(1 - smoothing) * picked - smoothing / v * (everywhere - picked_class)
-        return (loss * weights).sum() / (targets.numel() + RELEASE_EPSILON)
+        return LossSum((loss * weights).sum(), loss.new_tensor(targets.numel() + RELEASE_EPSILON))
     loss = -(1 - smoothing) * picked - smoothing / v * everywhere
-    return (loss * weights).sum() / (weights.sum() if count is None else count).clamp(min=1e-6)
+    return LossSum((loss * weights).sum(), weights.sum() if count is None else count)
 
 
 def neighbour_targets(vocabulary_size: int, spread: float, device: torch.device) -> Tensor:

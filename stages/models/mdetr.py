@@ -229,7 +229,7 @@ class DetectorModel(nn.Module):
         features: SentenceFeatures = self.text(tokens, mask)
         return features
 
-    def join(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> DetectorMemory:
+    def fuse(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> DetectorMemory:
         """Cells and words side by side through the encoder."""
         h, w = vision.cells.shape[-2:]
         cells = vision.cells.flatten(2).transpose(1, 2)[image_of_sentence]  # (S, H*W, C)
@@ -251,12 +251,12 @@ class DetectorModel(nn.Module):
     ) -> Detections:
         """Whole pass. Arguments as in the methods above."""
         vision = self.encode_images(images, sizes_hw)
-        return self.detector.detect(self.join(vision, image_of_sentence, self.encode_text(words, word_mask)))
+        return self.detector.detect(self.fuse(vision, image_of_sentence, self.encode_text(words, word_mask)))
 
     def mask_logits(self, detections: Detections, rows: Tensor, query: Tensor) -> Tensor:
         """Masks of K queries: rows, query (K,) int64 -> logits (K, h, w) over the batch's canvas, finest level.
 
-        Outside training each image is drawn at its own padded size; what lies beyond it is 0.
+        Outside training each mask is predicted at its own padded size; what lies beyond it is 0.
         """
         assert self.mask_head is not None, "the model has no mask head"
         memory, inputs = detections.memory, detections.memory.mask_inputs(rows)

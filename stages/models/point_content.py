@@ -1,6 +1,6 @@
 """Content of a finished point: the backbone's finer map at the pixel that the last (x, y) pair points at.
 
-Beyond the paper: CCTF shows a token its memory column or row; once both coordinates of a point are written, the
+Beyond the paper: CCTF shows a token its memory column or row; once both coordinates of a point are known, the
 decoder can be shown the place itself, at twice the memory's resolution, so that it follows an edge instead of
 guessing it. Letters: I images, S sentences, T slots, C channels, h x w cells of the finer map.
 """

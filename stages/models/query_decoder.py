@@ -10,28 +10,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from stages.models.attention import MultiheadAttention
 from stages.models.dropout import Dropout
 from stages.models.memory import Memory
-from stages.models.transformer import FeedForwardMixin
+from stages.models.transformer import CrossLayer
 
 GRID_SIDE = 4  # the second decoder of multi-task SiRi asks at 4 x 4 fixed places
 
 
-class QueryDecoderLayer(FeedForwardMixin):
+class QueryDecoderLayer(CrossLayer):
     """Self-attention among queries (all see all), cross-attention to the memory, feed-forward; post-norm."""
-
-    def __init__(self, d_model: int, n_heads: int, ffn_dim: int, dropout: float) -> None:
-        super().__init__()
-        self.self_attn = MultiheadAttention(d_model, n_heads, dropout)
-        self.multihead_attn = MultiheadAttention(d_model, n_heads, dropout)
-        self.linear1, self.linear2 = nn.Linear(d_model, ffn_dim), nn.Linear(ffn_dim, d_model)
-        self.norm1, self.norm2, self.norm3 = (
-            nn.LayerNorm(d_model),
-            nn.LayerNorm(d_model),
-            nn.LayerNorm(d_model),
-        )
-        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, queries: Tensor, memory: Memory, maps: list[Tensor] | None = None) -> Tensor:
         """x, queries (S, Q, D) -> (S, Q, D); `maps` receives the cross-attention (S, h, Q, M) when given."""

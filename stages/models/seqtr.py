@@ -31,11 +31,11 @@ class Taught:
 
     Attributes:
         logits: (S, T, V) float.
-        marks: what the grounding head says, when the model has one: see `GroundingHead.marks`.
+        auxiliary: the auxiliary mask, when the model has that head: see `GroundingHead.logits`.
     """
 
     logits: Tensor
-    marks: tuple[Tensor, Tensor] | None
+    auxiliary: tuple[Tensor, Tensor] | None
 
 
 @dataclass
@@ -131,7 +131,7 @@ class PointSequenceModel(nn.Module):
             self.text_projection(features.words), mask, self.text_projection(features.sentence)
         )
 
-    def join(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> Memory:
+    def fuse(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> Memory:
         """tanh(vision) * tanh(sentence) at every cell, optional text tokens, projection, encoder -> Memory."""
         h, w = vision.cells.shape[-2:]
         cells = vision.cells.tanh().flatten(2).transpose(1, 2)[image_of_sentence]  # (S, H*W, C)
@@ -168,9 +168,9 @@ class PointSequenceModel(nn.Module):
         return self.task_embedding.weight[task].expand(n, 1, -1)
 
     def token_input(self, tokens: Tensor, begin: int, memory: Memory, content: Content | None) -> Tensor:
-        """Embedding plus content of the tokens written at output slots `begin` … -> (S, k, D).
+        """Embedding plus content of the tokens predicted at output slots `begin` … -> (S, k, D).
 
-        tokens: (S, begin + k) all tokens written so far.
+        tokens: (S, begin + k) all tokens so far.
         """
         new, axes = tokens[:, begin:], self.output_axes[begin : tokens.shape[1]]
         x: Tensor = self.token_embedding(new)
@@ -209,9 +209,9 @@ class PointSequenceModel(nn.Module):
     ) -> Taught:
         """Whole teacher-forced pass. Arguments as in the methods above."""
         vision = self.encode_images(images, sizes_hw)
-        memory = self.join(vision, image_of_sentence, self.encode_text(words, word_mask))
-        marks = self.grounding_head.marks(memory) if self.grounding_head is not None else None
-        return Taught(self.decode(memory, targets), marks)
+        memory = self.fuse(vision, image_of_sentence, self.encode_text(words, word_mask))
+        auxiliary = self.grounding_head.logits(memory) if self.grounding_head is not None else None
+        return Taught(self.decode(memory, targets), auxiliary)
 
     @torch.inference_mode()
     def generate(

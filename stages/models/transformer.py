@@ -58,7 +58,7 @@ class Encoder(nn.Module):
 
 @dataclass
 class LayerCache:
-    """Keys and values of one decoder layer: the memory's (fixed) and the written prefix's (growing)."""
+    """Keys and values of one decoder layer: the memory's (fixed) and the predicted prefix's (growing)."""
 
     memory_k: Tensor  # (S, h, M, D/h)
     memory_v: Tensor
@@ -72,8 +72,10 @@ class DecoderCache:
     length: int = 0
 
 
-class DecoderLayer(FeedForwardMixin):
-    def __init__(self, d_model: int, n_heads: int, ffn_dim: int, dropout: float, *, pmca: bool) -> None:
+class CrossLayer(FeedForwardMixin):
+    """Parts of a post-norm layer that attends to itself, then to the memory."""
+
+    def __init__(self, d_model: int, n_heads: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
         self.self_attn = MultiheadAttention(d_model, n_heads, dropout)
         self.multihead_attn = MultiheadAttention(d_model, n_heads, dropout)
@@ -84,6 +86,11 @@ class DecoderLayer(FeedForwardMixin):
             nn.LayerNorm(d_model),
         )
         self.dropout = Dropout(dropout)
+
+
+class DecoderLayer(CrossLayer):
+    def __init__(self, d_model: int, n_heads: int, ffn_dim: int, dropout: float, *, pmca: bool) -> None:
+        super().__init__(d_model, n_heads, ffn_dim, dropout)
         self.point = PointModulation(d_model, n_heads) if pmca else None
 
     def cross_mask(self, state: Tensor, memory: Memory) -> Tensor | None:
@@ -107,21 +114,21 @@ class DecoderLayer(FeedForwardMixin):
 
         Args:
             x: (S, T, D) states; slots: (T, D) positions of those slots.
-            cache: written prefix, extended in place; None = x is the whole sequence.
+            cache: predicted prefix, extended in place; None = x is the whole sequence.
             maps: receives the cross-attention (S, h, T, M) when given.
         """
         q, k, v = self.self_attn.self_project(x, slots)
         t = x.shape[1]
         if cache is None:
             memory_k, memory_v = self.multihead_attn.project_memory(memory.tokens, memory.positions)
-            written = self.self_attn.attend(q, k, v, causal=True)
+            seen = self.self_attn.attend(q, k, v, causal=True)
         else:
             memory_k, memory_v = cache.memory_k, cache.memory_v
             cache.k[:, :, start : start + t], cache.v[:, :, start : start + t] = k, v
             k, v = cache.k[:, :, : start + t], cache.v[:, :, : start + t]
             mask = None if t == 1 else torch.ones(t, start + t, dtype=torch.bool, device=x.device).tril(start)
-            written = self.self_attn.attend(q, k, v, mask)
-        x = self.norm1(x + self.dropout(written))
+            seen = self.self_attn.attend(q, k, v, mask)
+        x = self.norm1(x + self.dropout(seen))
         q = self.multihead_attn.project_query(x + slots)
         mask = self.cross_mask(x, memory)
         if maps is not None:

@@ -9,7 +9,7 @@
     box-contour  [TASK] x1 y1 x2 y2  p1 … pN END             first four slots are the box task
     multitask    [TASK_box] x1 y1 x2 y2 [TASK_mask] x1 y1 … xN yN END
 
-Position t of the decoder reads input t (a task token or the token decoded at t-1) and writes output t.
+Position t of the decoder reads input t (a task token or the token decoded at t-1) and predicts output t.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SequenceLayout:
         return axes
 
     def end_allowed(self, *, release: bool = False) -> NDArray[np.bool_]:
-        """(T,) True where decoding may write END: after three points of a contour, for fewer enclose nothing.
+        """(T,) True where decoding may predict END: after three points of a contour, for fewer enclose nothing.
 
         The release allows it from the first slot on, but for its multi-task decoder in the first four contour slots (ODDITIES A15).
         """
@@ -80,7 +80,7 @@ class SequenceLayout:
 
 def sequence_layout(config: ModelConfig) -> SequenceLayout:
     n = 2 * config.n_points
-    if config.family == "mdetr":  # a detector writes no tokens
+    if config.family == "mdetr":  # a detector predicts no tokens
         return SequenceLayout(config.n_bins, 0, {}, (), (), (), ())
     if config.sequence == "box":
         return SequenceLayout(config.n_bins, 5, {0: 0}, (0, 1, 2, 3), (), (4,), (0, 1, 2, 3))

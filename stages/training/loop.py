@@ -19,10 +19,12 @@ from stages.inference.devices import autocast, random_state, restore_random_stat
 from stages.models.build import ReferringModel
 from stages.models.image_maps import normalise
 from stages.reporter import Reporter
+from stages.training.batch import Batch
 from stages.training.checkpoint import load_resume, save_resume
-from stages.training.loader import Batch, StepDataset, StepPlan, train_batches
+from stages.training.loader import StepDataset, train_batches
 from stages.training.objectives import Objective, build_objective
 from stages.training.optimiser import MovingAverage, build_optimiser, schedule_factor, set_rate, trainable
+from stages.training.plan import StepPlan
 from stages.training.selection import CHOICE
 from stages.training.settings import TrainingSettings
 from stages.weights.model_file import LoadedModel, channels_last
@@ -75,12 +77,8 @@ class Trainer:
         self.model = channels_last(model.to(device))
         self.codec, self.settings, self.plan, self.steps = codec, settings, plan, steps
         self.validate = validate
-        self.device, self.reporter, self.resume_file, self.fingerprint = (
-            device,
-            reporter,
-            resume_file,
-            fingerprint,
-        )
+        self.device, self.reporter = device, reporter
+        self.resume_file, self.fingerprint = resume_file, fingerprint
         self.precision = used_precision(device, settings.precision)
         self.optimiser = build_optimiser(
             model, kind=settings.optimiser, lr=settings.lr, weight_decay=settings.weight_decay,

@@ -6,8 +6,10 @@ number is not finite.
 
 from __future__ import annotations
 
+import dataclasses
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from torch import Tensor
 from stages.models.build import ReferringModel
 from stages.models.detection_boxes import corners_to_centre
 from stages.models.grounding import GroundingHead, box_share, grounding_loss
-from stages.models.losses import token_loss
+from stages.models.losses import LossSum, token_sums
 from stages.models.matcher import MatchCosts, match
 from stages.models.mdetr import Detections, DetectorModel
 from stages.models.mdetr_criterion import (
@@ -27,24 +29,34 @@ from stages.models.mdetr_criterion import (
     pixel_cross_entropy,
     resize_masks,
     single_class_map,
-    weighted_sum,
 )
 from stages.models.seqtr import PointSequenceModel, Taught
-from stages.training.loader import Batch
+from stages.training.batch import Batch
 from stages.training.settings import TrainingSettings
 
 
-class Objective(Protocol):
-    def predict(self, images: Tensor, batch: Batch) -> Any: ...
+class Objective(ABC):
+    """Sums of named terms; their weights are what several processes add up before they divide."""
 
-    def loss(self, outputs: Any, batch: Batch) -> Tensor: ...
+    @abstractmethod
+    def predict(self, images: Tensor, batch: Batch) -> Any:
+        """Run the model on normalised images (I, 3, H, W)."""
 
-    def blame(self, outputs: Any, batch: Batch) -> list[str]: ...
+    @abstractmethod
+    def terms(self, outputs: Any, batch: Batch) -> dict[str, LossSum]: ...
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """() float: what a step minimises."""
+        return torch.stack([term.mean() for term in self.terms(outputs, batch).values()]).sum()
+
+    def blame(self, outputs: Any, batch: Batch) -> list[str]:
+        """Loss of each part, for the message about one that is not finite."""
+        return [f"loss of the {n}: {term.mean().item()}" for n, term in self.terms(outputs, batch).items()]
 
 
 @dataclass
-class SequenceObjective:
-    """Weighted cross-entropy over the slots of the sequence, and the cells of the referent where the model marks them."""
+class SequenceObjective(Objective):
+    """Weighted cross-entropy over the slots of the sequence, and the auxiliary mask where the model has that head."""
 
     model: PointSequenceModel
     settings: TrainingSettings
@@ -56,45 +68,44 @@ class SequenceObjective:
         )
         return out
 
-    def loss(self, outputs: Taught, batch: Batch) -> Tensor:
+    def terms(self, outputs: Taught, batch: Batch) -> dict[str, LossSum]:
         s = self.settings
-        loss = token_loss(
+        tokens = token_sums(
             outputs.logits, batch.targets, batch.slot_weights, smoothing=s.label_smoothing, spread=s.coordinate_spread,
             release=self.model.release, count=batch.slot_count,
         )  # fmt: skip
-        marks = self.marks_loss(outputs, batch)
-        return loss if marks is None else loss + s.grounding_weight * marks
+        mask = self.auxiliary_term(outputs, batch)
+        return {"tokens": tokens} | ({} if mask is None else {"auxiliary mask": mask})
 
-    def marks_loss(self, outputs: Taught, batch: Batch) -> Tensor | None:
-        """Loss of the marked parts: those inside the box, or in a window around it those inside the outline."""
+    def auxiliary_term(self, outputs: Taught, batch: Batch) -> LossSum | None:
+        """The auxiliary mask against the inside of the box, or for crop refinement against that of the contour."""
         head = self.model.grounding_head
-        if outputs.marks is None or head is None:
+        if outputs.auxiliary is None or head is None:
             return None
         if self.model.config.zoom_margin is None:
-            return box_marks_loss(head, outputs.marks, batch)
+            return box_mask_term(head, outputs.auxiliary, batch, self.settings.auxiliary_mask_weight)
         share = torch.nn.functional.avg_pool2d(batch.masks.float(), head.part_size)
-        return grounding_loss(*outputs.marks, share, batch.mask_weight)
+        loss = grounding_loss(*outputs.auxiliary, share, batch.mask_weight)
+        return dataclasses.replace(loss, scale=self.settings.auxiliary_mask_weight)
 
     def blame(self, outputs: Taught, batch: Batch) -> list[str]:
-        """Loss of each part of the sequence, and of the marks."""
-        facts, layout = [], self.model.layout
+        facts, layout = super().blame(outputs, batch), self.model.layout
         for name, slots in (("box", layout.box), ("contour", layout.contour), ("end", layout.ends)):
             if slots:
                 index = list(slots)
-                part = token_loss(
+                part = token_sums(
                     outputs.logits[:, index], batch.targets[:, index], batch.slot_weights[:, index]
                 )
-                facts.append(f"loss of the {name} tokens: {part.item()}")
-        marks = self.marks_loss(outputs, batch)
-        if marks is not None:
-            facts.append(f"loss of the marked parts: {marks.item()}")
+                facts.append(f"loss of the {name} tokens: {part.mean().item()}")
         return facts
 
 
-def box_marks_loss(head: GroundingHead, marks: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
-    """Loss of the parts that are marked as the inside of each sentence's box."""
-    share = box_share(batch.boxes, marks[0].shape[1:], head.part_size)
-    return grounding_loss(*marks, share, share.new_ones(len(share)))
+def box_mask_term(
+    head: GroundingHead, auxiliary: tuple[Tensor, Tensor], batch: Batch, scale: float
+) -> LossSum:
+    """The auxiliary mask against the inside of each sentence's box."""
+    share = box_share(batch.boxes, auxiliary[0].shape[1:], head.part_size)
+    return dataclasses.replace(grounding_loss(*auxiliary, share, share.new_ones(len(share))), scale=scale)
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,7 @@ class MaskLossWeights:
 
 @dataclass
 class Detected:
-    """Detections, the matched query of each sentence that shows a mask, and the logits drawn for it."""
+    """Detections, the matched query of each sentence that shows a mask, and the mask logits predicted for it."""
 
     detections: Detections
     rows: Tensor  # (K,) int64
@@ -116,7 +127,7 @@ class Detected:
 
 
 @dataclass
-class DetectionObjective:
+class DetectionObjective(Objective):
     """Every decoder layer answers for the box of its sentence; the last one also for the mask, where it is known."""
 
     model: DetectorModel
@@ -154,44 +165,39 @@ class DetectionObjective:
         ).query
         return Detected(found, rows, self.model.mask_logits(found, rows, query[rows]))
 
-    def terms(self, outputs: Detected, batch: Batch) -> dict[str, Tensor]:
-        """Weighted terms by name; `layer i` sums everything that decoder layer answers for, `marks` is the grounding head's."""
-        targets, n_boxes = self.targets(batch), float(len(batch.boxes))
-        found, out = outputs.detections, {}
+    def terms(self, outputs: Detected, batch: Batch) -> dict[str, LossSum]:
+        """`layer i` holds everything that decoder layer answers for."""
+        targets, found, out = self.targets(batch), outputs.detections, {}
+        count = torch.tensor(float(len(batch.boxes)), device=batch.boxes.device)
         for i, layer in enumerate(found.layers):
-            terms, _ = layer_losses(layer, found.aligned_text, targets, self.weights, self.costs, n_boxes)
-            out[f"layer {i + 1}"] = weighted_sum(terms, self.weights)
+            sums, _ = layer_losses(layer, found.aligned_text, targets, self.weights, self.costs, 1.0)
+            scale = count.new_tensor([getattr(self.weights, name) for name in sums])
+            out[f"layer {i + 1}"] = LossSum(torch.stack(list(sums.values())), count, scale)
         head = self.model.grounding_head
         if head is not None and not self.model.frozen:
-            out["marks"] = self.grounding_weight * box_marks_loss(head, head.marks(found.memory), batch)
+            predicted = head.logits(found.memory)
+            out["auxiliary mask"] = box_mask_term(head, predicted, batch, self.grounding_weight)
         if outputs.masks is not None:
             out["mask"] = self.mask_term(outputs.masks, outputs.rows, batch)
         return out
 
-    def mask_term(self, logits: Tensor, rows: Tensor, batch: Batch) -> Tensor:
-        """Weighted sum over the number of known masks (K, h, w), compared in the model's frame without its padding."""
+    def mask_term(self, logits: Tensor, rows: Tensor, batch: Batch) -> LossSum:
+        """Weighted sum of known masks (K, h, w), compared in the model's frame without its padding."""
         truth = batch.masks[rows].float()
         h, w = truth.shape[-2:]
         sizes = batch.sizes_hw[batch.image_of_sentence[rows]]
         inside_y = torch.arange(h, device=truth.device) < sizes[:, :1]
         inside_x = torch.arange(w, device=truth.device) < sizes[:, 1:]
         valid = (inside_y[:, :, None] & inside_x[:, None]).flatten(1)
-        drawn, truth = resize_masks(logits, (h, w)).flatten(1), truth.flatten(1)
-        loss = drawn.new_zeros(len(rows))
+        predicted, truth = resize_masks(logits, (h, w)).flatten(1), truth.flatten(1)
+        loss = predicted.new_zeros(len(rows))
         for weight, term in (
             (self.masks.pixel, pixel_cross_entropy), (self.masks.dice, dice_mask_loss), (self.masks.focal, focal_mask_loss),
         ):  # fmt: skip
             if weight:
-                loss = loss + weight * term(drawn, truth, valid)
+                loss = loss + weight * term(predicted, truth, valid)
         share = batch.mask_weight[rows]
-        return (loss * share).sum() / (share > 0).sum().clamp(min=1)
-
-    def loss(self, outputs: Detected, batch: Batch) -> Tensor:
-        return torch.stack(list(self.terms(outputs, batch).values())).sum()
-
-    def blame(self, outputs: Detected, batch: Batch) -> list[str]:
-        """Loss of each decoder layer and of the masks."""
-        return [f"loss of the {name}: {value.item()}" for name, value in self.terms(outputs, batch).items()]
+        return LossSum((loss * share).sum(), (share > 0).sum().float())
 
 
 def build_objective(
@@ -199,5 +205,5 @@ def build_objective(
 ) -> SequenceObjective | DetectionObjective:
     """The objective of the model's family; `masks` weighs the mask terms of a detector."""
     if isinstance(model, DetectorModel):
-        return DetectionObjective(model, settings.grounding_weight, masks or MaskLossWeights())
+        return DetectionObjective(model, settings.auxiliary_mask_weight, masks or MaskLossWeights())
     return SequenceObjective(model, settings)

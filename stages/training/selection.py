@@ -6,7 +6,9 @@ back the same ones, and a larger share contains a smaller one.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,12 @@ from numpy.typing import NDArray
 from stages.data.dataset import ReferringDataset
 from stages.errors import UsageError
 from stages.geometry.boxes import box_iou_pairwise, polygon_extent
+from stages.inference.answers import Predictions
 from stages.inference.predictions import predict_sentences
+from stages.inference.validation import score, some_sentences, validation_sentences
 from stages.metrics.segmentation import overlaps
 from stages.reporter import Reporter
+from stages.training.settings import TrainingSettings
 from stages.weights.model_file import LoadedModel
 
 CHOICE = "held_out_score"  # key of a history row: what chooses the weights called best
@@ -48,12 +53,15 @@ def chosen_row(history: list[dict[str, Any]]) -> dict[str, Any]:
     return max((row for row in history if CHOICE in row), key=lambda row: row[CHOICE], default=history[-1])
 
 
-def describe_held_out(data: ReferringDataset, held_out: NDArray[np.int64]) -> str:
-    """One line about the referents that are kept back."""
-    images, masks = len(np.unique(data.referent_image[held_out])), int(data.mask_visible[held_out].sum())
-    return (
-        f"held out to choose the weights: {images} images, {len(held_out)} referents, {masks} visible masks"
-    )
+def keep_back(data: ReferringDataset, split: str, share: float, reporter: Reporter) -> NDArray[np.int64]:
+    """`held_out_referents`, told."""
+    held_out = held_out_referents(data, split, share)
+    if len(held_out):
+        images, masks = len(np.unique(data.referent_image[held_out])), int(data.mask_visible[held_out].sum())
+        reporter.info(
+            f"held out to choose the weights: {images} images, {len(held_out)} referents, {masks} visible masks"
+        )
+    return held_out
 
 
 def selection_record(
@@ -71,29 +79,53 @@ def selection_record(
 
 
 def held_out_score(
-    loaded: LoadedModel,
-    dataset: ReferringDataset,
-    sentences: NDArray[np.int64],
-    *,
-    batch_images: int,
-    reporter: Reporter,
+    loaded: LoadedModel, dataset: ReferringDataset, sentences: NDArray[np.int64], found: Predictions
 ) -> dict[str, float]:
-    """Mean IoU: of masks where the dataset's view shows one, else of the box (of what is drawn, where masks are)."""
-    if not len(sentences):
-        return {}
-    found = predict_sentences(
-        loaded, dataset, sentences, batch_images=batch_images, reporter=reporter, what="held-out"
-    )
+    """Mean IoU: of masks where the dataset's view shows one, else of the box (of the contour's extent, where there is one)."""
     referents = dataset.sentence_referent[sentences]
     boxes = found.boxes_xyxy.copy()
     masked = np.flatnonzero(dataset.mask_visible[referents]) if loaded.config.draws else np.zeros(0, np.int64)
     if loaded.config.draws:
-        for row, ring in enumerate(found.points_xy):
-            boxes[row] = polygon_extent(ring) if len(ring) >= 2 else 0
+        for row, contour in enumerate(found.points_xy):
+            boxes[row] = polygon_extent(contour) if len(contour) >= 2 else 0
     iou = box_iou_pairwise(np.nan_to_num(boxes), dataset.boxes_xyxy[referents])
     if len(masked):
         truth = [dataset.mask_rle(int(referents[row])) for row in masked]
         sizes = [tuple(dataset.image_sizes_hw[dataset.referent_image[r]]) for r in referents]
-        drawn = found.masks(sizes)
-        iou[masked] = overlaps([drawn[row] for row in masked], truth).iou
+        predicted = found.masks(sizes)
+        iou[masked] = overlaps([predicted[row] for row in masked], truth).iou
     return {CHOICE: float(iou.mean())}
+
+
+def validator(
+    data: ReferringDataset,
+    settings: TrainingSettings,
+    held_out: NDArray[np.int64],
+    reporter: Reporter,
+    *,
+    with_mask: bool,
+    locator: LoadedModel | None = None,
+) -> Callable[[LoadedModel], dict[str, float]]:
+    """What a trainer calls after an epoch: scores of the validation split, to watch, and of what is held out, to choose.
+
+    with_mask: watch only referents whose mask may be seen. locator: finds the windows of crop refinement.
+    """
+    n, seed = settings.validation_expressions, settings.seed
+    watched = validation_sentences(data, settings.validation_split, n, with_mask=with_mask, seed=seed)
+    choosing = some_sentences(data, held_out, n, seed)
+
+    def validate(loaded: LoadedModel) -> dict[str, float]:
+        loaded = dataclasses.replace(loaded, locator=locator)
+        scores: dict[str, float] = {}
+        for sentences, what, measure in (
+            (watched, "validate", score),
+            (choosing, "held-out", held_out_score),
+        ):
+            if len(sentences):
+                found = predict_sentences(
+                    loaded, data, sentences, batch_images=settings.batch_images, reporter=reporter, what=what
+                )
+                scores |= measure(loaded, data, sentences, found)
+        return scores
+
+    return validate

@@ -13,7 +13,7 @@ from stages.models.build import ReferringModel
 from stages.models.config import ModelConfig
 from stages.weights.model_file import Weights, architecture, load_state, read_weights, require_fit
 
-# What `encoder` keeps: everything that reads pictures and sentences. What writes the answer starts anew, as SiRi does
+# What `encoder` keeps: everything that reads pictures and sentences. What predicts the answer starts anew, as SiRi does
 # between its rounds (where backbone and text start over, too; here few masks could not teach them again).
 READERS = {
     "seqtr": (

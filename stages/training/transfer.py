@@ -37,7 +37,7 @@ def transfer_weights(model: ReferringModel, state: dict[str, Tensor]) -> Transfe
                 copied.append(f"{name}[:{n}]")
             continue
         other_grid = name.startswith("grounding_head.") and own.get(name, value).shape != value.shape
-        if name not in own or other_grid:  # boxes and outlines are marked on grids of their own
+        if name not in own or other_grid:  # boxes and contours are learned on grids of their own
             continue
         if own[name].shape != value.shape:
             raise ArtifactError(

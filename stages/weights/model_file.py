@@ -33,7 +33,7 @@ class LoadedModel:
     digest: str = ""
     dataset_digest: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
-    locator: LoadedModel | None = None  # finds the box that a model of a second look draws in
+    locator: LoadedModel | None = None  # finds the box that crop refinement works in
     precision: Literal["fp32", "bf16"] = "fp32"  # of prediction
 
 
@@ -122,7 +122,7 @@ def load_model(
 
 
 def write_locator(w: ArtifactWriter, config: ModelConfig, state: Mapping[str, Tensor]) -> None:
-    """The comprehension model that a model of a second look needs to find its window."""
+    """The comprehension model that crop refinement needs to find its window."""
     w.json("locator_architecture", config.to_dict())
     for name, tensor in state.items():
         w.column(f"locator/{name}", tensor.detach().cpu().numpy(), compress=False)

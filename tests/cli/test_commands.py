@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import pytest
 
 import stages
 from seqres_cli.commands import COMMANDS, STAGES
 from seqres_cli.output import number_text, seconds_text, size_text, summary_lines, table_lines
 from seqres_cli.stage_command import StageCommand
-from stages.artifacts import write_artifact
 from stages.config import option_info
+from tests.oracles.small_artifacts import write_evaluation
 
 Seqres = Callable[..., Any]
 NOT_FOR_HELP = ["torch", "transformers", "cv2", "h5py", "pycocotools", "rich"]
@@ -189,32 +188,13 @@ def test_verify_lists_good_and_bad_files(seqres: Seqres, data: Path, tmp_path: P
 # ---- evaluate --compare ----
 
 
-def _evaluation(path: Path, score: float) -> Path:
-    masks = {
-        key: {"miou": score} for key in ("model", "filled_box", "ellipse", "true_filled_box", "true_ellipse")
-    }
-    part = {
-        "n_referents": 2, "n_sentences": 4, "n_mask_referents": 2, "n_mask_sentences": 4,
-        "rec": {"acc@0.5": 0.75}, "res": {**masks, "upper_bound": {"miou": 0.9}},
-    }  # fmt: skip
-    with write_artifact(path, "evaluation", fingerprint="f", provenance={}) as writer:
-        for name in ("dataset_digest", "model_digest", "task", "frame"):
-            writer.attr(name, "x")
-        for name in ("referent_index", "sentence_index", "split"):
-            writer.column(name, np.zeros(1, np.int64))
-        writer.column("predicted_box_xyxy", np.zeros((1, 4), np.float32))
-        writer.column("box_iou", np.zeros(1, np.float32))
-        writer.json("summary", {"frame": "original", "n_points": 12, "splits": {"val": part}})
-    return path
-
-
 def test_compare_prints_one_table(seqres: Seqres, tmp_path: Path) -> None:
-    files = [_evaluation(tmp_path / "naive.h5", 0.25), _evaluation(tmp_path / "full.h5", 0.5)]
+    files = [write_evaluation(tmp_path / "naive.h5", 0.25), write_evaluation(tmp_path / "full.h5", 0.5)]
     done = seqres("evaluate", "--compare", *files)
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0] == "val, masks compared in original pixels"
-    assert lines[1].split() == ["name", "weights", "n", "referents", "n", "sentences", "acc@0.5", "miou"]
+    assert lines[1].split() == ["name", "weights", "n", "referents", "n", "expressions", "acc@0.5", "miou"]
     table = [line.split() for line in lines]
     told = ["best,", "not", "told", "by", "what"]
     assert ["naive", *told, "2", "4", "0.7500", "0.2500"] in table

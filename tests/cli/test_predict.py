@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_phrases_about_a_photograph(seqres: Seqres, model: Path, photo: Path, tm
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0].startswith(f"wrote {out} in ")
-    assert ["image", "phrase", "box", "mask", "pixels", "confidence"] in [line.split() for line in lines]
+    assert ["image", "expression", "box", "mask", "pixels", "confidence"] in [line.split() for line in lines]
     assert any("the red star" in line for line in lines)
     written = json.loads(out.read_text())
     assert [row["phrase"] for row in written["predictions"]] == ["the red star", "the moon"]
@@ -76,8 +77,8 @@ def test_a_table(seqres: Seqres, model: Path, photo: Path, tmp_path: Path) -> No
     [
         ([], 2, "error: predict needs --model, --out"),
         (["--model", "MODEL", "--out", "o.json"], 2, "give a picture with --image, or a table with --table"),
-        (["--model", "MODEL", "--image", "PHOTO", "--out", "o.json"], 2, "no phrase for the picture"),
-        (["--model", "MODEL", "--image", "PHOTO", "--phrase", "", "--out", "o.json"], 2, "--phrase is empty"),
+        (["--model", "MODEL", "--image", "PHOTO", "--out", "o.json"], 2, "no expression for the picture"),
+        (["--model", "MODEL", "--image", "PHOTO", "--phrase", "", "--out", "o.json"], 2, "--expression is empty"),
         (
             ["--model", "MODEL", "--image", "PHOTO", "--phrase", "a", "--box", "1,2,3", "--out", "o.json"],
             2,
@@ -105,3 +106,36 @@ def test_mistakes(
     assert (done.code, done.out) == (code, "")
     assert words in done.err
     assert not (tmp_path / "o.json").exists()
+
+
+def test_lines_through_pipes(
+    seqres: Seqres, model: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = json.dumps({"image": str(photo), "phrase": "the red star"})
+    monkeypatch.setattr("sys.stdin", io.StringIO(line + "\n"))
+    done = seqres("predict", "--model", model, "--table", "-", "--out", "-", "--quiet")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["phrase"] == "the red star" and done.out.count("\n") == 1
+    refused = seqres("predict", "--model", model, "--table", "-", "--out", "-", "--json")
+    assert refused.code == 2 and "--out - already prints the answers as JSON lines" in refused.err
+
+
+def test_a_pattern_that_the_shell_has_filled_in(
+    seqres: Seqres, model: Path, photo: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.jpg"
+    other.write_bytes(photo.read_bytes())
+    done = seqres(
+        "predict",
+        "--model",
+        model,
+        "--image",
+        photo,
+        other,
+        "--phrase",
+        "star",
+        "--out",
+        tmp_path / "o.json",
+        "--json",
+    )
+    assert json.loads(done.out)["summary"]["pictures"] == 2

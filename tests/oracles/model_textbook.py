@@ -135,7 +135,7 @@ def generate(model: PointSequenceModel, memory: Memory) -> Tensor:
     return tokens
 
 
-def join(
+def fuse(
     model: PointSequenceModel, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures
 ) -> Memory:
     """The fused cells of each sentence, its text tokens, and the encoder above -> Memory."""

@@ -53,16 +53,18 @@ def turned_webp(orientation: int) -> bytes:
 
 
 def tiff(rgb: np.ndarray, orientation: int = 1, *, sample_format: int = 1) -> bytes:
-    """Uncompressed, little-endian, one strip: (H, W, C) or (H, W) of any depth."""
+    """Uncompressed, little-endian, one strip: (H, W, C) or (H, W) of any depth; a second or fourth channel as alpha."""
     height, width = rgb.shape[:2]
     channels = 1 if rgb.ndim == 2 else rgb.shape[2]
     bits = 8 * rgb.dtype.itemsize
     far = struct.pack("<" + "H" * 4, *([bits] * 4))  # bits of a channel, which do not fit into their entry
     pixels = rgb.astype(rgb.dtype.newbyteorder("<")).tobytes()
+    inside = bits if channels == 1 else bits << 16 | bits
+    alpha = [(338, 3, 1, 2)] if channels in (2, 4) else []
     entries = [
-        (256, 4, 1, width), (257, 4, 1, height), (258, 3, channels, 8 if channels > 2 else bits), (259, 3, 1, 1),
-        (262, 3, 1, 2 if channels == 3 else 1), (273, 4, 1, 16), (274, 3, 1, orientation), (277, 3, 1, channels),
-        (278, 4, 1, height), (279, 4, 1, len(pixels)), (339, 3, 1, sample_format),
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, channels, 8 if channels > 2 else inside), (259, 3, 1, 1),
+        (262, 3, 1, 2 if channels > 2 else 1), (273, 4, 1, 16), (274, 3, 1, orientation), (277, 3, 1, channels),
+        (278, 4, 1, height), (279, 4, 1, len(pixels)), *alpha, (339, 3, 1, sample_format),
     ]  # fmt: skip
     directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries)
     return b"II*\0" + struct.pack("<I", 16 + len(pixels)) + far + pixels + directory + b"\0" * 4

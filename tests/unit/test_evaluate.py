@@ -14,7 +14,7 @@ from stages.artifacts import open_artifact, verify_artifact
 from stages.errors import ArtifactError, HiddenMaskError, UsageError
 from stages.evaluate import Config, compare, run
 from stages.geometry.rasterise import rle_to_mask
-from stages.inference.predictions import Predictions
+from stages.inference.answers import Predictions
 from tests.oracles.small_artifacts import SIZE, boxes_of, diamond, write_dataset, write_model, write_split
 
 SPLITS = ["train", "train", "val", "val", "val", "test"]
@@ -192,7 +192,7 @@ def test_model_frame_agrees_with_the_original_up_to_its_resolution(
 
 
 def test_fewer_sentences_are_spread_evenly(paths: SimpleNamespace, answer: Callable[[Answer], None]) -> None:
-    run(Config(splits=("val",), max_sentences=3), dataset=paths.dataset, model=paths.res, out=paths.out)
+    run(Config(splits=("val",), max_expressions=3), dataset=paths.dataset, model=paths.res, out=paths.out)
     with open_artifact(paths.out) as a:
         assert a["sentence_index"].tolist() == [4, 6, 8]
 
@@ -208,7 +208,10 @@ def test_one_random_sentence_of_each_referent(
     answer(second_sentence_fails)
     draws = set()
     for seed in range(8):
-        config, out = Config(splits=("val",), sentences="one-random", seed=seed), paths.folder / f"{seed}.h5"
+        config, out = (
+            Config(splits=("val",), expressions="one-random", seed=seed),
+            paths.folder / f"{seed}.h5",
+        )
         part = run(config, dataset=paths.dataset, model=paths.res, out=out).summary["splits"]["val"]
         with open_artifact(out) as a:
             assert a["referent_index"].tolist() == [2, 3, 4]
@@ -234,14 +237,14 @@ def test_comparison_is_one_table(paths: SimpleNamespace, answer: Callable[[Answe
         "poor",
         "poor: its box, filled",
         "poor: ellipse in its box",
-        "the true box, filled",
-        "ellipse in the true box",
-        "true mask -> points -> mask (12 points)",
+        "ground-truth box, filled",
+        "ellipse in the ground-truth box",
+        "ground truth -> points -> mask (12 points)",
     ]
     assert val["good"]["miou"] > val["poor"]["miou"] > 0.5
     assert {row["n_sentences"] for row in val.values()} == {6}
     assert val["good"]["acc@0.5"] == 1
-    assert val["ellipse in the true box"]["acc@0.5"] is None
+    assert val["ellipse in the ground-truth box"]["acc@0.5"] is None
     assert len(rows) == 2 * len(val)
 
 
@@ -251,10 +254,10 @@ def test_comparison_refuses_what_does_not_fit(
     run(Config(), dataset=paths.dataset, model=paths.res, out=paths.folder / "a.h5")
     other = write_dataset(paths.folder / "other.h5", SPLITS, seed=7)
     run(Config(), dataset=other, model=paths.res, out=paths.folder / "b.h5")
-    run(Config(max_sentences=2), dataset=paths.dataset, model=paths.res, out=paths.folder / "c.h5")
+    run(Config(max_expressions=2), dataset=paths.dataset, model=paths.res, out=paths.folder / "c.h5")
     with pytest.raises(ArtifactError, match="differ in dataset"):
         compare([paths.folder / "a.h5", paths.folder / "b.h5"])
-    with pytest.raises(ArtifactError, match="different sentences of val"):
+    with pytest.raises(ArtifactError, match="different expressions of val"):
         compare([paths.folder / "a.h5", paths.folder / "c.h5"])
     with pytest.raises(ArtifactError, match="is a dataset artifact, expected evaluation"):
         compare([paths.dataset])

@@ -16,7 +16,7 @@ ROOMS: dict[str, set[str]] = {
     "metrics": set(),
     "refinement": {"data", "metrics"},
     "weights": {"data", "models"},
-    "inference": {"data", "models", "metrics", "weights"},
+    "inference": {"data", "models", "metrics", "weights", "refinement"},
     "training": {"data", "models", "metrics", "weights", "inference"},
     "figures": {"data", "metrics", "inference"},
 }

@@ -51,7 +51,7 @@ class Notes:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
-    return {name: write_random_model(folder / f"{i}.h5", name) for i, name in enumerate(CONFIGS)}
+    return {name: write_random_model(folder / f"{i}.h5", name, seed=4) for i, name in enumerate(CONFIGS)}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_the_answers_are_those_of_evaluate(
 ) -> None:
     scored = tmp_path / "eval.h5"
     evaluate.run(
-        evaluate.Config(splits=("val",), max_sentences=SENTENCES, box_prompt=prompt, device="cpu"),
+        evaluate.Config(splits=("val",), max_expressions=SENTENCES, box_prompt=prompt, device="cpu"),
         dataset=dataset, model=models[name], out=scored,
     )  # fmt: skip
     asked = table if prompt else without_boxes(table, table.with_name("phrases.tsv"))
@@ -224,8 +224,9 @@ def test_unknown_words_and_long_phrases_are_told(
         reporter=notes,
     )  # fmt: skip
     assert notes.warnings == [
-        "words that the model never saw: 'purple'",
-        "phrases longer than the 6 words that the model reads, cut: 1",
+        "words that the model never saw: 'purple'\n"
+        "  it knows 13 words: a, blue, circle, green, heart, left, moon, of, on, red, right, star, the",
+        "expressions longer than the 6 words that the model reads, cut: 1",
     ]
 
 
@@ -250,7 +251,7 @@ def test_again_is_up_to_date_and_else_is_refused(
     assert (again.status, again.summary) == ("up-to-date", first.summary)
     with pytest.raises(StaleOutputError, match="was made from something else") as caught:
         go(phrase="moon")
-    assert caught.value.facts == ("the same model, but other pictures, phrases, boxes or weights",)
+    assert caught.value.facts == ("the same model, but other pictures, expressions, boxes or weights",)
     with pytest.raises(StaleOutputError, match="model: "):
         go(model="multitask")
     write_picture(photo, 60, 90, seed=5)
@@ -410,7 +411,7 @@ def test_invalid_lines_are_listed(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="5 invalid lines") as caught:
         requests_of_table(table)
     assert caught.value.facts == (
-        "line 2: empty phrase",
+        "line 2: empty expression",
         "line 3: no image",
         "line 4: a box without x2",
         "line 5: box ['1', '2', 'wide', '4'] is not four numbers",
@@ -456,12 +457,12 @@ def test_bad_requests(models: dict[str, Path], photo: Path, tmp_path: Path) -> N
     for what, words in (
         ({}, "give a picture with --image, or a table"),
         ({"image": photo, "table": table}, "not both"),
-        ({"image": photo}, "no phrase"),
-        ({"image": photo, "phrase": [" "]}, "--phrase is empty"),
+        ({"image": photo}, "no expression"),
+        ({"image": photo, "phrase": [" "]}, "--expression is empty"),
         ({"image": photo, "phrase": ["a"], "box": ["1,2,3"]}, "four numbers, got '1,2,3'"),
-        ({"image": photo, "phrase": ["a", "b"], "box": ["1,2,3,4"]}, "1 --box for 2 --phrase"),
+        ({"image": photo, "phrase": ["a", "b"], "box": ["1,2,3,4"]}, "1 --box for 2 --expression"),
         ({"image": photo, "phrase": ["a"], "images": tmp_path}, "--images goes with --table"),
-        ({"table": table, "phrase": ["a"]}, "--phrase goes with --image"),
+        ({"table": table, "phrase": ["a"]}, "--expression goes with --image"),
         ({"table": photo}, "is no table"),
     ):
         with pytest.raises(UsageError, match=words):

@@ -15,8 +15,9 @@ from stages.artifacts import open_artifact, verify_artifact
 from stages.artifacts.job import RunOptions
 from stages.data.dataset import ReferringDataset
 from stages.data.images import header_size
+from stages.data.published_counts import PUBLISHED
 from stages.errors import ArtifactError, StaleOutputError, UsageError
-from stages.prepare_data import PUBLIC, Config, run
+from stages.prepare_data import Config, run
 from stages.reporter import SilentReporter
 from tests.oracles.refer_folder import ReferFolder
 
@@ -235,10 +236,12 @@ def test_counts_stand_beside_the_published_ones(folder: ReferFolder, tmp_path: P
     assert summary["published"]["testB"]["referents"] == "0 of 1810"
 
 
-@pytest.mark.parametrize("key", [k for k in PUBLIC if k != ("refcocog", "google") and len(PUBLIC[k]) > 1])
+@pytest.mark.parametrize(
+    "key", [k for k in PUBLISHED if k != ("refcocog", "google") and len(PUBLISHED[k]) > 1]
+)
 def test_published_splits_add_up(key: tuple[str, str]) -> None:
-    splits = [numbers for name, numbers in PUBLIC[key].items() if name != "total"]
-    total = tuple(n or 0 for n in PUBLIC[key]["total"])
+    splits = [numbers for name, numbers in PUBLISHED[key].items() if name != "total"]
+    total = tuple(n or 0 for n in PUBLISHED[key]["total"])
     assert tuple(sum(n or 0 for n in column) for column in zip(*splits, strict=True)) == total
 
 

@@ -221,9 +221,6 @@ def test_a_model_or_another_start(
 
 
 def test_options_that_exclude_each_other(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--sam and --segmenter cannot be given together"):
-        refine_masks.Config(sam="a", segmenter="b")
-    assert refine_masks.Config(sam="a") == refine_masks.Config(segmenter="a")
     with pytest.raises(UsageError, match="--split and --splits choose what to start from boxes"):
         refine_masks.run(
             refine_masks.Config(splits=("val",)), dataset=photos, pseudo=photos, out=tmp_path / "o.h5"

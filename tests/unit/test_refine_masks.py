@@ -80,7 +80,7 @@ def pseudo(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(**changes: Any) -> Config:
-    return Config(**{"sam": "somewhere", "device": "cpu", **changes})
+    return Config(**{"segmenter": "somewhere", "device": "cpu", **changes})
 
 
 def test_refined_outlines_take_the_place_of_the_old(
@@ -161,7 +161,7 @@ def test_what_disagrees_stays_as_it_was(
             assert a["projection_score"][s] == old["projection_score"][s]
         assert not np.array_equal(a.ragged("points_xy")[0], old.ragged("points_xy")[0])
     off = use(monkeypatch, lambda box, size: [box_to_rle(box, size)])
-    strict = config(min_outline_iou=0.9)
+    strict = config(min_contour_iou=0.9)
     summary = run(strict, dataset=dataset, pseudo=pseudo, out=tmp_path / "s.h5").summary
     assert summary["left_as_they_were"]["differs from the outline"] == 5
     assert off.encoded
@@ -244,7 +244,7 @@ def test_inputs_must_belong_together(pseudo: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"min_box_iou": 1.2}, r"min-box-iou must be in \[0, 1\], got 1.2"),
-        ({"min_outline_iou": -0.1}, "min-outline-iou must be in .* got -0.1"),
+        ({"min_contour_iou": -0.1}, "min-contour-iou must be in .* got -0.1"),
         ({"prompt_points": 17}, "prompt-points must be in .* got 17"),
     ],
 )
@@ -305,7 +305,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 def test_a_checkpoint_draws_and_is_recorded(
     dataset: Path, pseudo: Path, folder: Path, tmp_path: Path
 ) -> None:
-    out, loose = tmp_path / "r.h5", config(sam=str(folder), min_box_iou=0.0, min_outline_iou=0.0)
+    out, loose = tmp_path / "r.h5", config(segmenter=str(folder), min_box_iou=0.0, min_contour_iou=0.0)
     summary = run(loose, dataset=dataset, pseudo=pseudo, out=out).summary
     assert summary["refined"] + summary["left_as_they_were"]["nothing drawn"] == 5
     with open_artifact(out) as a:
@@ -322,8 +322,8 @@ def test_a_checkpoint_draws_and_is_recorded(
 def test_another_checkpoint_at_the_same_place_is_noticed(
     dataset: Path, pseudo: Path, copy: Path, tmp_path: Path
 ) -> None:
-    run(config(sam=str(copy)), dataset=dataset, pseudo=pseudo, out=tmp_path / "r.h5")
+    run(config(segmenter=str(copy)), dataset=dataset, pseudo=pseudo, out=tmp_path / "r.h5")
     (copy / "note.txt").write_text("changed")
     with pytest.raises(StaleOutputError, match="made from something else") as caught:
-        run(config(sam=str(copy)), dataset=dataset, pseudo=pseudo, out=tmp_path / "r.h5")
+        run(config(segmenter=str(copy)), dataset=dataset, pseudo=pseudo, out=tmp_path / "r.h5")
     assert any(fact.startswith("segmenter: ") for fact in caught.value.facts)

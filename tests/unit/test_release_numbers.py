@@ -224,17 +224,17 @@ def test_one_sentence_of_each_referent(tmp_path: Path) -> None:
     def chosen(**given: object) -> np.ndarray:
         return unlabelled_sentences(data, visible, Config(**given))  # type: ignore[arg-type]
 
-    first = chosen(sentences_per_referent=1)
-    drawn = [chosen(sentences_per_referent=1, sentence_choice="random", seed=s) for s in (0, 0, 1)]
+    first = chosen(expressions_per_referent=1)
+    drawn = [chosen(expressions_per_referent=1, expression_choice="random", seed=s) for s in (0, 0, 1)]
     assert first.tolist() == list(range(6, 60, 3))
     for sentences in drawn:
         assert data.sentence_referent[sentences].tolist() == list(range(2, 20))
     assert set((drawn[0] % 3).tolist()) == {0, 1, 2}
     assert (drawn[0] == drawn[1]).all()
     assert (drawn[0] != drawn[2]).any()
-    two = chosen(sentences_per_referent=2, sentence_choice="random")
+    two = chosen(expressions_per_referent=2, expression_choice="random")
     assert np.bincount(data.sentence_referent[two])[2:].tolist() == [2] * 18
-    assert (chosen(sentence_choice="random") == chosen()).all(), "all are all"
+    assert (chosen(expression_choice="random") == chosen()).all(), "all are all"
 
 
 def test_scores_averaged_over_processes() -> None:

@@ -28,7 +28,7 @@ from stages.geometry.rasterise import (
     rle_to_mask,
     union_rle,
 )
-from stages.inference.predictions import answer_of
+from stages.inference.sequence_answers import answer_of
 from stages.metrics.comprehension import batch_averaged
 from stages.metrics.segmentation import overlaps
 from stages.models.build import build_model

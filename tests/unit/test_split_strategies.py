@@ -21,7 +21,7 @@ from stages.data.ref_id_list import read_ref_ids
 from stages.data.text import WordCodec
 from stages.errors import ArtifactError, SeqresError, StaleOutputError, UsageError
 from stages.inference import annotation
-from stages.inference.predictions import encoded_groups
+from stages.inference.encoding import encoded_groups
 from stages.metrics.coverage import spread_order, unit_features
 from stages.models.build import build_model
 from stages.split_masks import Config, run

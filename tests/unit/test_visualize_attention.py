@@ -18,7 +18,7 @@ from stages.data.dataset import ReferringDataset
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.figures import overlays, samples
 from stages.figures.samples import Truth, point_maps, spread_points
-from stages.inference.predictions import AttentionSample
+from stages.inference.attention import AttentionSample
 from stages.visualize_attention import Config, run
 from tests.oracles.small_artifacts import SIZE, diamond, write_dataset, write_model, write_pseudo, write_split
 
@@ -51,7 +51,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def load(path: Path, device: Any, *, weights: str) -> Any:
         return SimpleNamespace(path=path, device="cpu", history=history)
 
-    monkeypatch.setattr("stages.inference.predictions.attention_for_sentences", attention)
+    monkeypatch.setattr("stages.inference.attention.attention_for_sentences", attention)
     monkeypatch.setattr("stages.weights.model_file.load_model", load)
     monkeypatch.setattr(ReferringDataset, "image", lambda self, i: np.full((*SIZE, 3), 20 * i, np.uint8))
     return asked
@@ -125,7 +125,7 @@ def test_what_data_say_is_never_markup(
 
     monkeypatch.setattr(ReferringDataset, "open", hostile)
     model = files["model"].rename(tmp_path / "<img src=x onerror=alert(1)>.h5")
-    config = Config(sentences=(3,), split_name=f"</title>{evil}")
+    config = Config(expressions=(3,), split_name=f"</title>{evil}")
     run(config, dataset=files["dataset"], model=model, out=tmp_path / "a.h5")
     page = (tmp_path / "a_figures" / "index.html").read_text("utf-8")
     assert "<script" not in page and "<img src=x" not in page and ' onerror="x' not in page
@@ -195,7 +195,7 @@ def test_samples_are_distinct_referents_drawn_by_seed(
     ("config", "message"),
     [
         ({"split_name": "vla"}, "unknown split 'vla'"),
-        ({"sentences": (22,)}, "sentences must be below 22, got 22"),
+        ({"expressions": (22,)}, "expressions must be below 22, got 22"),
         ({"ref_ids": (7, 99)}, "ref_id 99 is not in"),
         ({"split_name": "train", "with_mask": True}, "nothing to show in split 'train'"),
         ({"split_name": "test"}, "nothing to show in split 'test'|unknown split 'test'"),
@@ -211,11 +211,11 @@ def test_what_cannot_be_shown_is_said(
 
 def test_sentences_and_ref_ids_can_be_named(files: dict[str, Path], calls: list[Any], tmp_path: Path) -> None:
     inputs = {"dataset": files["dataset"], "model": files["model"]}
-    run(Config(sentences=(21, 3)), **inputs, out=tmp_path / "a.h5")
+    run(Config(expressions=(21, 3)), **inputs, out=tmp_path / "a.h5")
     run(Config(ref_ids=(8, 1), box_prompt=True), **inputs, out=tmp_path / "b.h5")
     assert [c[1:] for c in calls] == [([21, 3], False), ([14, 0], True)]
     with pytest.raises(UsageError, match="cannot be given together"):
-        Config(sentences=(1,), ref_ids=(1,))
+        Config(expressions=(1,), ref_ids=(1,))
 
 
 def test_a_folder_of_somebody_else_stops_the_run_before_any_work(
@@ -276,7 +276,7 @@ def test_a_model_that_draws_nothing_still_makes_a_picture(
         np.zeros((12, 3, 4), np.float32),
         np.zeros(0, np.int64),
     )
-    monkeypatch.setattr("stages.inference.predictions.attention_for_sentences", lambda *a: [nothing])
+    monkeypatch.setattr("stages.inference.attention.attention_for_sentences", lambda *a: [nothing])
     out = tmp_path / "a.h5"
     run(Config(samples=1), dataset=files["dataset"], model=files["model"], out=out)
     assert (tmp_path / "a_figures" / "attention_001.png").is_file()
@@ -294,7 +294,7 @@ def test_a_detector_is_shown_with_the_one_map_of_its_query(
         none = np.zeros(4, np.int64)
         return [replace(sample, maps=sample.maps[4:5], step_of_point=none) for sample in all_steps]
 
-    monkeypatch.setattr("stages.inference.predictions.attention_for_sentences", detected)
+    monkeypatch.setattr("stages.inference.attention.attention_for_sentences", detected)
     rows: list[Any] = []
     figure = samples.attention_figure
 

@@ -33,7 +33,7 @@ def build_tables(
         ArtifactError: no referent, or more splits than a table can hold.
     """
     if not records:
-        raise ArtifactError(f"{source} holds no valid referent", facts=findings.problems)
+        raise ArtifactError(f"{source} holds no valid referent", facts=findings.shown)
     splits = ordered_splits([r.split for r in records] + [n.split for n in no_target or ()])
     if len(splits) > np.iinfo(np.int8).max:
         raise ArtifactError(f"{source} names {len(splits)} splits", facts=[", ".join(splits[:8]) + " …"])
@@ -73,6 +73,7 @@ def build_tables(
         texts=[text for r in rows for _, text in r.sentences],
         notices=findings.notices,
         examples=findings.examples,
+        problems=tuple(findings.problems),
         n_targets=None if no_target is None else _ints(r.n_targets for r in rows).astype(np.int32),
         no_target=tuple(no_target or ()),
     )

@@ -12,8 +12,11 @@ import json
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stages.data.readers.records import Record
-from stages.data.readers.tables import ordered_splits
+from stages.data.readers.tables import ReferringTables, ordered_splits
 
 # Eleven digits: the most that spreadsheets show, and so save, as they are.
 _FIRST, _COUNT = 10**10, 9 * 10**10
@@ -38,6 +41,12 @@ def distinct_ids(keys: Sequence[Key]) -> list[int]:
         taken.add(identity)
         found[key] = identity
     return [found[key] for key in keys]
+
+
+def sentence_ids(tables: ReferringTables) -> NDArray[np.int64]:
+    """(S,) an id for each sentence, from its referent and text."""
+    said = zip(tables.ref_ids[tables.sentence_referent].tolist(), tables.texts, strict=True)
+    return np.array(distinct_ids([("sentence", *pair) for pair in said]), np.int64)
 
 
 def referent_ids(records: Sequence[Record]) -> list[int]:

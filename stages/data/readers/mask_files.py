@@ -43,7 +43,7 @@ class MaskPicture:
     values: Values  # (H, W)
     is_colour: bool  # values are 0xRRGGBB
 
-    def mask(self, value: str | None, box_xyxy: Sequence[float]) -> tuple[Bits, bool]:
+    def mask(self, value: str | None, box_xyxy: Sequence[float] | None) -> tuple[Bits, bool]:
         """(H, W) the pixels of the object, and whether it was chosen among several by its box.
 
         Raises:
@@ -61,7 +61,7 @@ class MaskPicture:
             return self.values > 0, False
         if len(present) > _FEW and (self.values[:, 1:] == self.values[:, :-1]).mean() < 0.5:
             raise Invalid(f"mask {self.name} has {len(present)} values: it is a photograph, not a mask")
-        inside = self._in_box(box_xyxy)
+        inside = [] if box_xyxy is None else self._in_box(box_xyxy)
         if len(inside) != 1:
             raise Invalid(
                 f"mask {self.name} shows {len(present)} objects with the values {self._list(present)}: "

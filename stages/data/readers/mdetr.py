@@ -154,7 +154,7 @@ class _Reader:
         if len({str(target.get("tokens_positive")) for target in targets}) > 1:
             raise Invalid(
                 f"{len(targets)} annotations for different words of the caption: phrase grounding, "
-                "where no sentence as a whole refers"
+                "where no expression as a whole refers"
             )
         names = sorted(str(t.get("original_id", t.get("bbox"))) for t in targets)
         key = (split, picture.image_id, picture.file_name, *names)

@@ -25,7 +25,7 @@ from stages.nearest import cannot_read
 OVERSHOOT_PX = 1.0  # boxes that leave the image by at most this are cut to it
 LARGEST_SIDE = 100_000
 LARGEST_FILE = 4 << 30  # bytes; the largest public annotation file has 1.5 GB
-_SHOWN = 10  # problems that are listed one by one
+_SHOWN = 20  # problems that are listed one by one
 _SHOWN_OF_NOTICE = 3
 _DIGITS = re.compile(r"-?[0-9]{1,19}(\.0*)?")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -34,6 +34,12 @@ _ORDER = {"xywh": "x, y, width, height", "xyxy": "x1, y1, x2, y2"}
 
 class Invalid(Exception):
     """One referent cannot be used; the text says why."""
+
+
+class InvalidEntries(ArtifactError):
+    """A source has invalid entries; `problems` are all of them, the facts the first ones."""
+
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,16 @@ class Findings:
     notices: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)  # notice -> the first places, where told
     problems: list[str] = field(default_factory=list)
-    n_invalid: int = 0
+
+    @property
+    def n_invalid(self) -> int:
+        return len(self.problems)
+
+    @property
+    def shown(self) -> list[str]:
+        """The first problems, and how many more there are."""
+        left = len(self.problems) - _SHOWN
+        return [*self.problems[:_SHOWN], *([f"and {left} more"] if left > 0 else [])]
 
     def note(self, what: str, where: str | None = None) -> None:
         self.notices[what] = self.notices.get(what, 0) + 1
@@ -81,24 +96,24 @@ class Findings:
             shown.append(where)
 
     def problem(self, text: str) -> None:
-        self.n_invalid += 1
-        if len(self.problems) < _SHOWN:
-            self.problems.append(text)
+        self.problems.append(text)
 
     def leave_out(self, where: str, reason: object) -> None:
         self.problem(f"{where}: {reason}")
         self.note("invalid referents left out")
 
     def finish(self, path: Path, skip_invalid: bool) -> None:
-        """ArtifactError that lists the problems, unless there are none or they may be skipped."""
+        """InvalidEntries that lists the problems, unless there are none or they may be skipped."""
         if not self.n_invalid or skip_invalid:
             return
-        left = self.n_invalid - len(self.problems)
-        raise ArtifactError(
+        error = InvalidEntries(
             f"{path} has {self.n_invalid} invalid {'entry' if self.n_invalid == 1 else 'entries'}",
-            facts=[*self.problems, *([f"and {left} more"] if left else [])],
-            hint="correct the annotations, or leave these out with --skip-invalid",
+            facts=self.shown,
+            hint="correct the annotations, or leave these out with --skip-invalid"
+            + ("; --errors-to FILE lists them all" if self.n_invalid > _SHOWN else ""),
         )
+        error.problems = tuple(self.problems)
+        raise error
 
 
 def check_file_size(path: Path) -> None:

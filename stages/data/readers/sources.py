@@ -6,8 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.data.readers.tables import ReferringTables
+
+if TYPE_CHECKING:
+    from stages.data.readers.coco import Phrases
 
 ReadTables = Callable[
     [bool, Path | None], ReferringTables
@@ -29,9 +33,14 @@ class Source:
         return " and ".join(single + many)
 
 
-def open_source(kind: str, root: Path, name: str | None, by: str | None) -> Source:
-    """Locate the files of `--source kind --root root`; only the table of `table` is already parsed."""
-    return _OPEN[kind](root, name, by)
+def open_source(
+    kind: str, root: Path, name: str | None, by: str | None, phrases: Phrases = "given"
+) -> Source:
+    """Locate the files of `--source kind --root root`; only the table of `table` is already parsed.
+
+    `phrases`: where those come from that a COCO file does not give.
+    """
+    return _coco(root, name, by, phrases) if kind == "coco" else _OPEN[kind](root, name, by)
 
 
 def _near(folder: Path, levels: int) -> tuple[Path, ...]:
@@ -104,10 +113,62 @@ def _table(root: Path, name: str | None, by: str | None) -> Source:
     )
 
 
+def _coco(root: Path, name: str | None, by: str | None, phrases: Phrases) -> Source:
+    from stages.data.readers.coco import find_coco_files, read_coco
+    from stages.data.readers.lookups import PictureFiles
+
+    files = find_coco_files(root, name, by)
+    near = _near(files.folder, 1)
+    return Source(
+        {"instances": tuple(files.splits)}
+        if len(files.splits) > 1
+        else {"instances": next(iter(files.splits))},
+        near,
+        lambda skip, images: read_coco(files, PictureFiles(near, images), phrases=phrases, skip_invalid=skip),
+    )
+
+
+def _labelstudio(root: Path, name: str | None, by: str | None) -> Source:
+    from stages.data.readers.label_studio import read_label_studio
+
+    near = _near(root.parent, 1)
+    return Source(
+        {"export": root},
+        near,
+        lambda skip, images: read_label_studio(root, name, by, images, near, skip_invalid=skip),
+    )
+
+
+def _labelme(root: Path, name: str | None, by: str | None) -> Source:
+    from stages.data.readers.labelme import find_labelme_files, read_labelme
+
+    files = find_labelme_files(root, name, by)
+    near = _near(files.folder, 1)
+    return Source(
+        {"files": files.files},
+        near,
+        lambda skip, images: read_labelme(files, images, near, skip_invalid=skip),
+    )
+
+
+def _masks(root: Path, name: str | None, by: str | None) -> Source:
+    from stages.data.readers.mask_folder import find_mask_folder, read_mask_folder
+
+    files = find_mask_folder(root, name, by)
+    return Source(
+        {"masks": files.masks} | ({} if files.table is None else {"table": files.table}),
+        _near(root, 1),
+        lambda skip, images: read_mask_folder(files, images, skip_invalid=skip),
+    )
+
+
 _OPEN: dict[str, Callable[[Path, str | None, str | None], Source]] = {
     "refer": _refer,
     "seqtr": _seqtr,
     "mdetr": _mdetr,
     "grefcoco": _grefcoco,
+    "labelstudio": _labelstudio,
+    "labelme": _labelme,
+    "masks": _masks,
     "table": _table,
 }

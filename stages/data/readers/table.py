@@ -1,9 +1,10 @@
-"""A practitioner's own photographs: one table (table_file.py) with a phrase and a box a line.
+"""A practitioner's own photographs: one table (table_file.py) with an expression and a box a line.
 
-    image,phrase,x1,y1,x2,y2,split,mask
+    image,expression,x1,y1,x2,y2,split,mask
     kitchen/001.jpg,the red mug,120,80,210,190,train,masks/001-mug.png
 
-`image` is relative to --images or to the table's folder. `x1, y1, x2, y2` are pixels, right and lower edge exclusive.
+`image` is relative to --images or to the table's folder. `x1, y1, x2, y2` are pixels, right and lower edge exclusive;
+without them the box is the extent of the mask.
 `split` (default: train), `mask` and `category` may be missing or empty; a mask is the path, relative to the table, of a
 picture of the same size (mask_files.py; `ids.png#2` or the column `mask_value`: the object of this value) or of a JSON
 file with a COCO segmentation (polygons or RLE), or it is the segmentation itself. Lines that agree in image, box, split
@@ -19,12 +20,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from pycocotools import mask as coco
 
 from stages.data.images import Unreadable, find_image_root, look_at, path_below
-from stages.data.picture_files import OTHER, PictureHead
+from stages.data.picture_files import OTHER, SIDEWAYS, PictureHead
 from stages.data.readers.build_tables import build_tables
-from stages.data.readers.ids import distinct_ids
+from stages.data.readers.ids import distinct_ids, sentence_ids
 from stages.data.readers.mask_files import MaskPicture, read_mask_picture
 from stages.data.readers.records import (
     LARGEST_SIDE,
@@ -34,6 +35,7 @@ from stages.data.readers.records import (
     Record,
     checked_box,
     checked_split,
+    id_of,
     load_json,
     mask_bytes,
 )
@@ -45,11 +47,16 @@ from stages.geometry.rasterise import mask_to_rle
 from stages.nearest import Neighbours
 
 _SHOWN = 10  # missing masks for which the nearest file is looked up
+Box = tuple[float, float, float, float]
 _GEOJSON = ("FeatureCollection", "Feature", "GeometryCollection", "Polygon", "MultiPolygon")
 
 
-def read_table(table: Table, images: Path | None, *, skip_invalid: bool = False) -> ReferringTables:
+def read_table(
+    table: Table, images: Path | None, *, skip_invalid: bool = False, findings: Findings | None = None
+) -> ReferringTables:
     """The tables, with `image_root`. Missing pictures are kept in them, for the caller to find and list.
+
+    `findings`: what was found before, by a reader that made the lines of something else than a table.
 
     Raises:
         ArtifactError: no folder of pictures, a name that leaves its folder, or invalid lines (listed by number) and
@@ -59,7 +66,7 @@ def read_table(table: Table, images: Path | None, *, skip_invalid: bool = False)
         n.strip() for _, row in table.lines if isinstance(n := row.get("image"), str) and not is_nothing(n)
     ]
     root = find_image_root(table.folders, names, images) if names else images or table.folders[0]
-    findings = Findings()
+    findings = findings or Findings()
     reader = _Reader(table, root, findings, names)
     records = reader.records()
     findings.finish(table.path, skip_invalid)
@@ -72,27 +79,37 @@ def read_table(table: Table, images: Path | None, *, skip_invalid: bool = False)
         findings=findings,
         content_ids=True,
     )
-    said = zip(built.ref_ids[built.sentence_referent].tolist(), built.texts, strict=True)
-    sentence_ids = np.array(distinct_ids([("sentence", *pair) for pair in said]), np.int64)
-    return replace(built, image_root=root, sentence_ids=sentence_ids)
+    return replace(built, image_root=root, sentence_ids=sentence_ids(built))
 
 
 @dataclass(frozen=True)
 class _Line:
     """What one line says, as far as it can be checked without opening a file."""
 
-    number: int
+    where: str  # "line 3", or the place in another file
+    order: int
     image: str  # one name a picture
-    corners: tuple[float, ...]
+    size_hw: tuple[int, int] | None  # as annotated
+    corners: tuple[float, ...] | None
     split: str
     phrase: str
     category: str
     mask: Any  # None, the name of a file, or the segmentation
     mask_value: str
 
+
+@dataclass(frozen=True)
+class _Object:
+    """What one line means."""
+
+    line: _Line
+    picture: Picture
+    box_xyxy: Box
+    rle: bytes  # b"" = no mask
+
     @property
-    def where(self) -> str:
-        return f"line {self.number}"
+    def split(self) -> str:
+        return self.line.split
 
 
 class _Reader:
@@ -116,26 +133,35 @@ class _Reader:
     def records(self) -> list[Record]:
         """Invalid lines are left out and told."""
         objects: dict[tuple[Any, ...], list[_Line]] = {}
-        for number, row in self.table.lines:
+        for order, (number, row) in enumerate(self.table.lines):
+            where = f"line {number}" if isinstance(number, int) else number
             if _is_no_answer(row):
                 self.findings.note("predictions without an object left out")
                 continue
             try:
-                line = self._line(number, row)
+                line = self._line(where, order, row)
             except Invalid as error:
-                self.findings.leave_out(f"line {number}", error)
+                self.findings.leave_out(where, error)
                 continue
-            objects.setdefault((line.split, line.image, line.corners), []).append(line)
+            # without a box, each line is opened by itself: its mask tells the box
+            key = line.corners or line.order
+            objects.setdefault((line.split, line.image, key), []).append(line)
         labels = sorted({line.category for lines in objects.values() for line in lines} - {""})
         ids = distinct_ids([("category", label) for label in labels])
         self._id_of_category = dict(zip(labels, ids, strict=True))
-        return [record for lines in objects.values() for record in self._objects(lines)]
+        found: dict[tuple[Any, ...], list[_Object]] = {}
+        for lines in objects.values():
+            for thing in self._objects(lines):
+                found.setdefault((thing.split, thing.picture.file_name, thing.box_xyxy), []).append(thing)
+        return [record for things in found.values() for record in self._records(things)]
 
-    def _line(self, number: int, row: Mapping[str, Any]) -> _Line:
-        phrase, name, mask = text_of(row.get("phrase")), row.get("image"), row.get("mask")
+    def _line(self, where: str, order: int, row: Mapping[str, Any]) -> _Line:
+        phrase, name, mask = _phrase_of(row.get("expression")), row.get("image"), row.get("mask")
         if not phrase:
-            said = row.get("phrase")
-            raise Invalid("empty phrase" if is_nothing(said) else f"the phrase is {said!r:.40}, no text")
+            said = row.get("expression")
+            raise Invalid(
+                "empty expression" if is_nothing(said) else f"the expression is {said!r:.40}, no text"
+            )
         if not isinstance(name, str) or is_nothing(name):
             raise Invalid("no image")
         if isinstance(mask, str) and is_json(mask):
@@ -143,36 +169,54 @@ class _Reader:
                 mask = json.loads(mask)
             except (ValueError, RecursionError):
                 raise Invalid(f"mask is no valid JSON: {mask[:40]}") from None
+        mask = None if is_nothing(mask) else mask.strip() if isinstance(mask, str) else mask or None
+        corners = [row.get(key) for key in REQUIRED[2:]]
+        has_box = mask is None or not all(map(is_nothing, corners))
         return _Line(
-            number,
+            where,
+            order,
             self._name_of[name.strip()],
-            tuple(_number(row.get(key), key) for key in REQUIRED[2:]),
+            _size_of(row.get("size")),
+            tuple(map(_number, corners, REQUIRED[2:])) if has_box else None,
             checked_split(label_of(row.get("split")) or "train"),
             phrase,
             label_of(row.get("category")),
-            None if is_nothing(mask) else mask.strip() if isinstance(mask, str) else mask or None,
+            mask,
             label_of(row.get("mask_value")),
         )
 
-    def _objects(self, lines: list[_Line]) -> list[Record]:
-        """The objects of lines that agree in split, picture and box: one a mask."""
-        picture, head = self._picture(lines[0].image)
-        readable = head.size_hw is not None
-        try:
-            box = checked_box(
-                lines[0].corners, picture.size_hw, self.findings, "xyxy", orientation=head.orientation
-            )
-        except Invalid as error:
-            for line in lines:
-                self.findings.leave_out(line.where, error)
-            return []
-        of_mask: dict[bytes, list[_Line]] = {}
+    def _objects(self, lines: list[_Line]) -> list[_Object]:
+        """What lines that agree in split, picture and box say, a line each, with the mask read."""
+        (picture, head), corners, box = self._picture(lines[0].image), lines[0].corners, None
+        found = []
         for line in lines:
             try:
-                rle = self._mask(line, picture.size_hw, box) if readable else b""
-                of_mask.setdefault(rle, []).append(line)
+                if line.size_hw not in (None, head.size_hw or line.size_hw):
+                    raise Invalid(_other_size(line.size_hw, picture.size_hw, line.image, head.orientation))
+                if corners is not None and box is None:
+                    box = checked_box(
+                        corners, picture.size_hw, self.findings, "xyxy", orientation=head.orientation
+                    )
+                found.append(self._object(line, picture, box, readable=head.size_hw is not None))
             except Invalid as error:
                 self.findings.leave_out(line.where, error)
+        return found
+
+    def _object(self, line: _Line, picture: Picture, box: Box | None, *, readable: bool) -> _Object:
+        if not readable:  # told when the pictures are checked
+            height, width = picture.size_hw
+            return _Object(line, picture, box or (0.0, 0.0, float(width), float(height)), b"")
+        rle = self._mask(line, picture.size_hw, box)
+        if box is None and not rle:
+            raise Invalid("neither a box nor a mask with a pixel")
+        return _Object(line, picture, box or _extent(rle, picture.size_hw), rle)
+
+    def _records(self, things: list[_Object]) -> list[Record]:
+        """The objects of lines that agree in split, picture and box: one a mask."""
+        of_mask: dict[bytes, list[_Line]] = {}
+        for thing in things:
+            of_mask.setdefault(thing.rle, []).append(thing.line)
+        picture, box = things[0].picture, things[0].box_xyxy
         without = of_mask.pop(b"", [])
         if len(of_mask) > 1:
             for line in without:
@@ -182,12 +226,10 @@ class _Reader:
                 )
         elif without:
             rle, known = next(iter(of_mask.items()), (b"", []))
-            of_mask = {rle: sorted(known + without, key=lambda line: line.number)}
+            of_mask = {rle: sorted(known + without, key=lambda line: line.order)}
         return [self._record(picture, box, rle, same) for rle, same in of_mask.items()]
 
-    def _record(
-        self, picture: Picture, box: tuple[float, float, float, float], rle: bytes, lines: list[_Line]
-    ) -> Record:
+    def _record(self, picture: Picture, box: Box, rle: bytes, lines: list[_Line]) -> Record:
         phrases = dict.fromkeys(line.phrase for line in lines)
         for _ in range(len(lines) - len(phrases)):
             self.findings.note("lines left out that repeat another one")
@@ -215,7 +257,7 @@ class _Reader:
             self._pictures[name] = (Picture(self._id_of_picture[name], name, height, width), head)
         return self._pictures[name]
 
-    def _mask(self, line: _Line, size_hw: tuple[int, int], box: Sequence[float]) -> bytes:
+    def _mask(self, line: _Line, size_hw: tuple[int, int], box: Sequence[float] | None) -> bytes:
         """Compressed counts; b"" where there is no mask."""
         where = line.where
         if line.mask is None:
@@ -304,9 +346,37 @@ def _is_no_answer(row: Mapping[str, Any]) -> bool:
     return is_nothing(x1) or x1 == x2 or y1 == y2
 
 
+def _phrase_of(cell: Any) -> str:
+    """The phrase, without the apostrophe that keeps spreadsheets from taking it for a formula (exports/plain.py)."""
+    text = text_of(cell)
+    return text[1:] if text[:1] == "'" and text[1:2] in ("=", "+", "-", "@") else text
+
+
+def _size_of(value: Any) -> tuple[int, int] | None:
+    """(height, width), as predict and the readers of annotation tools write it, where it is that."""
+    found = [id_of(v) for v in value] if isinstance(value, list | tuple) else []
+    return (int(found[0]), int(found[1])) if len(found) == 2 and found[0] and found[1] else None
+
+
+def _other_size(annotated_hw: Any, size_hw: tuple[int, int], name: str, orientation: int) -> str:
+    (height, width), (h, w) = annotated_hw, size_hw
+    turned = orientation in SIDEWAYS and (height, width) == (w, h)
+    return f"annotated at {width}x{height}, but {name} is {w}x{h}" + (
+        f" as stored, its EXIF orientation {orientation} is ignored: store the picture turned"
+        if turned
+        else ""
+    )
+
+
+def _extent(rle: bytes, size_hw: tuple[int, int]) -> Box:
+    """The box round the pixels of a mask."""
+    x, y, w, h = coco.toBbox({"size": list(size_hw), "counts": rle}).tolist()
+    return x, y, x + w, y + h
+
+
 def _number(value: Any, column: str) -> float:
     if is_nothing(value):
-        raise Invalid(f"no {column}: a box is needed")
+        raise Invalid(f"no {column}: a box is needed, or a mask")
     try:
         if isinstance(value, bool):
             raise ValueError

@@ -2,7 +2,7 @@
 
 What spreadsheets do to a file is undone: byte order marks, semicolons, columns without a name, lines whose last empty
 cells were dropped. A line number is that of the line where the entry begins (in a JSON list, the place of the entry).
-What `predict` writes is such a list; `box_xyxy` stands for x1, y1, x2, y2 there.
+What `predict` writes is such a list; `box_xyxy` stands for x1, y1, x2, y2 there. A column may have its former name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,14 +22,13 @@ from stages.errors import ArtifactError, UsageError, did_you_mean
 from stages.file_kinds import refuse_other_kinds
 from stages.nearest import cannot_read
 
-REQUIRED = ("image", "phrase", "x1", "y1", "x2", "y2")
+REQUIRED = ("image", "expression", "x1", "y1", "x2", "y2")
 _OTHER_NAMES = {
     "image": ("file_name", "filename", "file", "image_path", "image_file", "img", "picture", "path"),
-    "phrase": (
+    "expression": (
         "caption",
         "sentence",
         "text",
-        "expression",
         "query",
         "prompt",
         "description",
@@ -41,13 +40,16 @@ _OTHER_NAMES = {
     "y2": ("ymax", "y_max", "bottom"),
 }
 _SIZES = {"w", "h", "width", "height", "box_width_px", "box_height_px", "bbox", "box"}
+_CORNERS = REQUIRED[2:]  # not needed where there is a column `mask`: the box is then the extent of the mask
 OPTIONAL = ("split", "mask", "mask_value", "category")
+_FORMER_NAMES = {"phrase": "expression"}
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OTHER_DELIMITERS = (";", "\t", ",")  # of a CSV file from a spreadsheet in another language
 _JSON_LINES, _JSON = (".jsonl", ".ndjson"), ".json"
 _LONGEST_FIELD = 16 << 20  # characters; a run-length mask written into a line
 
-Line = tuple[int, Mapping[str, Any]]  # (line number, counted from 1; column -> value)
+# (line number, counted from 1, or the place in another file in words; column -> value)
+Line = tuple[int | str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,24 @@ def is_json(cell: str) -> bool:
     return cell.lstrip()[:1] in ("[", "{")
 
 
+def open_lines(lines: Iterable[str], *, required: Sequence[str] = REQUIRED) -> Table:
+    """A table out of JSON lines that come from a pipe; names are relative to the working folder.
+
+    Raises:
+        ArtifactError: as `open_table`.
+    """
+    path = Path("standard input")
+    try:
+        rows = list(_json_lines(path, lines, required))
+    except UnicodeError as error:
+        raise ArtifactError(f"{path} is not UTF-8 text", facts=[str(error)[:120]]) from error
+    if not rows:
+        raise ArtifactError(
+            f"{path} has no line with an object", hint='{"image": "a.jpg", "phrase": "the mug"}'
+        )
+    return Table(path, "lines", "table", rows)
+
+
 def open_table(
     path: Path, name: str | None = None, by: str | None = None, *, required: Sequence[str] = REQUIRED
 ) -> Table:
@@ -127,16 +147,16 @@ def _delimited(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator[
     try:
         delimiter, before = _delimiter(path, stream, required)
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
-        header = [cell.strip() for cell in next(reader, [])]
+        header = _named([cell.strip() for cell in next(reader, [])])
         _check_columns(path, header, required)
-        needed = 1 + max(header.index(column) for column in required)
+        needed = 1 + max(header.index(column) for column in required if column in header)
         begin = before + reader.line_num + 1
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 if len(cells) < needed or any(cell.strip() for cell in cells[len(header) :]):
                     raise ArtifactError(
                         f"{path} line {begin}: {len(cells)} values for {len(header)} columns",
-                        hint='put phrases that hold the delimiter in quotes: "the mug, left"',
+                        hint='put expressions that hold the delimiter in quotes: "the mug, left"',
                     )
                 cells += [""] * (len(header) - len(cells))
                 yield begin, {key: cell for key, cell in zip(header, cells, strict=False) if key}
@@ -146,9 +166,9 @@ def _delimited(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator[
         raise ArtifactError(
             f"{path} line {begin}: {'a quote is opened and never closed' if is_open else error}",
             facts=[f"read on to line {end}"] if (end := before + reader.line_num) > begin else [],
-            hint="close it, or double the quotes inside of a phrase in quotes"
+            hint="close it, or double the quotes inside of an expression in quotes"
             if is_open
-            else 'in a phrase that begins with a quote, double each: """stop"" sign"',
+            else 'in an expression that begins with a quote, double each: """stop"" sign"',
         ) from error
     finally:
         csv.field_size_limit(limit)
@@ -163,13 +183,13 @@ def _delimiter(path: Path, stream: TextIO, required: Sequence[str]) -> tuple[str
         return head[4], 1
     stream.seek(0)
     for delimiter in (usual, *_OTHER_DELIMITERS):
-        names = {name.strip().strip('"') for name in head.split(delimiter)}
-        if names.issuperset(required):
+        names = set(_named([name.strip().strip('"') for name in head.split(delimiter)]))
+        if names.issuperset(column for column in required if column not in _CORNERS or "mask" not in names):
             return delimiter, 0
     return usual, 0
 
 
-def _json_lines(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator[Line]:
+def _json_lines(path: Path, stream: Iterable[str], required: Sequence[str]) -> Iterator[Line]:
     checked = False
     for number, line in enumerate(stream, 1):
         if not line.strip():
@@ -180,7 +200,7 @@ def _json_lines(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator
             raise ArtifactError(f"{path} line {number}: no valid JSON", facts=[str(error)[:120]]) from error
         if not isinstance(row, dict):
             raise ArtifactError(
-                f"{path} line {number}: not an object", hint='{"image": "a.jpg", "phrase": …}'
+                f"{path} line {number}: not an object", hint='{"image": "a.jpg", "expression": …}'
             )
         row = _with_corners(row)
         if not checked:
@@ -198,7 +218,7 @@ def _json_list(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator[
     entries = content.get("predictions") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ArtifactError(
-            f"{path} is no table", hint='a JSON table is a list, [{"image": "a.jpg", "phrase": …}, …]'
+            f"{path} is no table", hint='a JSON table is a list, [{"image": "a.jpg", "expression": …}, …]'
         )
     for number, entry in enumerate(entries, 1):
         row = _with_corners(entry)
@@ -207,17 +227,25 @@ def _json_list(path: Path, stream: TextIO, required: Sequence[str]) -> Iterator[
         yield number, row
 
 
+def _named(header: Sequence[str]) -> list[str]:
+    """The columns under their present names; where both names occur, the present one means it."""
+    return [_FORMER_NAMES.get(c, c) if _FORMER_NAMES.get(c) not in header else c for c in header]
+
+
 def _with_corners(row: dict[str, Any]) -> dict[str, Any]:
-    """`box_xyxy` as the four columns, where the row has no such columns."""
+    """Columns under their present names, and `box_xyxy` as four of them, where the row has no such columns."""
+    row = dict(zip(_named(list(row)), row.values(), strict=True))
     if "box_xyxy" not in row or "x1" in row:
         return row
     box = row["box_xyxy"]
     corners = box if isinstance(box, list) and len(box) == 4 else [box] * 4
-    return {**row, **dict(zip(REQUIRED[2:], corners, strict=True))}
+    return {**row, **dict(zip(_CORNERS, corners, strict=True))}
 
 
 def _check_columns(path: Path, header: list[str], required: Sequence[str]) -> None:
     missing = [column for column in required if column not in header]
+    if "mask" in header and set(missing) == set(_CORNERS):
+        missing = []
     named = [column for column in header if column]
     if missing:
         raise ArtifactError(

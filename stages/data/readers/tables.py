@@ -52,6 +52,7 @@ class ReferringTables:
     image_root: Path | None = None
     notices: dict[str, int] = field(default_factory=dict)  # what was left out or repaired -> how often
     examples: dict[str, list[str]] = field(default_factory=dict)  # notice -> where the first of them are
+    problems: tuple[str, ...] = ()  # of the entries that were left out as invalid, all of them
     n_targets: NDArray[np.int32] | None = None  # (R,) objects in one box and mask; None = always one
     no_target: tuple[NoTarget, ...] = ()
 

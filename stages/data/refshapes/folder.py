@@ -158,7 +158,7 @@ def write_refer_layout(
     collected = _Collected()
     load_textures(textures)  # here first: a process of its own could not tell what is wrong with one
     jobs = [(seed, split, index, textures) for split, count in counts.items() for index in range(count)]
-    with reporter.progress("drawing RefShapes", len(jobs), "image") as task:
+    with reporter.progress("generate RefShapes", len(jobs), "image") as task:
         for written in _make_all(jobs, workers):
             (images / written.image["file_name"]).write_bytes(written.jpeg)
             collected.add(written)

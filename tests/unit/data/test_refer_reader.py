@@ -218,8 +218,9 @@ def test_many_problems_are_counted_and_some_listed(folder: ReferFolder) -> None:
     with pytest.raises(ArtifactError) as caught:
         read(folder)
     assert "30 invalid entries" in caught.value.message
-    assert len(caught.value.facts) == 11
-    assert caught.value.facts[-1] == "and 20 more"
+    assert len(caught.value.facts) == 21
+    assert caught.value.facts[-1] == "and 10 more"
+    assert caught.value.hint and "--errors-to FILE lists them all" in caught.value.hint
 
 
 def test_boxes_just_over_the_border_are_cut(folder: ReferFolder) -> None:

@@ -81,7 +81,7 @@ def test_nothing_is_nothing_in_every_column(folder: Path, nothing: str) -> None:
     assert (t.split_names, t.has_mask.tolist(), t.category_names) == (["train"], [False], [])
     for line in (f"a.png,{nothing},2,2,12,12,,,,", f"{nothing},mug,2,2,12,12,,,,"):
         (folder / "t.csv").write_text(f"{head}\n{line}\n")
-        with pytest.raises(ArtifactError, match=r"empty phrase|no image"):
+        with pytest.raises(ArtifactError, match=r"empty expression|no image"):
             read(folder / "t.csv")
     (folder / "t.csv").write_text(f"image,phrase,x1,y1,x2,y2\na.png,mug,{','.join([nothing] * 4)}\n")
     assert requests_of_table(folder / "t.csv")[0].box_xyxy is None
@@ -93,7 +93,7 @@ def test_nothing_in_json_lines(folder: Path) -> None:
         (folder / "t.jsonl").write_text(json.dumps({**row, "split": None, "mask": nothing, "category": None}))
         assert read(folder / "t.jsonl").has_mask.tolist() == [False]
     (folder / "t.jsonl").write_text(json.dumps({**row, "phrase": float("nan")}))
-    with pytest.raises(ArtifactError, match="empty phrase"):
+    with pytest.raises(ArtifactError, match="empty expression"):
         read(folder / "t.jsonl")
 
 
@@ -221,7 +221,7 @@ def test_masks_without_a_pixel_are_named(folder: Path) -> None:
     [
         (
             "file_name,caption,xmin,ymin,xmax,ymax",
-            "rename 'file_name' to 'image', 'caption' to 'phrase', 'xmin' to 'x1'",
+            "rename 'file_name' to 'image', 'caption' to 'expression', 'xmin' to 'x1'",
         ),
         ("Image,Phrase,X1,Y1,X2,Y2", "rename 'Image' to 'image'"),
         ("image,phrase,x,y,w,h", "x2 = x1 + width"),  # never: rename x to x1
@@ -274,3 +274,21 @@ def test_what_predict_writes_is_a_table(folder: Path) -> None:
     (folder / "p.json").write_text('{"a": 1}')
     with pytest.raises(ArtifactError, match=r"p\.json is no table"):
         read(folder / "p.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "image,expression,x1,y1,x2,y2\na.jpg,red,1,1,2,2\n", "red"),
+        ("a.csv", "image;phrase;x1;y1;x2;y2\na.jpg;red;1;1;2;2\n", "red"),
+        ("a.csv", "image,phrase,expression,x1,y1,x2,y2\na.jpg,old,red,1,1,2,2\n", "red"),
+        ("a.jsonl", '{"image": "a.jpg", "phrase": "red", "box_xyxy": [1, 1, 2, 2]}\n', "red"),
+        ("a.json", '[{"image": "a.jpg", "expression": "red", "box_xyxy": [1, 1, 2, 2]}]', "red"),
+    ],
+)
+def test_expressions_may_stand_under_their_former_name(
+    name: str, text: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    ((_, row),) = open_table(tmp_path / name).lines
+    assert row["expression"] == said

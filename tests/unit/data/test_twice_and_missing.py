@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqres_cli.config_file import load_table
+from stages.configs import read_layers
 from stages.data.readers.grefcoco import find_gref_files, read_grefcoco
 from stages.data.readers.lookups import PictureFiles
 from stages.data.readers.mdetr import find_mdetr_files, read_mdetr
@@ -295,4 +295,4 @@ def test_byte_order_marks_in_vocabularies_and_config_files(tmp_path: Path) -> No
     assert read_vocabulary(words) == ["PAD", "mug"]
     config = tmp_path / "c.toml"
     config.write_text("[predict]\nbatch-size = 3\n", encoding="utf-8-sig")
-    assert load_table(config, "predict", ["predict"]) == {"batch-size": 3}
+    assert read_layers(str(config), "predict", ["predict"])[-1].values == {"batch-size": 3}

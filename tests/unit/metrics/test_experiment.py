@@ -145,7 +145,7 @@ def test_the_report_in_all_its_forms(experiment: Experiment, tmp_path: Path) -> 
     assert "printed in the paper |  |  | 0.5206 |" in text
     assert "| never run | 5 % | 0 of 1 | – | – | – |" in text
     assert "| the \\| rec <row> | boxes only | 2 | 0.900 ± 0.000 |" in text
-    assert "true box given" not in text  # measured nowhere
+    assert "box prompt" not in text  # measured nowhere
     assert text in (folder / "report.md").read_text().replace("# Toy & more\n\nWhat was tried.\n\n", "")
     page = (folder / "index.html").read_text()
     assert "Toy &amp; more" in page and "the | more &lt;row&gt;" in page and "curve.png" in page

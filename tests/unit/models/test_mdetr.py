@@ -184,7 +184,7 @@ def test_loss_does_not_depend_on_the_order_of_queries(model: DetectorModel) -> N
 def test_what_a_sentence_means_enters_the_encoder_with_the_cells_through_the_gate_alone(name: str) -> None:
     model, b = new_model(VARIANTS[name]), batch(SIZES)
     vision, text = model.encode_images(b.images, b.sizes_hw), model.encode_text(b.words, b.word_mask)
-    projected = model.join(vision, b.image_of_sentence, text).projected
+    projected = model.fuse(vision, b.image_of_sentence, text).projected
     assert projected is not None
     first, second = projected[0::2], projected[1::2]  # two sentences about each image
     assert torch.equal(first, second) == (name == "rec")

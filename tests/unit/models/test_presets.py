@@ -114,7 +114,7 @@ def memory_of(model: PointSequenceModel, b: dict[str, torch.Tensor], rows: slice
         h, w = ((sizes[0] + 31) // 32 * 32).tolist()
         images = images[:, :, :h, :w]
     text = model.encode_text(b["words"][rows], b["mask"][rows])
-    return model.join(model.encode_images(images, sizes), torch.arange(len(sizes)), text)
+    return model.fuse(model.encode_images(images, sizes), torch.arange(len(sizes)), text)
 
 
 @pytest.mark.parametrize(("name", "sequence"), ALL)
@@ -299,7 +299,7 @@ def test_the_published_recipe() -> None:
             "step",
         )
         assert (config.jitter_min, config.jitter_max, config.label_smoothing) == (0.3, 1.4, 0.1)
-        assert config.batch_images * config.sentences_per_image >= 128
+        assert config.batch_images * config.expressions_per_image >= 128
     assert (rec.first_box_weight, res.end_weight, res.points) == (1.5, 0.1, 12)
     assert (res.sequence, res.task_token, res.text_in_memory, res.cctf, res.pmca) == (
         "contour",

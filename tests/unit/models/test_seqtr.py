@@ -81,7 +81,7 @@ def batch(sizes: list[tuple[int, int]], canvas: tuple[int, int] | None = None) -
 
 def memory_of(model: PointSequenceModel, b: dict[str, torch.Tensor]) -> object:
     vision = model.encode_images(b["images"], b["sizes_hw"])
-    return model.join(vision, b["image_of_sentence"], model.encode_text(b["words"], b["word_mask"]))
+    return model.fuse(vision, b["image_of_sentence"], model.encode_text(b["words"], b["word_mask"]))
 
 
 def teacher_forced(

@@ -52,7 +52,7 @@ def encoded(model: PointSequenceModel) -> tuple[VisionMaps, torch.Tensor, Senten
 def test_the_plain_head_gives_the_same(name: str) -> None:
     model = build(VARIANTS[name])
     arguments = encoded(model)
-    memory, plain = model.join(*arguments), textbook.join(model, *arguments)
+    memory, plain = model.fuse(*arguments), textbook.fuse(model, *arguments)
     assert torch.allclose(memory.tokens[memory.mask], plain.tokens[plain.mask], atol=1e-5)
     written = model.generate(memory)
     tokens = textbook.generate(model, plain)

@@ -9,7 +9,7 @@ import pytest
 from stages import prepare_data, split_masks
 
 FAST: dict[str, object] = {
-    "epochs": 2, "steps_per_epoch": 3, "batch_images": 4, "sentences_per_image": 2, "validation_sentences": 6, "device": "cpu", "save_every": 2,
+    "epochs": 2, "steps_per_epoch": 3, "batch_images": 4, "expressions_per_image": 2, "validation_expressions": 6, "device": "cpu", "save_every": 2,
 }  # fmt: skip
 
 

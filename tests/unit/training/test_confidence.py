@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from stages.data.dataset import ReferringDataset
-from stages.inference.predictions import Predictions, answer_length, predict_sentences
+from stages.inference.answers import Predictions
+from stages.inference.predictions import predict_sentences
+from stages.inference.sequence_answers import answer_length
 from stages.models.seqtr import PointSequenceModel
 from stages.weights.model_file import load_model
 from tests.oracles.random_models import write_random_model

@@ -24,7 +24,7 @@ from stages.training.siri import rounds_path
 from stages.training.targets import SlotWeights
 from tests.unit.training.conftest import FAST
 
-SMALL = {**FAST, "epochs": 1, "steps_per_epoch": 2, "batch_images": 4, "validation_sentences": 4}
+SMALL = {**FAST, "epochs": 1, "steps_per_epoch": 2, "batch_images": 4, "validation_expressions": 4}
 
 
 def rec_config(**changes: Any) -> train_rec.Config:
@@ -118,7 +118,7 @@ def test_a_detector_goes_through_the_stages(
 ) -> None:
     scores: dict[str, Any] = {}
     for model in (rec, res):
-        config = evaluate.Config(splits=("val",), max_sentences=4, device="cpu")
+        config = evaluate.Config(splits=("val",), max_expressions=4, device="cpu")
         evaluate.run(config, dataset=tiny_dataset, model=model, out=tmp_path / f"eval_{model.name}")
         with open_artifact(tmp_path / f"eval_{model.name}", kind="evaluation") as a:
             assert np.isfinite(a["predicted_box_xyxy"]).all()
@@ -126,7 +126,9 @@ def test_a_detector_goes_through_the_stages(
             scores[model.name] = a["mask_iou"] if model is res else None
     assert scores["rec.h5"] is None and np.isfinite(scores["res.h5"]).all()
     pseudo, points = tmp_path / "pseudo.h5", tmp_path / "points.h5"
-    config = pseudo_label.Config(audit_sentences=3, sentences_per_referent=1, device="cpu", box_prompt=False)
+    config = pseudo_label.Config(
+        audit_expressions=3, expressions_per_referent=1, device="cpu", box_prompt=False
+    )
     pseudo_label.run(config, dataset=tiny_dataset, split=tiny_split, model=res, out=pseudo)
     with open_artifact(pseudo, kind="pseudo_points") as a:
         n = len(a["referent_index"])
@@ -157,7 +159,7 @@ def test_mask_targets_are_the_true_masks_in_the_models_frame(tiny_dataset: Path)
     data = ReferringDataset.open(tiny_dataset, masks="all")
     config = preset("refshapes-small-mdetr").replace(sequence="mask")
     ring = largest_outer_contour(data.mask(0))
-    table = ContourTable.from_rings(len(data.boxes_xyxy), {0: ring}, {0: 0.5})
+    table = ContourTable.of_contours(len(data.boxes_xyxy), {0: ring}, {0: 0.5})
     sentence = np.flatnonzero(data.sentence_referent == 0)[:1]
     codec = WordCodec.from_sentences(list(data.texts), 20)
     item = [(int(data.referent_image[0]), sentence)]
@@ -184,7 +186,7 @@ def test_mask_targets_are_the_true_masks_in_the_models_frame(tiny_dataset: Path)
 def test_options_of_the_other_family_are_named(tiny_dataset: Path, res: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--cctf is no option of the mdetr family"):
         train_rec.run(rec_config(cctf=True), dataset=tiny_dataset, out=tmp_path / "x.h5")
-    with pytest.raises(UsageError, match="no second look"):
+    with pytest.raises(UsageError, match="no crop refinement"):
         train_res.res_architecture(preset("refshapes-small-mdetr"), train_res.Config(zoom=64))
     with pytest.raises(UsageError, match="--queries is no option of the seqtr family"):
         train_rec.run(rec_config(model="refshapes-small"), dataset=tiny_dataset, out=tmp_path / "x.h5")

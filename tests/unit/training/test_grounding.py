@@ -40,12 +40,12 @@ def test_the_loss_leaves_padding_and_unknown_outlines_out() -> None:
     valid = torch.ones(3, 4, 4, dtype=torch.bool)
     valid[:, :, 3] = False
     weight = torch.tensor([1.0, 0.0, 2.0])
-    loss = grounding_loss(logits, valid, share, weight)
+    loss = grounding_loss(logits, valid, share, weight).mean()
     logits[1], logits[:, :, 3] = 99.0, -99.0
-    assert grounding_loss(logits, valid, share, weight) == loss
+    assert grounding_loss(logits, valid, share, weight).mean() == loss
     one = torch.nn.functional.binary_cross_entropy_with_logits(logits[0, :, :3], share[0, :, :3])
-    torch.testing.assert_close(grounding_loss(logits[:1], valid[:1], share[:1], weight[:1]), one)
-    assert grounding_loss(logits, valid, share, torch.zeros(3)) == 0
+    torch.testing.assert_close(grounding_loss(logits[:1], valid[:1], share[:1], weight[:1]).mean(), one)
+    assert grounding_loss(logits, valid, share, torch.zeros(3)).mean() == 0
 
 
 def test_who_marks_what() -> None:
@@ -59,8 +59,8 @@ def test_who_marks_what() -> None:
     assert train_res.res_architecture(small, train_res.Config(zoom=112)).grounding == 4
     frozen = train_res.res_architecture(small, train_res.Config(frozen="all"))
     assert (small.vision.frozen, frozen.vision.frozen) == ("none", "all")
-    assert train_rec.model_config(train_rec.Config(grounding=0)).grounding == 0
-    with pytest.raises(UsageError, match="grounding must divide the stride 16, got 3"):
+    assert train_rec.model_config(train_rec.Config(auxiliary_mask=0)).grounding == 0
+    with pytest.raises(UsageError, match="auxiliary-mask must divide the stride 16, got 3"):
         build_model(small.replace(grounding=3), 9)
 
 
@@ -77,7 +77,7 @@ def objective_and_batch(
         ],
         1,
     ).astype(np.float32)
-    contours = ContourTable.from_rings(len(data.boxes_xyxy), dict(enumerate(diamonds)), {2: 0.5})
+    contours = ContourTable.of_contours(len(data.boxes_xyxy), dict(enumerate(diamonds)), {2: 0.5})
     codec = WordCodec.from_sentences(list(data.texts), 20)
     steps = StepDataset(
         data, codec, config, contours, TrainingSettings(shuffle_points=shuffle_points), SlotWeights(), 0
@@ -98,7 +98,7 @@ def test_the_inside_of_an_outline_is_what_its_points_enclose(tiny_dataset: Path)
     x, y = points.T
     area = (x * y.roll(-1) - x.roll(-1) * y).sum().abs() / 2
     assert batch.masks[0].sum() == pytest.approx(float(area), rel=0.05)
-    without, bare = objective_and_batch(data, grounding=0)
+    without, bare = objective_and_batch(data, auxiliary_mask=0)
     assert bare.masks.shape == (4, 0, 0) and without.model.grounding_head is None
 
 
@@ -110,8 +110,7 @@ def test_the_loss_teaches_the_encoder_where_to_look(tiny_dataset: Path) -> None:
     rate = torch.optim.Adam(model.parameters(), 2e-3)
     seen = []
     for _ in range(12):
-        loss = objective.marks_loss(objective.predict(images, batch), batch)
-        assert loss is not None
+        loss = objective.terms(objective.predict(images, batch), batch)["auxiliary mask"].mean()
         rate.zero_grad()
         loss.backward()
         seen.append(loss.item())
@@ -149,6 +148,6 @@ def test_each_stage_trains_a_head_of_its_own(tiny_dataset: Path, tiny_split: Pat
         weighed = a.json("history")[0]["loss"]
     assert load_model(res).locator is not None
     plain = train_rec.run(
-        train_rec.Config(**{**FAST, "epochs": 1, "grounding_weight": 0.0}), dataset=tiny_dataset, out=tmp_path / "p.h5"
+        train_rec.Config(**{**FAST, "epochs": 1, "auxiliary_mask_weight": 0.0}), dataset=tiny_dataset, out=tmp_path / "p.h5"
     )  # fmt: skip
     assert plain.summary["final"]["loss"] < weighed - 0.5

@@ -22,14 +22,14 @@ from stages.training.settings import TrainingSettings
 from stages.training.targets import SlotWeights
 from tests.oracles.random_models import CONFIGS, WORDS
 
-SETTINGS = TrainingSettings(device="cpu", grounding_weight=4.0)
+SETTINGS = TrainingSettings(device="cpu", auxiliary_mask_weight=4.0)
 
 
 def batch_of(dataset: Path, name: str, weights: list[float]) -> Batch:
     """One sentence of each of the first referents, their contours the ellipses in their boxes."""
     data, config = ReferringDataset.open(dataset), CONFIGS[name]
     rings = {r: ellipse_in(data.boxes_xyxy[r], 20) for r in range(len(weights))}
-    contours = ContourTable.from_rings(len(data.boxes_xyxy), rings, dict(enumerate(weights)))
+    contours = ContourTable.of_contours(len(data.boxes_xyxy), rings, dict(enumerate(weights)))
     codec = WordCodec.from_sentences([WORDS], config.text.max_words)
     steps = StepDataset(data, codec, config, contours, Augmentation(zoom_jitter=0.0), SlotWeights(), 0)
     items = [(int(data.referent_image[r]), data.sentences_of(np.array([r]))[:1]) for r in rings]
@@ -75,7 +75,8 @@ def test_a_pseudo_mask_of_a_detector_counts_by_its_weight(tiny_dataset: Path) ->
     found = {}
     for weight in (1.0, 0.1):
         batch = batch_of(tiny_dataset, "detector with masks", [weight] * 3)
-        found[weight] = objective.terms(outputs_of(model, objective, batch), batch)
+        terms = objective.terms(outputs_of(model, objective, batch), batch)
+        found[weight] = {name: term.mean() for name, term in terms.items()}
     assert found[0.1]["mask"].item() == pytest.approx(found[1.0]["mask"].item() / 10, rel=1e-4)
     assert found[0.1]["layer 1"].item() == pytest.approx(found[1.0]["layer 1"].item(), rel=1e-5)
 

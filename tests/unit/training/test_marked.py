@@ -1,4 +1,4 @@
-"""--outline marked: outlines traced round what a second look marks, in every stage that draws."""
+"""--contour auxiliary: contours traced around the auxiliary mask, in every stage that predicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stages.artifacts import open_artifact
 from stages.data.dataset import ReferringDataset
 from stages.data.transforms import zoom_frame
 from stages.errors import UsageError
-from stages.inference.auxiliary_contours import marked_rings
+from stages.inference.auxiliary_contours import auxiliary_contours
 from stages.models.grounding import GroundingHead
 from stages.weights.model_file import load_model
 from tests.oracles.random_models import write_random_model
@@ -36,11 +36,11 @@ def disc(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = 5 - torch.hypot(x - PARTS / 2, y - PARTS / 2)
     logits[0, 0] = 3.0
 
-    def marks(self: GroundingHead, memory: Any) -> Any:
+    def in_the_middle(self: GroundingHead, memory: Any) -> Any:
         s = len(memory.tokens)
         return logits.expand(s, -1, -1), torch.ones(s, PARTS, PARTS, dtype=torch.bool)
 
-    monkeypatch.setattr(GroundingHead, "marks", marks)
+    monkeypatch.setattr(GroundingHead, "logits", in_the_middle)
 
 
 class Memory:
@@ -50,7 +50,7 @@ class Memory:
 def test_the_ring_runs_round_the_largest_marked_piece(model: Path, disc: None) -> None:
     loaded = load_model(model, torch.device("cpu"))
     frames = [zoom_frame(np.array(box), 64, 0.2) for box in ([40, 60, 100, 90], [10.0, 10, 200, 30])]
-    rings = marked_rings(loaded, Memory(), frames)  # type: ignore[arg-type]
+    rings = auxiliary_contours(loaded, Memory(), frames)  # type: ignore[arg-type]
     for frame, ring in zip(frames, rings, strict=True):
         assert ring.shape == (4 * loaded.config.n_points, 2) and ring.dtype == np.float32
         x0, y0, x1, y1 = frame.window_xyxy
@@ -59,16 +59,16 @@ def test_the_ring_runs_round_the_largest_marked_piece(model: Path, disc: None) -
 
 
 def test_nothing_marked_is_no_outline(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(GroundingHead, "marks", lambda self, memory: (torch.full((2, 16, 16), -1.0), None))
+    monkeypatch.setattr(GroundingHead, "logits", lambda self, memory: (torch.full((2, 16, 16), -1.0), None))
     loaded = load_model(model, torch.device("cpu"))
     frame = zoom_frame(np.array([40, 60, 100, 90]), 64, 0.2)
-    assert [len(r) for r in marked_rings(loaded, Memory(), [frame, frame])] == [0, 0]  # type: ignore[arg-type]
+    assert [len(r) for r in auxiliary_contours(loaded, Memory(), [frame, frame])] == [0, 0]  # type: ignore[arg-type]
 
 
 def test_pseudo_labels_are_what_is_marked(
     model: Path, tiny_dataset: Path, tiny_split: Path, tmp_path: Path, disc: None
 ) -> None:
-    config = pseudo_label.Config(outline="marked", audit_split="", max_referents=5, device="cpu")
+    config = pseudo_label.Config(contour="auxiliary", audit_split="", max_referents=5, device="cpu")
     out = tmp_path / "pseudo.h5"
     pseudo_label.run(config, dataset=tiny_dataset, split=tiny_split, model=model, out=out)
     data = ReferringDataset.open(tiny_dataset)
@@ -87,18 +87,20 @@ def test_scores_and_answers_of_what_is_marked(
 ) -> None:
     """Both are drawn round the locator's box; a disc in its window has the same area wherever that is."""
     shares = {}
-    for outline in ("written", "marked"):
-        out = tmp_path / f"{outline}.h5"
-        config = evaluate.Config(splits=("val",), max_sentences=3, outline=outline, device="cpu")  # type: ignore[arg-type]
+    for contour in ("decoder", "auxiliary"):
+        out = tmp_path / f"{contour}.h5"
+        config = evaluate.Config(splits=("val",), max_expressions=3, contour=contour, device="cpu")  # type: ignore[arg-type]
         summary = evaluate.run(config, dataset=tiny_dataset, model=model, out=out).summary
-        assert summary["outline"] == outline
-        shares[outline] = summary["splits"]["val"]["res"]["model"]["miou"]
-    assert shares["written"] != shares["marked"]
+        assert summary["outline"] == {"decoder": "written", "auxiliary": "marked"}[contour], (
+            "as files have it"
+        )
+        shares[contour] = summary["splits"]["val"]["res"]["model"]["miou"]
+    assert shares["decoder"] != shares["auxiliary"]
     data = ReferringDataset.open(tiny_dataset)
     photo, out = tmp_path / "photo.png", tmp_path / "answers.json"
     cv2.imwrite(str(photo), data.image(0)[..., ::-1])
     predict.run(
-        predict.Config(outline="marked", device="cpu"),
+        predict.Config(contour="auxiliary", device="cpu"),
         model=model, image=photo, phrase=["the red star"], box=[[20, 20, 60, 60]], out=out,
     )  # fmt: skip
     (answer,) = json.loads(out.read_text("utf-8"))["predictions"]
@@ -111,7 +113,7 @@ def test_models_without_marks_are_refused(
     name: str, tiny_dataset: Path, tiny_split: Path, tmp_path: Path
 ) -> None:
     model = write_random_model(tmp_path / "model.h5", name)
-    config = pseudo_label.Config(outline="marked", audit_split="", device="cpu")
-    with pytest.raises(UsageError, match="--outline marked needs a model with a second look") as caught:
+    config = pseudo_label.Config(contour="auxiliary", audit_split="", device="cpu")
+    with pytest.raises(UsageError, match="--contour auxiliary needs a model with crop refinement") as caught:
         pseudo_label.run(config, dataset=tiny_dataset, split=tiny_split, model=model, out=tmp_path / "o.h5")
-    assert "--grounding 4" in caught.value.hint
+    assert "--auxiliary-mask 4" in caught.value.hint

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.data.crop_refinement import CropRefinement
 from stages.data.dataset import ReferringDataset
-from stages.data.second_look import SecondLook
 from stages.data.text import WordCodec
 from stages.data.transforms import Augmentation
 from stages.training import loader
-from stages.training.loader import ContourTable, StepDataset, StepPlan
+from stages.training.loader import ContourTable, StepDataset
+from stages.training.plan import Entry, StepPlan
 from stages.training.targets import SlotWeights
 from tests.oracles.random_models import CONFIGS, TINY, WORDS
 
@@ -24,7 +25,7 @@ def one_image_a_referent(n: int) -> Any:
     return SimpleNamespace(referent_image=np.arange(n), sentence_referent=np.arange(n))
 
 
-def images_of(entries: list[loader.Entry]) -> list[int]:
+def images_of(entries: list[Entry]) -> list[int]:
     return [image for _, _, items in entries for image, _ in items]
 
 
@@ -54,9 +55,9 @@ def test_an_epoch_longer_than_the_data_shows_all_equally_often() -> None:
 
 
 def steps_of(data: ReferringDataset, augmentation: Augmentation, name: str = "box") -> StepDataset:
-    nothing = ContourTable.from_rings(len(data.boxes_xyxy), {}, {})
+    nothing = ContourTable.of_contours(len(data.boxes_xyxy), {}, {})
     codec = WordCodec.from_sentences([WORDS], TINY.text.max_words)
-    return StepDataset(data, codec, CONFIGS[name], nothing, augmentation, SlotWeights(), 0, SecondLook())
+    return StepDataset(data, codec, CONFIGS[name], nothing, augmentation, SlotWeights(), 0, CropRefinement())
 
 
 def test_no_box_without_area_is_trained(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,11 +89,11 @@ def test_no_box_without_area_is_trained(tiny_dataset: Path, monkeypatch: pytest.
 def test_a_window_that_moved_past_a_thin_object_goes_back(
     tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stages.data import second_look
+    from stages.data import crop_refinement
 
     data = ReferringDataset.open(tiny_dataset)
     gone = dataclasses.replace(loader.plain_frame(10, 10, 64), window_xyxy=(-30, -30, -20, -20))
-    monkeypatch.setattr(second_look, "random_zoom", lambda *_: gone)
+    monkeypatch.setattr(crop_refinement, "random_zoom", lambda *_: gone)
     batch = steps_of(data, Augmentation(), "second look")[
         0, 0, [(int(data.referent_image[0]), data.sentences_of(np.array([0])))]
     ]

@@ -85,14 +85,14 @@ def test_bf16_prediction_runs_in_bf16(tiny_dataset: Path, tmp_path: Path, name: 
 
 def test_evaluate_tells_the_precision(tiny_dataset: Path, tmp_path: Path) -> None:
     model = write_random_model(tmp_path / "m.h5", "box")
-    config = evaluate.Config(precision="bf16", splits=("val",), max_sentences=3, device="cpu")
+    config = evaluate.Config(precision="bf16", splits=("val",), max_expressions=3, device="cpu")
     evaluate.run(config, dataset=tiny_dataset, model=model, out=tmp_path / "e.h5")
     rows = evaluate.compare([tmp_path / "e.h5"])
     assert rows[0]["weights"] == "last step, bf16"
     shutil.copy(tmp_path / "e.h5", tmp_path / "f.h5")
     with pytest.raises(StaleOutputError):
         evaluate.run(
-            evaluate.Config(splits=("val",), max_sentences=3, device="cpu"),
+            evaluate.Config(splits=("val",), max_expressions=3, device="cpu"),
             dataset=tiny_dataset, model=model, out=tmp_path / "f.h5",
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from stages.training.start import READERS, differences
 from tests.oracles.small_artifacts import diamond, write_pseudo
 from tests.unit.training.conftest import FAST
 
-SHORT: dict[str, Any] = {**FAST, "epochs": 1, "steps_per_epoch": 1, "validation_sentences": 2}
+SHORT: dict[str, Any] = {**FAST, "epochs": 1, "steps_per_epoch": 1, "validation_expressions": 2}
 STILL = 1e-12  # a learning rate that leaves the weights where they start
 
 
@@ -174,7 +174,7 @@ def test_masks_have_their_share_of_every_step(
         return take(self, entry)
 
     monkeypatch.setattr(loader.StepDataset, "__getitem__", watch)
-    second(points=points, mask_images=asked, box_only_images=0, steps_per_epoch=3, sentences_per_image=1)
+    second(points=points, mask_images=asked, box_only_images=0, steps_per_epoch=3, expressions_per_image=1)
     assert [n for n, _ in seen] == [4, 4, 4]
     if asked:
         assert [k for _, k in seen] == [min(asked, 3)] * 3
@@ -260,7 +260,7 @@ def test_the_teacher_is_the_moving_average(
     for name in ("default", "ema", "raw"):
         given = {} if name == "default" else {"weights": name}
         config = pseudo_label.Config(
-            device="cpu", train_split="val", audit_split="", sentences_per_referent=1, **given
+            device="cpu", train_split="val", audit_split="", expressions_per_referent=1, **given
         )
         out = tmp_path / f"{name}.h5"
         pseudo_label.run(config, dataset=tiny_dataset, split=tiny_split, model=first, out=out)

@@ -13,9 +13,10 @@ from stages import evaluate, pseudo_label, resample_points, train_rec, train_res
 from stages.artifacts import open_artifact, write_artifact
 from stages.data.dataset import ReferringDataset
 from stages.errors import UsageError
+from stages.inference.predictions import predict_sentences
 from stages.reporter import SilentReporter
-from stages.training import loader, selection
-from stages.training.selection import CHOICE, held_out_referents
+from stages.training import plan
+from stages.training.selection import CHOICE, held_out_referents, held_out_score
 from tests.oracles.small_artifacts import diamond, write_pseudo
 from tests.unit.training.conftest import FAST
 
@@ -32,21 +33,21 @@ class Heard(SilentReporter):
 def held(tiny_dataset: Path, tiny_split: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A box model and a contour model, each with a fifth of the images held out, and what their steps showed."""
     folder, shown = tmp_path_factory.mktemp("held"), {"rec": set(), "res": set()}
-    plain = loader.StepPlan.epoch
+    plain = plan.StepPlan.epoch
     patch, now = pytest.MonkeyPatch(), "rec"
 
-    def spy(self: loader.StepPlan, epoch: int, rank: int = 0, world: int = 1) -> list[loader.Entry]:
+    def spy(self: plan.StepPlan, epoch: int, rank: int = 0, world: int = 1) -> list[plan.Entry]:
         entries = plain(self, epoch, rank, world)
         shown[now].update(image for _, _, items in entries for image, _ in items)
         return entries
 
-    patch.setattr(loader.StepPlan, "epoch", spy)
+    patch.setattr(plan.StepPlan, "epoch", spy)
     values: dict[str, Any] = {
         **FAST,
         "held_out": 0.2,
         "batch_images": 24,
         "steps_per_epoch": 2,
-        "sentences_per_image": 1,
+        "expressions_per_image": 1,
     }
     train_rec.run(train_rec.Config(**values), dataset=tiny_dataset, out=folder / "rec.h5")
     now = "res"
@@ -110,9 +111,8 @@ def test_hidden_masks_choose_nothing(tiny_dataset: Path, tiny_split: Path, held:
     read: set[int] = set()
     plain = data.mask_rle
     data.mask_rle = lambda r: read.add(r) or plain(r)  # type: ignore[method-assign, func-returns-value]
-    scores = selection.held_out_score(
-        loaded, data, data.sentences_of(kept_back), batch_images=4, reporter=SilentReporter()
-    )
+    sentences = data.sentences_of(kept_back)
+    scores = held_out_score(loaded, data, sentences, predict_sentences(loaded, data, sentences))
     assert 0 <= scores[CHOICE] <= 1
     assert read == set(kept_back[data.mask_visible[kept_back]].tolist()) and len(read) < len(kept_back)
 
@@ -145,7 +145,7 @@ def test_every_table_says_what_chose_the_weights(
 ) -> None:
     names = {}
     for weights in ("best", "ema", "raw"):
-        config = evaluate.Config(splits=("val",), max_sentences=3, device="cpu", weights=weights)  # type: ignore[arg-type]
+        config = evaluate.Config(splits=("val",), max_expressions=3, device="cpu", weights=weights)  # type: ignore[arg-type]
         out = tmp_path / f"{weights}.h5"
         summary = evaluate.run(config, dataset=tiny_dataset, model=held.rec, out=out).summary
         names[weights] = summary["weights_chosen_by"]
@@ -171,7 +171,7 @@ def test_old_models_were_chosen_on_their_validation_split(
         for name in (*a.names("weights/"), *a.names("best/")):
             w.column(name, a[name])
     for split, warned in (("val", 1), ("testA", 1)):
-        config = evaluate.Config(splits=(split,), max_sentences=3, device="cpu")
+        config = evaluate.Config(splits=(split,), max_expressions=3, device="cpu")
         out = tmp_path / f"{split}.h5"
         summary = evaluate.run(config, dataset=tiny_dataset, model=old, out=out, reporter=heard).summary
         assert summary["weights_chosen_by"] == "best validation on val"

@@ -22,7 +22,7 @@ def test_shuffled_contours(tiny_dataset: Path) -> None:
     sentence = int(data.sentence_offsets[data.referents_in("train")[0]])
     referent = int(data.sentence_referent[sentence])
     ring = largest_outer_contour(data.mask(referent))
-    contours = ContourTable.from_rings(len(data.boxes_xyxy), {referent: ring}, {})
+    contours = ContourTable.of_contours(len(data.boxes_xyxy), {referent: ring}, {})
     config = preset("refshapes-small").replace(sequence="contour")
     step = (0, 0, [(int(data.referent_image[referent]), np.array([sentence]))])
     found = []

@@ -13,8 +13,9 @@ import torch
 
 from stages import pseudo_label, resample_points, train_rec, train_res
 from stages.artifacts import RunOptions, open_artifact
-from stages.data import second_look
+from stages.data import crop_refinement
 from stages.errors import ArtifactError, HiddenMaskError, SeqresError, TrainingError, UsageError
+from stages.models.losses import LossSum
 from stages.reporter import SilentReporter
 from stages.training import loop, objectives
 from stages.training.checkpoint import resume_path
@@ -171,9 +172,8 @@ def test_workers_do_not_change_the_result(tiny_dataset: Path, rec: Path, tmp_pat
 def test_a_loss_that_is_not_finite_stops_with_its_parts(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        objectives, "token_loss", lambda *a, **k: torch.tensor(float("nan"), requires_grad=True)
-    )
+    bad = LossSum(torch.tensor(float("nan"), requires_grad=True), torch.tensor(1.0))
+    monkeypatch.setattr(objectives, "token_sums", lambda *a, **k: bad)
     with pytest.raises(TrainingError, match="loss is nan at step 0 of epoch 1") as caught:
         train_rec.run(rec_config(), dataset=tiny_dataset, out=tmp_path / "rec.h5")
     assert any("box tokens" in fact for fact in caught.value.facts)
@@ -234,12 +234,13 @@ def test_pseudo_labels_cover_exactly_the_unlabelled_sentences(
     assert set(result.summary["audit"]["miou"]) == {"pseudo_mask", "filled_true_box", "ellipse_in_true_box"}
 
 
-def test_a_second_look_draws_in_the_window_of_the_box(
+def test_crop_refinement_predicts_in_the_window_of_the_box(
     tiny_dataset: Path, tiny_split: Path, rec: Path, tmp_path: Path
 ) -> None:
     """The model carries its locator; with the box given, the window and the prompt are that box's."""
     from stages.data.dataset import ReferringDataset
-    from stages.inference.predictions import attention_for_sentences, predict_sentences
+    from stages.inference.attention import attention_for_sentences
+    from stages.inference.predictions import predict_sentences
     from stages.weights.model_file import load_model
 
     out = tmp_path / "res.h5"
@@ -324,9 +325,9 @@ def test_hidden_masks_cannot_matter_to_pasted_objects_either(
     summary = resample_points.run(choice, dataset=tiny_dataset, pseudo=pseudo, out=points).summary
     assert summary["kept"] == len(hidden) > 20
     pasted, angles = [], set()
-    paste, random_turn = second_look.paste, second_look.random_turn
-    monkeypatch.setattr(second_look, "paste", lambda *a: pasted.append(1) or paste(*a))
-    monkeypatch.setattr(second_look, "random_turn", lambda *a: angles.add(a[3]) or random_turn(*a))
+    paste, random_turn = crop_refinement.paste, crop_refinement.random_turn
+    monkeypatch.setattr(crop_refinement, "paste", lambda *a: pasted.append(1) or paste(*a))
+    monkeypatch.setattr(crop_refinement, "random_turn", lambda *a: angles.add(a[3]) or random_turn(*a))
     config = res_config(zoom=64, epochs=1, paste=0.7, rotate=30.0, mirror=0.5)
     for data, out in ((tiny_dataset, "a.h5"), (scrambled, "b.h5")):
         train_res.run(config, dataset=data, split=tiny_split, rec=rec, points=points, out=tmp_path / out)

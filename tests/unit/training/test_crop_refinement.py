@@ -1,4 +1,4 @@
-"""The few masks in the second look: turned, pasted, mirrored, recoloured views stay true, seeded, and blind to hidden masks."""
+"""The few masks in crop refinement: turned, pasted, mirrored, recoloured views stay true, seeded, and blind to hidden masks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from stages import train_res
+from stages.data.crop_refinement import CropRefinement
 from stages.data.dataset import ReferringDataset
-from stages.data.second_look import SecondLook
 from stages.data.text import WordCodec, mirror_sentence
 from stages.data.transforms import Augmentation
 from stages.errors import UsageError
@@ -48,7 +48,7 @@ def known(data: ReferringDataset, n: int = 8) -> list[int]:
 
 def table(data: ReferringDataset, referents: list[int]) -> ContourTable:
     rings = {r: largest_outer_contour(data.mask(r)) for r in referents}
-    return ContourTable.from_rings(len(data.boxes_xyxy), rings, {})
+    return ContourTable.of_contours(len(data.boxes_xyxy), rings, {})
 
 
 def steps(
@@ -61,7 +61,7 @@ def steps(
         assert len(images) > 1
     augmentation = Augmentation(**{"colour": 0.0, **changes})
     return StepDataset(
-        data, codec, CONFIG, contours, augmentation, SlotWeights(), 3, SecondLook(rotate, paste, images)
+        data, codec, CONFIG, contours, augmentation, SlotWeights(), 3, CropRefinement(rotate, paste, images)
     )
 
 
@@ -174,14 +174,14 @@ def test_what_is_known_by_its_box_only_is_left_as_it_is(data: ReferringDataset) 
         r: b[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2).astype(np.float32)
         for r, b in zip(hidden, boxes, strict=True)
     }
-    pseudo = ContourTable.from_rings(len(data.boxes_xyxy), corners, {})
+    pseudo = ContourTable.of_contours(len(data.boxes_xyxy), corners, {})
     off, on, turned = (steps(data, pseudo, *options) for options in ((0.0, 0.0), (0.0, 1.0), (60.0, 1.0)))
     assert same(off[entry(data, hidden)], on[entry(data, hidden)])
     assert not torch.equal(turned[entry(data, hidden)].boxes, off[entry(data, hidden)].boxes)
 
 
 def test_the_ground_comes_from_every_other_image(data: ReferringDataset) -> None:
-    look, rng = SecondLook(paste=1.0, backgrounds=np.array([3, 5, 8, 9])), np.random.default_rng(0)
+    look, rng = CropRefinement(paste=1.0, backgrounds=np.array([3, 5, 8, 9])), np.random.default_rng(0)
     for own in (3, 5, 9):
         referent = int(np.flatnonzero(data.referent_image == own)[0])
         drawn = [look._other(rng, data, referent) for _ in range(600)]
@@ -189,11 +189,11 @@ def test_the_ground_comes_from_every_other_image(data: ReferringDataset) -> None
         assert counts.pop(own) == 0
         assert min(counts.values()) > 150
     with pytest.raises(UsageError, match="at least two training images, got 1"):
-        SecondLook(paste=0.5, backgrounds=np.array([3]))
+        CropRefinement(paste=0.5, backgrounds=np.array([3]))
 
 
 @pytest.mark.parametrize(("name", "value"), [("rotate", 20.0), ("paste", 0.5)])
-def test_they_are_refused_without_a_second_look(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"{name} {value:g} works on the windows of a second look"):
+def test_they_are_refused_without_crop_refinement(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"{name} {value:g} needs crop refinement, which is off"):
         train_res.Config(**{name: value})
     assert getattr(train_res.Config(**{name: value, "zoom": 64}), name) == value

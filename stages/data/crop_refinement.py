@@ -1,6 +1,6 @@
-"""Training views of the second look: a window round one object, the object perhaps turned or on other ground.
+"""Training views of crop refinement: a window round one object, the object perhaps turned or on other ground.
 
-Both need to know the object's shape: only an outline tells the box of a turned object, only a mask can be cut out.
+Both need to know the object's shape: only a contour tells the box of a turned object, only a mask can be cut out.
 Masks are asked of the dataset's view, which refuses hidden ones.
 """
 
@@ -21,7 +21,7 @@ from stages.geometry.boxes import polygon_extent
 
 @dataclass(frozen=True)
 class View:
-    """A picture (h, w, 3) for some sentences. With a `turn`, its outline and box are those of the turned object."""
+    """A picture (h, w, 3) for some sentences. With a `turn`, its contour and box are those of the turned object."""
 
     frame: Frame
     picture: Image
@@ -30,7 +30,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class SecondLook:
+class CropRefinement:
     """What is done to objects of known shape beyond `Augmentation`; the neutral values switch it off.
 
     Attributes:
@@ -55,27 +55,27 @@ class SecondLook:
         dataset: ReferringDataset,
         image: Image,
         sentence: int,
-        ring_xy: NDArray[np.float32],
+        contour_xy: NDArray[np.float32],
         size: int,
         margin: float,
         augmentation: Augmentation,
     ) -> View:
-        """A window of `image` round the sentence's object; `ring_xy` (M, 2) is its outline, (0, 2) when unknown."""
+        """A window of `image` round the sentence's object; `contour_xy` (M, 2) is its contour, (0, 2) when unknown."""
         referent = int(dataset.sentence_referent[sentence])
         box = dataset.boxes_xyxy[referent]
-        turn = random_turn(rng, ring_xy, box, self.rotate)
+        turn = random_turn(rng, contour_xy, box, self.rotate)
         if turn:
-            box = polygon_extent(turn.points(ring_xy))
+            box = polygon_extent(turn.points(contour_xy))
         frame = random_zoom(rng, box, size, margin, augmentation)
         if not frame.shows(box[None]).any():  # moved past a thin object
             frame = zoom_frame(box, size, margin)
-        picture = colour_noise(rng, _drawn(image, frame, turn), augmentation.colour)
-        if self.paste and len(ring_xy) and dataset.mask_visible[referent] and rng.random() < self.paste:
+        picture = colour_noise(rng, _shown(image, frame, turn), augmentation.colour)
+        if self.paste and len(contour_xy) and dataset.mask_visible[referent] and rng.random() < self.paste:
             mask = dataset.mask(referent).astype(np.uint8) * np.uint8(255)
             side = frame.window_xyxy[2] - frame.window_xyxy[0]
             ground = random_background(rng, dataset.image(self._other(rng, dataset, referent)), side, size)
             ground = colour_noise(rng, ground, augmentation.colour)
-            picture = paste(picture, soft_edge(_drawn(mask, frame, turn)), ground)
+            picture = paste(picture, soft_edge(_shown(mask, frame, turn)), ground)
         return View(frame, picture, np.array([sentence]), turn)
 
     def _other(self, rng: np.random.Generator, dataset: ReferringDataset, referent: int) -> int:
@@ -85,5 +85,5 @@ class SecondLook:
         return int(self.backgrounds[-1]) if chosen == own else chosen
 
 
-def _drawn(image: Image, frame: Frame, turn: Turn | None) -> Image:
+def _shown(image: Image, frame: Frame, turn: Turn | None) -> Image:
     return turn.render(image, frame) if turn else render(image, frame)

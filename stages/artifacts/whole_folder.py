@@ -1,0 +1,55 @@
+"""Folders beside the artifacts (exports): they appear complete or not at all, and only our own are ever replaced."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from stages.errors import ArtifactError
+
+Content = bytes | Callable[[], bytes]  # of a file; a call where it is large and read only when it is written
+
+
+def write_whole_folder(
+    out: Path, files: Mapping[str, Content], advance: Callable[[], None] = lambda: None
+) -> None:
+    """Write the files (relative names) into a folder beside `out`, then rename it; what was there goes last.
+
+    Raises:
+        ArtifactError: it cannot be written.
+    """
+    target = Path(os.path.realpath(out))
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        fresh = temporary / "new"
+        fresh.mkdir()
+        for name, content in files.items():
+            path = fresh / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content())
+            advance()
+        if target.exists():
+            os.replace(target, temporary / "old")
+        os.replace(fresh, target)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {out}: {(error.strerror or 'error').lower()}") from error
+    finally:
+        if temporary is not None:
+            old = temporary / "old"
+            if old.exists() and not target.exists():  # killed or failed between the two renames
+                os.replace(old, target)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def holds_exactly(folder: Path, files: Mapping[str, Content]) -> bool:
+    """Whether the folder has these files and no others, byte for byte."""
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    return present == set(files) and all(
+        (folder / name).read_bytes() == (content if isinstance(content, bytes) else content())
+        for name, content in files.items()
+    )

@@ -1,0 +1,70 @@
+"""Predictions with the attention behind each slot, for the eyes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.data.transforms import Frame
+from stages.inference.encoding import ReferringSource, encoded_groups
+from stages.inference.families import answers_of
+from stages.weights.model_file import LoadedModel
+
+AT_ONCE = 8  # images; maps of every slot take room
+
+
+@dataclass
+class AttentionSample:
+    """One sentence's prediction with the cross-attention of every decoded slot.
+
+    maps: (K, h, w) float32 over the image's own valid cells (last decoder layer, mean of heads), or for crop refinement
+    over the whole image; step_of_point: (k,) the slot that predicted each point's x.
+    """
+
+    tokens: NDArray[np.int32]
+    points_xy: NDArray[np.float32]
+    box_xyxy: NDArray[np.float32] | None
+    maps: NDArray[np.float32]
+    step_of_point: NDArray[np.int64]
+
+    @property
+    def looks_once(self) -> bool:
+        """One map belongs to the whole contour (a detector's query); a box or point takes at least two slots."""
+        return len(self.maps) == 1
+
+
+@torch.inference_mode()
+def attention_for_sentences(
+    loaded: LoadedModel, dataset: ReferringSource, sentences: NDArray[np.int64], box_prompt: bool = False
+) -> list[AttentionSample]:
+    """Predictions with attention maps, in the order of `sentences`."""
+    answers = answers_of(loaded, box_prompt=box_prompt)
+    loaded.model.eval()
+    samples: dict[int, AttentionSample] = {}
+    for group in encoded_groups(loaded, dataset, sentences, AT_ONCE, box_prompt):
+        found = answers.answer(group, keep_maps=True)
+        images = dataset.referent_image[dataset.sentence_referent[group.sentences]]
+        for i, row in enumerate(group.rows.tolist()):
+            points, maps = found.points_xy[i], found.maps[i]
+            if loaded.config.zoom_margin is not None:
+                maps = maps_on_image(maps, group.frames[i], tuple(dataset.image_sizes_hw[images[i]]))
+            box = found.boxes_xyxy[i] if loaded.config.answers_boxes else None
+            steps = answers.slot_of_points(len(points))
+            samples[row] = AttentionSample(found.tokens[i], points, box, maps, steps)
+    return [samples[i] for i in range(len(sentences))]
+
+
+def maps_on_image(
+    maps: NDArray[np.float32], frame: Frame, size_hw: tuple[int, int], cell: int = 4
+) -> NDArray[np.float32]:
+    """Maps (K, h, w) of a window -> maps of the whole image with cells of `cell` pixels, 0 outside the window."""
+    height, width = -(-size_hw[0] // cell), -(-size_hw[1] // cell)
+    y, x = np.mgrid[:height, :width] * float(cell) + cell / 2
+    points = frame.to_model(np.stack((x, y), -1)) / (frame.size_hw[1], frame.size_hw[0])
+    inside = ((points >= 0) & (points < 1)).all(-1)
+    column = (points[..., 0].clip(0, 0.999999) * maps.shape[2]).astype(np.int64)
+    row = (points[..., 1].clip(0, 0.999999) * maps.shape[1]).astype(np.int64)
+    return np.asarray(maps[:, row, column] * inside, np.float32)

@@ -1,0 +1,106 @@
+"""Answers of a point-sequence model: greedy tokens, read as box and contour in original pixels."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.data.transforms import Frame
+from stages.geometry.boxes import polygon_extent
+from stages.geometry.quantisation import dequantise, quantise
+from stages.inference.answers import EncodedGroup, Predictions
+from stages.inference.auxiliary_contours import Outline, auxiliary_contours, require_auxiliary_masks
+from stages.models.seqtr import Decoded, PointSequenceModel
+from stages.models.vocabulary import BOX_SLOTS, SequenceLayout
+from stages.weights.model_file import LoadedModel
+
+
+class SequenceAnswers:
+    def __init__(self, loaded: LoadedModel, outline: Outline = "decoder") -> None:
+        """`outline`: see `predict_sentences`; UsageError for a model that has no auxiliary mask to trace."""
+        if outline == "auxiliary":
+            require_auxiliary_masks(loaded)
+        self.loaded, self.outline = loaded, outline
+        self.model = cast(PointSequenceModel, loaded.model)
+
+    def answer(self, group: EncodedGroup, *, keep_maps: bool = False) -> Predictions:
+        decoded = self.decode(group, keep_maps=keep_maps)
+        tokens = decoded.tokens.cpu().numpy()
+        out = Predictions.empty(group.sentences, tokens.shape[1])
+        out.tokens, out.token_probability = tokens.astype(np.int32), decoded.probability.float().cpu().numpy()
+        out.n_tokens = answer_length(self.model.layout, tokens)
+        for row, (frame, sequence) in enumerate(zip(group.frames, tokens, strict=True)):
+            contour, box = answer_of(self.loaded, sequence, frame)
+            out.points_xy[row] = contour
+            if box is not None:
+                out.boxes_xyxy[row] = box
+            elif len(contour) >= 2:
+                out.boxes_xyxy[row] = polygon_extent(contour)
+        if self.outline == "auxiliary":
+            out.points_xy = auxiliary_contours(self.loaded, group.memory, group.frames)
+        if decoded.maps is not None:
+            h, w = group.memory.grid_hw
+            grids = decoded.maps[..., : h * w].unflatten(-1, (h, w)).float().cpu().numpy()
+            used = group.memory.valid_cells_hw.tolist()
+            out.maps = [grid[:, :vh, :vw] for grid, (vh, vw) in zip(grids, used, strict=True)]
+        return out
+
+    def slot_of_points(self, n: int) -> NDArray[np.int64]:
+        """The slot of each point's x."""
+        layout = self.model.layout
+        return np.array([layout.decoded.index(c) for c in layout.contour[: 2 * n : 2]], np.int64)
+
+    def decode(self, group: EncodedGroup, *, keep_logits: bool = False, keep_maps: bool = False) -> Decoded:
+        """Greedy tokens after the box prompt, where there is one."""
+        prompt = None
+        if group.prompt_xyxy is not None:
+            given = box_tokens(self.loaded, group.prompt_xyxy, group.frames)
+            prompt = torch.from_numpy(given).to(self.loaded.device)
+        decoded: Decoded = self.model.generate(
+            group.memory, prompt, keep_logits=keep_logits, keep_maps=keep_maps
+        )
+        return decoded
+
+
+def box_tokens(
+    loaded: LoadedModel, boxes_xyxy: NDArray[np.floating], frames: list[Frame]
+) -> NDArray[np.int64]:
+    """Box prompts as the four tokens that start a box-then-contour sequence: (S, 4)."""
+    model_boxes = np.stack([f.boxes_to_model(b[None])[0] for f, b in zip(frames, boxes_xyxy, strict=True)])
+    sizes = np.stack([np.tile(f.padded_hw(loaded.config.image.multiple)[::-1], 2) for f in frames])
+    return quantise(model_boxes, sizes, loaded.config.n_bins, release=loaded.config.semantics == "release")
+
+
+def answer_of(
+    loaded: LoadedModel, tokens: NDArray[np.int64], frame: Frame
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Tokens (K,) of one sequence -> contour (k, 2) and box (4,) or None, original pixels."""
+    layout, config = loaded.model.layout, loaded.config
+    wh = np.array(frame.padded_hw(config.image.multiple)[::-1], np.float64)
+    centre = config.semantics == "corrected"
+    box = None
+    if layout.box:
+        corners = dequantise(tokens[:BOX_SLOTS].reshape(2, 2), wh, config.n_bins, centre=centre)
+        if config.semantics == "corrected":  # two corners span a box in whatever order they were predicted
+            corners = np.sort(corners, axis=0)
+        box = frame.to_original(corners).reshape(4).astype(np.float32)
+    contour = np.zeros((0, 2), np.float32)
+    if layout.contour:
+        predicted = tokens[[layout.decoded.index(c) for c in layout.contour]]
+        ends = np.flatnonzero(predicted == layout.end)
+        stop = int(ends[0]) if len(ends) else len(predicted)
+        values = predicted[: stop // 2 * 2].reshape(-1, 2)
+        points = frame.to_original(dequantise(values, wh, config.n_bins, centre=centre))
+        contour = points.astype(np.float32).reshape(-1, 2)
+    return contour, box
+
+
+def answer_length(layout: SequenceLayout, tokens: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Decoded tokens (S, K) -> (S,) how many come before or are the contour's first END; K where there is none."""
+    k = tokens.shape[1]
+    of_contour = np.isin(layout.decoded, [*layout.contour, layout.length - 1] if layout.contour else [])
+    ends = (tokens == layout.end) & of_contour
+    return np.where(ends.any(1), ends.argmax(1) + 1, k).astype(np.int64)

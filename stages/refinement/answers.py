@@ -1,0 +1,57 @@
+"""What a model predicted, refined by a segmenter: the predicted mask is the start, the known or predicted box the prompt.
+
+A model that answers with boxes only gets the ellipse in its box as the start, and keeps it where the segmenter's masks
+are not believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.geometry.rasterise import Rle, ellipse_to_rle, rle_area, rle_to_mask
+from stages.refinement.segmenter import Segmenter
+from stages.refinement.verdict import NO_OUTLINE, Rule, Verdict, judge, nothing
+from stages.reporter import Reporter
+
+
+def refine_answers(
+    picture: Callable[[int], NDArray[np.uint8]],
+    picture_of: NDArray[np.int64],
+    boxes_xyxy: NDArray[np.floating[Any]],
+    masks: Sequence[Rle],
+    segmenter: Segmenter,
+    *,
+    promptable: bool,
+    predicted: bool,
+    reporter: Reporter,
+) -> list[Verdict]:
+    """What became of each of N masks; a picture is encoded once.
+
+    picture_of (N,), boxes_xyxy (N, 4) px, NaN = none. promptable: the segmenter is none of colours alone; predicted: the
+    masks are a model's and not only ellipses (the same limits as in refine-masks).
+    """
+    least = (0.6, 0.0) if promptable and not predicted else (0.8, 0.5)
+    rule = Rule(least_box_iou=least[0], least_outline_iou=least[1], whole=promptable)
+    verdicts = [nothing(NO_OUTLINE) for _ in masks]
+    with reporter.progress("refine", len(masks), unit="mask") as task:
+        for image in np.unique(picture_of).tolist():
+            here = np.flatnonzero(picture_of == image).tolist()
+            asked = [i for i in here if np.isfinite(boxes_xyxy[i]).all() and rle_area(masks[i]) > 0]
+            if asked:
+                encoded = segmenter.encode(picture(image))
+                starts = np.stack([rle_to_mask(masks[i]) for i in asked])
+                answers = segmenter.segment(encoded, boxes_xyxy[asked], starts)
+                for i, offered, scores in zip(asked, *answers, strict=True):
+                    verdicts[i] = judge(offered, scores, boxes_xyxy[i], masks[i], rule)
+            task.advance(len(here))
+    return verdicts
+
+
+def ellipses(boxes_xyxy: NDArray[np.floating[Any]], sizes_hw: Sequence[tuple[int, int]]) -> list[Rle]:
+    """The mask of each box (N, 4) that has none: the ellipse in it; of no box, the empty mask."""
+    boxes = np.where(np.isfinite(boxes_xyxy), boxes_xyxy, 0)
+    return [ellipse_to_rle(box, size) for box, size in zip(boxes, sizes_hw, strict=True)]

@@ -1,0 +1,55 @@
+"""The tensors of one training step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass
+class Batch:
+    """One training step. I images, S sentences, L words, T slots.
+
+    Attributes:
+        images: (I, 3, H, W) uint8 RGB, padding 0; sizes_hw: (I, 2) int64 pixels that are image.
+        image_of_sentence: (S,) int64; words: (S, L) int64; word_mask: (S, L) bool.
+        targets: (S, T) int64; slot_weights: (S, T) float32; slot_count: () float32, the sum of the slot weights as if
+            every known contour had weight 1; None = their sum as it is.
+        boxes: (S, 4) float32 xyxy, model pixels.
+        masks: (S, H, W) bool on the canvas, False where none is known; mask_weight: (S,) float32, 0 = unknown.
+            Only for models that answer with masks or learn the contour's inside; (S, 0, 0) and zeros otherwise.
+    """
+
+    images: Tensor
+    sizes_hw: Tensor
+    image_of_sentence: Tensor
+    words: Tensor
+    word_mask: Tensor
+    targets: Tensor
+    slot_weights: Tensor
+    boxes: Tensor
+    masks: Tensor
+    mask_weight: Tensor
+    slot_count: Tensor | None = None
+
+    @classmethod
+    def of_arrays(cls, **arrays: NDArray[Any]) -> Batch:
+        return cls(**{n: torch.from_numpy(np.ascontiguousarray(a)).view(a.shape) for n, a in arrays.items()})
+
+    def to(self, device: torch.device) -> Batch:
+        return self._each(lambda part: part.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """What a loader with `pin_memory=True` calls, so that `to` runs beside the step before."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return Batch(**{name: change(part) for name, part in parts.items() if part is not None})

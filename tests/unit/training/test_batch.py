@@ -1,0 +1,47 @@
+"""A batch moves and pins all of its tensors; losses of parts add up to the loss of the whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stages.models.losses import LossSum, token_loss, token_sums
+from stages.training.batch import Batch
+
+
+def a_batch() -> Batch:
+    ones = np.ones((2, 3), np.float32)
+    arrays: dict[str, Any] = {f.name: ones for f in dataclasses.fields(Batch)}
+    return Batch.of_arrays(**{**arrays, "slot_count": np.asarray(np.float32(4))})
+
+
+def test_every_tensor_is_pinned_and_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: list[int] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(id(self)) or self * 2)  # type: ignore[func-returns-value]
+    batch = a_batch()
+    assert batch.slot_count is not None and batch.slot_count.shape == ()
+    made = batch.pin_memory()
+    assert pinned == [id(getattr(batch, f.name)) for f in dataclasses.fields(Batch)]
+    assert all(getattr(made, f.name).max() in (2, 8) for f in dataclasses.fields(Batch))
+    meta = dataclasses.replace(batch, slot_count=None).to(torch.device("meta"))
+    assert meta.images.is_meta and meta.mask_weight.is_meta and meta.slot_count is None
+
+
+def test_the_sums_of_two_halves_are_the_sum_of_the_whole() -> None:
+    g = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(6, 5, 9, generator=g), torch.randint(9, (6, 5), generator=g)
+    weights = torch.rand(6, 5, generator=g)
+    first, second = (token_sums(logits[i], targets[i], weights[i]) for i in (slice(1), slice(1, 6)))
+    together = LossSum(first.total + second.total, first.weight + second.weight)
+    torch.testing.assert_close(together.mean(), token_loss(logits, targets, weights))
+    assert not torch.isclose((first.mean() + second.mean()) / 2, together.mean()), "means of parts are not"
+
+
+def test_terms_of_one_count_have_weights_of_their_own() -> None:
+    both = LossSum(torch.tensor([3.0, 5.0]), torch.tensor(2.0), torch.tensor([1.0, 10.0]))
+    assert both.mean() == 3 / 2 + 10 * 5 / 2
+    assert LossSum(torch.tensor(0.0), torch.tensor(0.0)).mean() == 0
