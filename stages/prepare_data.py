@@ -78,9 +78,9 @@ class Config:
     textures: str | None = _generated(
         None, "folder of photographs whose parts fill shapes and ground", semantic=False
     )
-    phrases: Literal["given", "category", "category-position"] = option(
+    expressions: Literal["given", "category", "category-position"] = option(
         "given",
-        "phrases of annotations without one: none (they are left out), the category's name, or with its place among "
+        "expressions of annotations without one: none (left out), the category's name, or with its place among "
         "those of its kind (coco)",
         added=True,
     )
@@ -165,11 +165,11 @@ def _locate(config: Config) -> Source | None:
     for flag, value in (("keep-layout", config.keep_layout), ("textures", config.textures)):
         if value is not None:
             raise UsageError(f"--{flag} is for --source refshapes")
-    if config.phrases != "given" and config.source != "coco":
-        raise UsageError("--phrases is for --source coco")
+    if config.expressions != "given" and config.source != "coco":
+        raise UsageError("--expressions is for --source coco")
     from stages.data.readers.sources import open_source
 
-    return open_source(config.source, Path(config.root), config.name, config.by, config.phrases)
+    return open_source(config.source, Path(config.root), config.name, config.by, config.expressions)
 
 
 @contextmanager

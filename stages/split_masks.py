@@ -242,7 +242,7 @@ def _check_decisions(config: Config, decisions: Path | None, pseudo: Path | None
         raise UsageError(
             "--decisions would change nothing",
             facts=["accepted pseudo masks count as seen masks only if asked for"],
-            hint="add --accepted-masks --pseudo PSEUDO.h5, or --candidates all to list whose masks are still to be drawn",
+            hint="add --accepted-masks --pseudo PSEUDO.h5, or --candidates all to list whose masks are still to be made",
         )
 
 

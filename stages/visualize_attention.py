@@ -162,7 +162,7 @@ def _views(
 
     views, histories = {}, {}
     for label, path in zip(distinct_labels(models), models, strict=True):
-        reporter.info(f"attention of {path} for {len(sentences)} sentences")
+        reporter.info(f"attention of {path} for {len(sentences)} expressions")
         loaded = load_model(path, choose_device(config.device), weights=config.weights)
         job.device = str(loaded.device)
         views[label] = attention_for_sentences(loaded, data, np.asarray(sentences), config.box_prompt)

@@ -75,7 +75,7 @@ COMMAND = StageCommand(
     examples=(
         'seqres predict --model res.h5 --image photo.jpg --expression "the red cup" --out masks.json',
         'seqres predict --model res.h5 --image photo.jpg --expression "the red cup" --box 120,80,210,190 --out masks.json',
-        'seqres predict --model res.h5 --image photo.jpg --expression "the red cup" --out masks.json --overlay drawn.png --mask mask.png',
+        'seqres predict --model res.h5 --image photo.jpg --expression "the red cup" --out masks.json --overlay overlay.png --mask mask.png',
         'seqres predict --model res.h5 --image photos --expression "the red cup" --segmenter grabcut --out masks.json',
         "seqres predict --model res.h5 --table list.csv --out masks.json --overlays pictures",
         "seqres predict --model res.h5 --table - --out - < requests.jsonl > answers.jsonl",

@@ -42,7 +42,7 @@ def _check_seqres(words: list[str], folder: Path) -> None:
     arguments = [path for word in words[1:] for path in (sorted(glob.glob(word)) or [word])]
     if name in ("inspect", "verify") or "--compare" in words or "--print-config" in words:
         assert main(arguments) == 0
-    elif name in ("import-weights", "export-weights") or given.get("segmenter", "grabcut") != "grabcut":
+    elif name in ("import-weights", "export-weights", "export") or given.get("segmenter", "grabcut") != "grabcut":
         # these look into files from elsewhere at once: their options are checked and no more
         assert main([*arguments, "--print-config"]) == 0
     else:

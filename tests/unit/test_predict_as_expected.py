@@ -90,7 +90,7 @@ def test_lines_in_and_lines_out(models: dict[str, Path], photos: Path, tmp_path:
     assert len(list((tmp_path / "drawn").iterdir())) == 2
     with pytest.raises(ArtifactError, match=r"standard input has 1 invalid line") as caught:
         predict.run(predict.Config(), lines=['{"image": "x.png", "phrase": ""}\n'], **options)
-    assert caught.value.facts == ("line 1: empty phrase",)
+    assert caught.value.facts == ("line 1: empty expression",)
 
 
 def test_one_mask_and_one_overlay(models: dict[str, Path], photos: Path, tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def test_detectors_can_be_asked_but_have_no_tokens(dataset: Path, tmp_path: Path
         ({"strategy": "diverse"}, {"strategy": "uncertain", "uncertainty": "disagreement"})
     ):
         assert chosen(dataset, detector, tmp_path / f"{k}.h5", count=5, **strategy).sum() == 5
-    with pytest.raises(UsageError, match="a detector writes no tokens"):
+    with pytest.raises(UsageError, match="a detector predicts no tokens"):
         chosen(dataset, detector, tmp_path / "s.h5", count=5, strategy="uncertain")
 
 

@@ -6,7 +6,7 @@
      "categories": [{"id": 3, "name": "mug"}]}
 
 An annotation is a referent. Its phrases are the texts of the first of `expressions`, `sentences`, `captions`, `phrases`
-(or one of them without s), `text`, `refexp`, `description` that it or its `attributes` hold; with --phrases category (or
+(or one of them without s), `text`, `refexp`, `description` that it or its `attributes` hold; with --expressions category (or
 category-position) the others get the category's name (and where it is among those of its kind). Without a box, the box is
 the extent of the mask. The split is the `split` of the annotation or image, else the one in the file's name, else train.
 """
@@ -100,9 +100,9 @@ def read_coco(
     findings.finish(source, skip_invalid)
     if not records and NO_PHRASE in findings.notices:
         raise ArtifactError(
-            f"no annotation of {source} has a phrase",
+            f"no annotation of {source} has an expression",
             facts=[f"looked for {', '.join(_KEYS)}"],
-            hint="take the category's name: --phrases category, or --phrases category-position",
+            hint="take the category's name: --expressions category, or --expressions category-position",
         )
     images = {(r.picture.image_id, r.picture.file_name) for r in records}
     own_ids = len({r.ref_id for r in records}) == len(records) and len({i for i, _ in images}) == len(images)

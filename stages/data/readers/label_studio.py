@@ -158,7 +158,7 @@ def _lines(
         except (Invalid, ArtifactError) as error:
             findings.leave_out(at, error.message if isinstance(error, ArtifactError) else error)
             continue
-        lines += [(at, {**row, "phrase": phrase}) for phrase in dict.fromkeys(phrases)]
+        lines += [(at, {**row, "expression": phrase}) for phrase in dict.fromkeys(phrases)]
     return lines
 
 
@@ -183,7 +183,7 @@ def _shape(result: Mapping[str, Any]) -> dict[str, Any]:
     value = result["value"]
     size = checked_size(result.get("original_width"), result.get("original_height"), "the region")
     if result.get("image_rotation"):
-        raise Invalid(f"drawn on the picture turned by {result['image_rotation']}°: store the picture turned")
+        raise Invalid(f"made on the picture turned by {result['image_rotation']}°: store the picture turned")
     if "rle" in value:
         if value.get("format") not in (None, "rle"):
             raise Invalid(f"a mask of the format {str(value['format'])[:20]!r}, which is not read")

@@ -128,7 +128,7 @@ def _lines(where: str, picture: str, content: Mapping[str, Any], findings: Findi
             findings.leave_out(at, error.message if isinstance(error, ArtifactError) else error)
             continue
         row["split"] = _split(content) or split_of(where.split("/")[:-1])
-        lines += [(at, {**row, "phrase": phrase}) for phrase in _phrases(parts) or [""]]
+        lines += [(at, {**row, "expression": phrase}) for phrase in _phrases(parts) or [""]]
     return lines
 
 

@@ -64,7 +64,7 @@ def find_mask_folder(root: Path, name: str | None, by: str | None) -> MaskFolder
         raise UsageError(
             f"{root} holds {len(tables)} tables",
             facts=[p.name for p in tables[:8]],
-            hint="leave one with the columns mask and phrase, or none",
+            hint="leave one with the columns mask and expression, or none",
         )
     if not masks:
         raise ArtifactError(f"{below} holds no mask", hint=_HINT)
@@ -149,7 +149,7 @@ def _of_names(files: MaskFolder, pictures: _Pictures, findings: Findings) -> Ite
         elif not phrase:
             findings.leave_out(where, "no phrase in its name, nor in that of its folder")
         else:
-            yield where, {"image": picture, "mask": _from_root(path, files), "phrase": phrase, "split": split}
+            yield where, {"image": picture, "mask": _from_root(path, files), "expression": phrase, "split": split}
 
 
 def _from_root(path: Path, files: MaskFolder) -> str:
@@ -160,7 +160,7 @@ def _of_table(files: MaskFolder, pictures: _Pictures, findings: Findings) -> Ite
     """The lines of the table, with the picture that each mask's name begins with where none is told."""
     assert files.table is not None
     masks = _Masks(files)
-    for number, row in open_table(files.table, required=("mask", "phrase")).lines:
+    for number, row in open_table(files.table, required=("mask", "expression")).lines:
         where = f"{files.table.name} line {number}"
         filled = dict(row)
         mask = row.get("mask")

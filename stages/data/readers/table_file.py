@@ -104,7 +104,7 @@ def open_lines(lines: Iterable[str], *, required: Sequence[str] = REQUIRED) -> T
         raise ArtifactError(f"{path} is not UTF-8 text", facts=[str(error)[:120]]) from error
     if not rows:
         raise ArtifactError(
-            f"{path} has no line with an object", hint='{"image": "a.jpg", "phrase": "the mug"}'
+            f"{path} has no line with an object", hint='{"image": "a.jpg", "expression": "the mug"}'
         )
     return Table(path, "lines", "table", rows)
 

@@ -72,9 +72,9 @@ def test_a_category_with_its_place_is_a_phrase_on_request(tmp_path: Path) -> Non
         return {"id": identity, "image_id": 1, "category_id": 3, "bbox": [x, 5, 8, 8]}
 
     row = instances(*(at(k, 10.0 * k) for k in (1, 2, 3, 4)))
-    with pytest.raises(ArtifactError, match=r"no annotation of .* has a phrase") as caught:
+    with pytest.raises(ArtifactError, match=r"no annotation of .* has an expression") as caught:
         read(tmp_path, row)
-    assert caught.value.hint and "--phrases category" in caught.value.hint
+    assert caught.value.hint and "--expressions category" in caught.value.hint
     assert read(tmp_path / "c", row, phrases="category").texts == ["mug"] * 4
     places = read(tmp_path / "p", row, phrases="category-position").texts
     assert places == [f"{n} mug from the left" for n in ("1st", "2nd", "3rd", "4th")]
@@ -84,9 +84,9 @@ def test_a_category_with_its_place_is_a_phrase_on_request(tmp_path: Path) -> Non
     assert dict(zip(three.ref_ids.tolist(), three.texts, strict=True)) == {
         1: "left mug", 2: "middle mug", 3: "right mug",
     }  # fmt: skip
-    with pytest.raises(UsageError, match="--phrases is for --source coco"):
-        Config(source="table", root="x.csv", phrases="category") and run(
-            Config(source="table", root="x.csv", phrases="category"), out=tmp_path / "x.h5"
+    with pytest.raises(UsageError, match="--expressions is for --source coco"):
+        Config(source="table", root="x.csv", expressions="category") and run(
+            Config(source="table", root="x.csv", expressions="category"), out=tmp_path / "x.h5"
         )
 
 

@@ -120,7 +120,7 @@ def test_labelme_errors_name_file_and_shape(tmp_path: Path) -> None:
         "a.json shapes[1]: a polygon with 2 points",
         "b.json shapes[0]: a shape of the type 'spiral', which is not read",
         "b.json shapes[1]: polygon must be a flat list of numbers, got 'x'",
-        "a.json shapes[2]: empty phrase",
+        "a.json shapes[2]: empty expression",
         "c.json shapes[0]: annotated at 60x41, but c.png is 60x40",
     ]
 
@@ -232,7 +232,7 @@ def test_label_studio_errors_name_the_place(tmp_path: Path) -> None:
         "[1]": "the rle ends too early",
         "[2]": "the rle has 324 values, a picture of 60x40 has 9600",
         "[3]": "x and y are left, 1, not numbers",
-        "[4]": "empty phrase",
+        "[4]": "empty expression",
         "[5]": "annotated at 61x40, but a.png is 60x40",
     }
 

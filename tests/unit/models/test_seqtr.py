@@ -51,7 +51,7 @@ VARIANTS = {
 
 @pytest.fixture(params=VARIANTS, name="model")
 def model_fixture(request: pytest.FixtureRequest) -> PointSequenceModel:
-    torch.manual_seed(1)
+    torch.manual_seed(5)
     model = build_model(VARIANTS[request.param], 12).eval()
     for module in model.modules():  # statistics of a trained network, so that normalisation is no identity
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -25,7 +25,7 @@ VARIANTS = {
 
 
 def build(config: ModelConfig) -> PointSequenceModel:
-    torch.manual_seed(5)
+    torch.manual_seed(1)
     model = build_model(config, 12).eval()
     assert isinstance(model, PointSequenceModel)
     torch.nn.init.normal_(model.predictor[-1].weight, std=2.0)  # type: ignore[arg-type]

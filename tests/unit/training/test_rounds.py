@@ -197,12 +197,12 @@ def test_box_only_objects_may_stand_for_ellipses(
     assert with_ellipses == {**counts, "ellipses": len(train) - counts["masks"]}
     for r in train:
         if data.mask_visible[r]:
-            assert np.array_equal(table.ring(r), plain.ring(r)) and table.weight[r] == 1
+            assert np.array_equal(table.contour(r), plain.contour(r)) and table.weight[r] == 1
             continue
-        assert len(plain.ring(r)) == 0 and table.weight[r] == 0.25
-        assert polygon_extent(table.ring(r)) == pytest.approx(data.boxes_xyxy[r], abs=0.1)
+        assert len(plain.contour(r)) == 0 and table.weight[r] == 0.25
+        assert polygon_extent(table.contour(r)) == pytest.approx(data.boxes_xyxy[r], abs=0.1)
         size = tuple(data.image_sizes_hw[data.referent_image[r]])
-        same = overlaps([polygon_to_rle(table.ring(r), size)], [ellipse_to_rle(data.boxes_xyxy[r], size)])
+        same = overlaps([polygon_to_rle(table.contour(r), size)], [ellipse_to_rle(data.boxes_xyxy[r], size)])
         assert same.iou[0] > 0.93
     assert not table.weight[data.referents_in("val")].any()
 
