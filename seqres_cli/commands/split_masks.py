@@ -29,11 +29,11 @@ COMMAND = StageCommand(
         ),
         InputPath(
             "decisions",
-            "A person's decisions about pseudo masks (decisions.json of seqres report); see --accepted-masks.",
+            "decisions of a person about pseudo masks (decisions.json of seqres report); see --accepted-masks",
             required=False,
             metavar="FILE.json",
         ),
-        InputPath("pseudo", "The pseudo masks that --decisions is about.", required=False),
+        InputPath("pseudo", "pseudo masks that --decisions is about", required=False),
     ),
     examples=(
         "seqres split-masks --dataset data.h5 --ratio 0.05 --out split.h5",

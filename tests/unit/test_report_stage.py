@@ -105,7 +105,7 @@ def test_cards_tell_pseudo_masks_and_predictions(files: dict[str, Path], tmp_pat
     html = (tmp_path / "page" / "index.html").read_text("utf-8")
     for words in (
         "ellipse in its box",
-        "true box, filled",
+        "ground-truth box, filled",
         "IoU by object size",
         "Pseudo masks by confidence",
     ):

@@ -149,7 +149,10 @@ def _of_names(files: MaskFolder, pictures: _Pictures, findings: Findings) -> Ite
         elif not phrase:
             findings.leave_out(where, "no phrase in its name, nor in that of its folder")
         else:
-            yield where, {"image": picture, "mask": _from_root(path, files), "expression": phrase, "split": split}
+            yield (
+                where,
+                {"image": picture, "mask": _from_root(path, files), "expression": phrase, "split": split},
+            )
 
 
 def _from_root(path: Path, files: MaskFolder) -> str:
