@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, in_panel
 from stages.errors import UsageError
-from stages.models.config import DetectorConfig, ModelConfig
+from stages.models.config import SHIPPED, DetectorConfig, ModelConfig
 from stages.models.presets import PRESETS, preset, released
 from stages.reporter import Reporter, SilentReporter
 from stages.training.settings import TrainingSettings, with_used_precision
@@ -157,6 +157,16 @@ def _local(source: str | None) -> Path | None:
     return Path(source) if source and Path(source).exists() else None
 
 
+def check_sources(config: Config) -> None:
+    """ArtifactError, before torch is loaded, for a pretrained part that is not there and that no hub can give."""
+    from stages.hub import reachable_source
+
+    if config.backbone and config.backbone != SHIPPED and not Path(config.backbone).is_file():
+        reachable_source(config.backbone, "backbone")
+    if config.text_encoder:
+        reachable_source(config.text_encoder, "text encoder")
+
+
 def run(
     config: Config,
     *,
@@ -182,6 +192,7 @@ def run(
     settled = job.settled()
     if settled:
         return settled
+    check_sources(config)
 
     from stages.training.selection import chosen_row, selection_record
     from stages.training.siri import fit_rounds, forget_states, round_summaries

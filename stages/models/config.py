@@ -18,6 +18,8 @@ Sequence = Literal[
 ]  # mask: box and mask of a detector (mdetr)
 TaskToken = Literal["zero", "learnable", "task-wise"]
 
+SHIPPED = "refshapes"  # name of the backbone that comes with the package
+
 
 @dataclass(frozen=True)
 class ImageConfig:

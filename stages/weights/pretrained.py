@@ -16,10 +16,9 @@ from stages.errors import ArtifactError
 from stages.file_kinds import refuse_other_kinds
 from stages.hub import reachable_source
 from stages.models.build import ReferringModel
-from stages.models.config import TextConfig, VisionConfig
+from stages.models.config import SHIPPED, TextConfig, VisionConfig
 from stages.weights.model_file import load_state
 
-SHIPPED = "refshapes"  # name of the backbone that comes with the package
 _MOST_STAGES = 6  # of a pyramid, with its stem; more are the layers of a ViT, which all have one stride
 _NOT_SEMANTIC = ("transformers_version", "torch_dtype", "dtype", "architectures", "_name_or_path")
 
