@@ -75,11 +75,11 @@ def test_a_category_with_its_place_is_a_phrase_on_request(tmp_path: Path) -> Non
     with pytest.raises(ArtifactError, match=r"no annotation of .* has an expression") as caught:
         read(tmp_path, row)
     assert caught.value.hint and "--expressions category" in caught.value.hint
-    assert read(tmp_path / "c", row, phrases="category").texts == ["mug"] * 4
-    places = read(tmp_path / "p", row, phrases="category-position").texts
+    assert read(tmp_path / "c", row, expressions="category").texts == ["mug"] * 4
+    places = read(tmp_path / "p", row, expressions="category-position").texts
     assert places == [f"{n} mug from the left" for n in ("1st", "2nd", "3rd", "4th")]
     three = read(
-        tmp_path / "t", instances(*(at(k, 10.0 * k) for k in (3, 1, 2))), phrases="category-position"
+        tmp_path / "t", instances(*(at(k, 10.0 * k) for k in (3, 1, 2))), expressions="category-position"
     )
     assert dict(zip(three.ref_ids.tolist(), three.texts, strict=True)) == {
         1: "left mug", 2: "middle mug", 3: "right mug",
