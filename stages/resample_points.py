@@ -20,6 +20,7 @@ from stages.config import check_ranges, option
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
+    from stages.artifacts import Artifact, ArtifactWriter
     from stages.metrics.decisions import Decision
     from stages.metrics.selection import Candidates
 
@@ -99,68 +100,106 @@ def run(
         options=options,
     )
     job.require_same("dataset_digest", "pseudo", "dataset")
-    settled = job.settled()
-    if settled is not None:
+    if settled := job.settled():
         return settled
 
-    import numpy as np
+    from stages.metrics.selection import read_candidates
 
-    from stages.metrics.selection import best_sentences, read_candidates, resample_rows
-
-    data = job.artifact("dataset")
+    data, pseudo_labels = job.artifact("dataset"), job.artifact("pseudo")
     decided: dict[int, Decision] = {}
     if decisions is not None:
         from stages.metrics.decisions import read_decisions
 
-        decided = read_decisions(decisions, data, job.artifact("pseudo"))
-    candidates = read_candidates(data, job.artifact("pseudo"), reporter)
+        decided = read_decisions(decisions, data, pseudo_labels)
+    candidates = read_candidates(data, pseudo_labels, reporter)
     n = config.points or candidates.n_points
+    rows, words = _choose(config, data, candidates, decisions, decided)
+    reasons = decide(candidates, rows, config, words)
+    kept = _keep(config, candidates, rows, words, reasons, decided, n, reporter)
+    summary = summarise(candidates, rows, reasons, n, config)
+    if decisions is not None:
+        summary["dropped"][REJECTED] = int((reasons == REJECTED).sum())
+        summary["review"] = {word: int((words == word).sum()) for word in (*BY_PERSON, "rejected", "unsure")}
+    with job.writer() as w:
+        w.attr("dataset_digest", data.digest)
+        w.attr("pseudo_digest", pseudo_labels.digest)
+        w.attr("n_points", n)
+        _write(w, candidates, rows, reasons, kept, config)
+        if decisions is not None:
+            w.strings("decisions/review", words.tolist())
+        w.json("summary", summary)
+    return job.result(summary)
+
+
+def _choose(
+    config: Config,
+    data: Artifact,
+    candidates: Candidates,
+    decisions: Path | None,
+    decided: dict[int, Decision],
+) -> tuple[Any, Any]:
+    """(R,) the row that speaks for each referent, (R,) words of the person's decisions, "" where there is none."""
+    import numpy as np
+
+    from stages.metrics.selection import best_sentences
+
     rows = best_sentences(candidates, config.min_confidence)
     words = np.full(len(rows), "", dtype=object)
     if decisions is not None:
         from stages.metrics.review import apply_decisions
 
         rows, words[:] = apply_decisions(decisions, decided, candidates, rows, data)
-    reasons = decide(candidates, rows, config, words)
+    return rows, words
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """K outlines: rows (K,) of the candidates, points (K, n, 2) xy in pixels, by_person (K,) bool."""
+
+    rows: Any
+    points: Any
+    by_person: Any
+
+
+def _keep(
+    config: Config, candidates: Candidates, rows: Any, words: Any, reasons: Any, decided: dict[int, Decision],
+    n: int, reporter: Reporter,
+) -> _Kept:  # fmt: skip
+    """Resample what is to be kept; `reasons` learns what turns out to have no contour."""
+    import numpy as np
+
+    from stages.metrics.selection import resample_rows
+
     wanted = np.flatnonzero(reasons == KEPT)
     points, found = resample_rows(
-        candidates,
-        rows[wanted],
-        n,
-        fit=config.fit == "box",
-        curve=config.between == "curve",
-        reporter=reporter,
-    )
+        candidates, rows[wanted], n, fit=config.fit == "box", curve=config.between == "curve", reporter=reporter
+    )  # fmt: skip
     for i in np.flatnonzero(words[wanted] == "corrected"):
         from stages.metrics.review import outline_points
 
         points[i], found[i] = outline_points(decided[int(candidates.referent[rows[wanted[i]]])], n), True
     reasons[wanted[~found]] = NO_CONTOUR
-    kept, points, by_person = rows[wanted[found]], points[found], np.isin(words[wanted[found]], BY_PERSON)
-    summary = summarise(candidates, rows, reasons, n, config)
-    if decisions is not None:
-        summary["dropped"][REJECTED] = int((reasons == REJECTED).sum())
-        summary["review"] = {word: int((words == word).sum()) for word in (*BY_PERSON, "rejected", "unsure")}
+    return _Kept(rows[wanted[found]], points[found], np.isin(words[wanted[found]], BY_PERSON))
 
-    score, confidence = candidates.score[kept], candidates.confidence[kept]
-    with job.writer() as w:
-        w.attr("dataset_digest", job.artifact("dataset").digest)
-        w.attr("pseudo_digest", job.artifact("pseudo").digest)
-        w.attr("n_points", n)
-        w.column("referent_index", candidates.referent[kept])
-        w.column("sentence_index", candidates.sentence[kept])
-        w.column("points_xy", points)
-        w.column("score", score.astype(np.float32))
-        w.column("confidence", confidence)
-        w.column("weight", np.where(by_person, np.float32(1), training_weight(score, confidence, config)))
-        w.column("decisions/referent_index", candidates.referent[rows])
-        w.strings("decisions/reason", reasons.tolist())
-        w.column("decisions/score", candidates.score[rows].astype(np.float32))
-        w.column("decisions/sentence_index", candidates.sentence[rows])
-        if decisions is not None:
-            w.strings("decisions/review", words.tolist())
-        w.json("summary", summary)
-    return job.result(summary)
+
+def _write(
+    w: ArtifactWriter, candidates: Candidates, rows: Any, reasons: Any, kept: _Kept, config: Config
+) -> None:
+    """The outlines, and what was decided about every referent."""
+    import numpy as np
+
+    score, confidence = candidates.score[kept.rows], candidates.confidence[kept.rows]
+    weight = np.where(kept.by_person, np.float32(1), training_weight(score, confidence, config))
+    w.column("referent_index", candidates.referent[kept.rows])
+    w.column("sentence_index", candidates.sentence[kept.rows])
+    w.column("points_xy", kept.points)
+    w.column("score", score.astype(np.float32))
+    w.column("confidence", confidence)
+    w.column("weight", weight)
+    w.column("decisions/referent_index", candidates.referent[rows])
+    w.strings("decisions/reason", reasons.tolist())
+    w.column("decisions/score", candidates.score[rows].astype(np.float32))
+    w.column("decisions/sentence_index", candidates.sentence[rows])
 
 
 def decide(candidates: Candidates, rows: Any, config: Config, words: Any) -> Any:
