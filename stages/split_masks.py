@@ -30,7 +30,7 @@ from stages.reporter import Reporter, SilentReporter
 if TYPE_CHECKING:
     import numpy as np
 
-    from stages.artifacts import Artifact
+    from stages.artifacts import Artifact, ArtifactWriter
 
 STAGE = "split-masks"
 STAGE_VERSION = 1
@@ -107,36 +107,58 @@ def run(
     _check_decisions(config, decisions, pseudo)
     require_plain_file(decisions)
     job = StageJob(
-        stage=STAGE,
-        version=STAGE_VERSION,
-        config=config,
-        kind="split",
-        out=out,
-        inputs={
-            "dataset": (dataset, "dataset"),
-            "rec": (rec, "rec_model"),
-            "pseudo": (pseudo, "pseudo_points"),
-        },
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="split", out=out, options=options,
+        inputs={"dataset": (dataset, "dataset"), "rec": (rec, "rec_model"), "pseudo": (pseudo, "pseudo_points")},
         external={"list": config.import_list, "decisions": decisions},
-        options=options,
-    )
+    )  # fmt: skip
     job.device = None if rec is None else config.device
-    if rec is not None:
-        job.require_same("dataset_digest", "rec", "dataset")
-    if pseudo is not None:
-        job.require_same("dataset_digest", "pseudo", "dataset")
-    settled = job.settled()
-    if settled is not None:
+    for role in ("rec", "pseudo"):
+        if role in job.inputs:
+            job.require_same("dataset_digest", role, "dataset")
+    if settled := job.settled():
         return settled if export_list is None else _export_of_existing(job, settled, Path(export_list))
     if export_list is not None:
         from stages.data.annotation_list import check_list
 
         check_list(Path(export_list), None, force=options.force)
 
+    data = job.artifact("dataset")
+    group = _group(job, dataset, decisions, config, reporter)
+    choice = _choose(config, data, group.candidates, _listed(config, data, group), rec, reporter)
+    chosen = (choice.rank >= 0) & (choice.rank < choice.count)
+    visible = chosen & group.has_mask
+    carried = {
+        r: mask for r, mask in group.accepted.items() if config.accepted_masks and mask and not visible[r]
+    }
+    summary = _summarise(config, data, group, choice, chosen, carried)
+    with job.writer() as w:
+        w.attr("dataset_digest", data.digest)
+        if rec is not None:
+            w.attr("rec_digest", job.artifact("rec").digest)
+        _write(w, config, data, choice, chosen, visible, carried)
+        w.json("summary", summary)
+    if export_list is not None:
+        _export(data, choice.rank, int(chosen.sum()), Path(export_list), force=options.force)
+    return job.result(summary)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Referents of the split: in_split, has_mask (R,) bool; candidates (K,) indices; accepted: referent -> mask."""
+
+    in_split: np.ndarray
+    has_mask: np.ndarray
+    candidates: np.ndarray
+    accepted: dict[int, Any]
+
+
+def _group(
+    job: StageJob, dataset: Path, decisions: Path | None, config: Config, reporter: Reporter
+) -> _Group:
+    """Whose masks can be chosen; ArtifactError when nobody's."""
     import numpy as np
 
     data = job.artifact("dataset")
-    ref_ids, image = data["referents/ref_id"], data["referents/image_index"]
     in_split = data["referents/split"] == _split_index(data, config.split_name)
     has_mask = data["referents/has_mask"].astype(bool)
     accepted = _accepted(job, decisions, in_split, config, reporter)
@@ -150,59 +172,70 @@ def run(
             if in_split.any()
             else None,
         )
-    listed: set[int] = set()
-    if config.import_list is not None:
-        from stages.data.ref_id_list import listed_ref_ids
+    return _Group(in_split, has_mask, candidates, accepted)
 
-        rows = np.flatnonzero(in_split)
-        listed = listed_ref_ids(Path(config.import_list), config.split_name, data, rows, candidates)
-    choice = _choose(config, data, candidates, listed, rec, reporter)
-    chosen = (choice.rank >= 0) & (choice.rank < choice.count)
-    visible = chosen & has_mask
-    carried = {r: mask for r, mask in accepted.items() if config.accepted_masks and mask and not visible[r]}
+
+def _listed(config: Config, data: Artifact, group: _Group) -> set[int]:
+    """Ref ids of `--import-list`; none without."""
+    if config.import_list is None:
+        return set()
+    from stages.data.ref_id_list import listed_ref_ids
+
+    rows = group.in_split.nonzero()[0]
+    return listed_ref_ids(Path(config.import_list), config.split_name, data, rows, group.candidates)
+
+
+def _summarise(
+    config: Config, data: Artifact, group: _Group, choice: _Choice, chosen: np.ndarray, carried: dict[int, Any]
+) -> dict[str, Any]:  # fmt: skip
+    import numpy as np
+
+    visible = chosen & group.has_mask
     summary = {
         "split": config.split_name,
-        "referents": int(in_split.sum()),
-        "candidates": len(candidates),
+        "referents": int(group.in_split.sum()),
+        "candidates": len(group.candidates),
         "masks_visible": int(visible.sum()),
-        "images_with_visible_mask": len(np.unique(image[visible])),
-        "share": round(float(visible.sum() / len(candidates)), 6),
-        "box_only": int((in_split & ~visible).sum()),
+        "images_with_visible_mask": len(np.unique(data["referents/image_index"][visible])),
+        "share": round(float(visible.sum() / len(group.candidates)), 6),
+        "box_only": int((group.in_split & ~visible).sum()),
         **choice.summary,
     }
     if config.candidates == "all":
-        summary["chosen"], summary["masks_to_draw"] = int(chosen.sum()), int((chosen & ~has_mask).sum())
+        summary["chosen"], summary["masks_to_draw"] = int(chosen.sum()), int((chosen & ~group.has_mask).sum())
     if config.accepted_masks:
         summary["accepted_masks"], summary["masks_seen"] = len(carried), int(visible.sum()) + len(carried)
         summary["box_only"] -= len(carried)
-    with job.writer() as w:
-        w.attr("dataset_digest", data.digest)
-        w.attr("split_name", config.split_name)
-        w.attr("strategy", _strategy_name(config))
-        w.attr("seed", config.seed)
-        w.attr("unit", config.unit)
-        if config.ratio is not None:
-            w.attr("ratio", config.ratio)
-        if config.count is not None:
-            w.attr("count", config.count)
-        if rec is not None:
-            w.attr("rec_digest", job.artifact("rec").digest)
-        if config.candidates == "all":
-            w.attr("n_chosen", int(chosen.sum()))
-        w.column("visible", visible)
-        w.column("rank", choice.rank)
-        w.column("labelled_ref_id", ref_ids[visible])
-        if choice.uncertainty is not None:
-            w.column("uncertainty", choice.uncertainty)
-        if config.accepted_masks:
-            from stages.geometry.runs import pack_rles
+    return summary
 
-            w.column("accepted/referent_index", np.array(list(carried), np.int64))
-            w.ragged("accepted/rle", *pack_rles(list(carried.values())))
-        w.json("summary", summary)
-    if export_list is not None:
-        _export(data, choice.rank, int(chosen.sum()), Path(export_list), force=options.force)
-    return job.result(summary)
+
+def _write(
+    w: ArtifactWriter, config: Config, data: Artifact, choice: _Choice, chosen: np.ndarray, visible: np.ndarray,
+    carried: dict[int, Any],
+) -> None:  # fmt: skip
+    """How it was chosen, one row a referent, and the accepted masks that the split carries."""
+    w.attr("split_name", config.split_name)
+    w.attr("strategy", _strategy_name(config))
+    w.attr("seed", config.seed)
+    w.attr("unit", config.unit)
+    if config.ratio is not None:
+        w.attr("ratio", config.ratio)
+    if config.count is not None:
+        w.attr("count", config.count)
+    if config.candidates == "all":
+        w.attr("n_chosen", int(chosen.sum()))
+    w.column("visible", visible)
+    w.column("rank", choice.rank)
+    w.column("labelled_ref_id", data["referents/ref_id"][visible])
+    if choice.uncertainty is not None:
+        w.column("uncertainty", choice.uncertainty)
+    if config.accepted_masks:
+        import numpy as np
+
+        from stages.geometry.runs import pack_rles
+
+        w.column("accepted/referent_index", np.array(list(carried), np.int64))
+        w.ragged("accepted/rle", *pack_rles(list(carried.values())))
 
 
 def _check_how(config: Config, rec: Path | None) -> None:

@@ -12,7 +12,6 @@ STILL_LONG = {
     "stages/predict.py run": 116,
     "stages/pseudo_label.py run": 108,
     "stages/refine_masks.py run": 84,
-    "stages/split_masks.py run": 128,
 }
 
 
