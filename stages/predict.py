@@ -111,40 +111,57 @@ def run(
     streamed = str(out) == STREAM and emit is not None
     if not streamed:
         require_file_target(out, example="masks.json")
-    given = [image] if isinstance(image, str | Path) else list(image)
-    requests = _requests([*given, *pictures], phrase, box, table, images, lines)
+    requests = _requests(image, pictures, phrase, box, table, images, lines)
 
     from stages.data.photographs import Photographs
-    from stages.figures.answer_files import drawings_of, some_of
-    from stages.refinement.load import segmenter_files
+    from stages.figures.answer_files import drawings_of
 
     photographs = Photographs.open(requests)
-    job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="predictions",
-        out=Path.cwd() / STREAM if streamed else out, options=options,
+    job = _job(config, model, Path.cwd() / STREAM if streamed else out, photographs, options)
+    fingerprint = _fingerprint(job.fingerprint, photographs)
+    drawings = drawings_of(photographs, overlays, overlay, mask)
+    settled = (
+        _settled_stream(out, drawings, options, started) if streamed
+        else _settled(out, fingerprint, job.artifact("model").digest, drawings, options, started)
+    )  # fmt: skip
+    if settled is not None:
+        return settled
+
+    from stages.inference.prediction_rows import document_text, rows_of
+
+    predictor = _predictor(config, model, photographs, mask, reporter)
+    job.device = predictor.device
+    unknown = predictor.unknown_words(photographs.texts, reporter)
+    per_request = [path for path in drawings if overlays is not None and path not in (overlay, mask)]
+    if streamed and emit is not None:
+        _stream(out, photographs, predictor, drawings, per_request, unknown, emit, reporter)
+        return StageResult(STAGE, "written", out, None, {}, time.monotonic() - started)
+    answers = predictor.answers(photographs, reporter)
+    found = rows_of(out, photographs, answers, per_request, unknown)
+    _draw(photographs, answers, drawings, reporter)
+    summary = _summary(photographs, answers, found, overlays)
+    document = _document(job, model, fingerprint, photographs, summary, found)
+    write_whole(out, document_text(document).encode("ascii"))
+    return StageResult(STAGE, "written", out, None, document["summary"], time.monotonic() - started)
+
+
+def _job(config: Config, model: Path, out: Path, photographs: Photographs, options: RunOptions) -> StageJob:
+    from stages.refinement.load import segmenter_files
+
+    return StageJob(
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="predictions", out=out, options=options,
         inputs={"model": (model, ("rec_model", "res_model"))},
         external={
             "pictures": photographs.image_paths,
             "segmenter": None if config.segmenter is None else segmenter_files(config.segmenter),
         },
     )  # fmt: skip
-    fingerprint = _fingerprint(job.fingerprint, photographs)
-    drawings = drawings_of(photographs, overlays, overlay, mask)
-    if streamed:
-        settled = None
-        _check_drawings(drawings, options)
-        if options.dry_run:
-            settled = StageResult(
-                STAGE, "would-run", out, None, {}, time.monotonic() - started, ("to standard output",)
-            )
-    else:
-        settled = _settled(out, fingerprint, job.artifact("model").digest, drawings, options, started)
-    if settled is not None:
-        return settled
 
-    from stages.artifacts.provenance import plain_json
-    from stages.inference.prediction_rows import document_text, image_entries, rows_of
 
+def _predictor(
+    config: Config, model: Path, photographs: Photographs, mask: Path | None, reporter: Reporter
+) -> Predictor:
+    """The model, after warnings about the photographs; UsageError where it draws no mask and one is wanted."""
     for notice, count in photographs.notices.items():
         reporter.warn(
             "\n  ".join([f"{count} {notice}", *photographs.examples.get(notice, [])[:_SHOWN_OF_NOTICE]])
@@ -155,40 +172,35 @@ def run(
     )  # fmt: skip
     if mask is not None and not (predictor.draws or config.segmenter):
         raise UsageError("--mask: the model answers with boxes only", hint="add --segmenter")
-    job.device = predictor.device
-    unknown = predictor.unknown_words(photographs.texts, reporter)
-    per_request = [path for path in drawings if overlays is not None and path not in (overlay, mask)]
-    if streamed:
-        assert emit is not None
-        answers = None
-        for first in range(0, len(requests), _STREAMED_AT_ONCE):
-            rows = slice(first, first + _STREAMED_AT_ONCE)
-            answers = predictor.answers(photographs.part(rows), reporter)
-            found = rows_of(out, photographs.part(rows), answers, per_request[rows], unknown[rows])
-            for row in plain_json(found):
-                emit(json.dumps(row, allow_nan=False))
-            _draw(photographs.part(rows), answers, some_of(drawings, per_request, rows), reporter)
-        return StageResult(STAGE, "written", out, None, {}, time.monotonic() - started)
-    answers = predictor.answers(photographs, reporter)
-    found = rows_of(out, photographs, answers, per_request, unknown)
-    _draw(photographs, answers, drawings, reporter)
-    artifact = job.artifact("model")
-    document = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "coordinates": COORDINATES,
-        "model": {
-            "path": str(model), "kind": artifact.kind, "digest": artifact.digest, "weights": config.weights,
-        },
-        "fingerprint": fingerprint,
-        "provenance": job.provenance(),
-        "summary": _summary(photographs, answers, found, overlays),
-        "images": image_entries(photographs),
-        "predictions": found,
-    }  # fmt: skip
-    document = plain_json(document)
-    write_whole(out, document_text(document).encode("ascii"))
-    return StageResult(STAGE, "written", out, None, document["summary"], time.monotonic() - started)
+    return predictor
+
+
+def _stream(
+    out: Path, photographs: Photographs, predictor: Predictor, drawings: Mapping[Path, Drawing],
+    per_request: Sequence[Path], unknown: Sequence[Any], emit: Callable[[str], None], reporter: Reporter,
+) -> None:  # fmt: skip
+    """Emit one JSON line an expression, some at a time."""
+    from stages.artifacts.provenance import plain_json
+    from stages.figures.answer_files import some_of
+    from stages.inference.prediction_rows import rows_of
+
+    for first in range(0, len(photographs.requests), _STREAMED_AT_ONCE):
+        rows = slice(first, first + _STREAMED_AT_ONCE)
+        part = photographs.part(rows)
+        answers = predictor.answers(part, reporter)
+        for row in plain_json(rows_of(out, part, answers, per_request[rows], unknown[rows])):
+            emit(json.dumps(row, allow_nan=False))
+        _draw(part, answers, some_of(drawings, per_request, rows), reporter)
+
+
+def _settled_stream(
+    out: Path, drawings: Mapping[Path, Drawing], options: RunOptions, started: float
+) -> StageResult | None:
+    """The result of a dry run to standard output, else None."""
+    _check_drawings(drawings, options)
+    if not options.dry_run:
+        return None
+    return StageResult(STAGE, "would-run", out, None, {}, time.monotonic() - started, ("to standard output",))
 
 
 def _settled(
@@ -220,13 +232,10 @@ def _settled(
 
 
 def _requests(
-    image: Sequence[str | Path],
-    phrase: Sequence[str],
-    box: Sequence[str | Sequence[float]],
-    table: Path | None,
-    images: Path | None,
-    lines: Iterable[str] | None,
-) -> list[Request]:
+    image: str | Path | Sequence[str | Path], pictures: Sequence[str | Path], phrase: Sequence[str],
+    box: Sequence[str | Sequence[float]], table: Path | None, images: Path | None, lines: Iterable[str] | None,
+) -> list[Request]:  # fmt: skip
+    image = [*([image] if isinstance(image, str | Path) else image), *pictures]
     if bool(image) == (table is not None):
         raise UsageError(
             "give a picture with --image, or a table with --table" + (", not both" if image else ""),
@@ -259,6 +268,28 @@ def _as_utf8(phrase: str) -> str:
 
 
 # ---------------------------------------------------------------- the document
+
+
+def _document(
+    job: StageJob, model: Path, fingerprint: str, photographs: Photographs, summary: Mapping[str, Any],
+    found: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
+    from stages.artifacts.provenance import plain_json
+    from stages.inference.prediction_rows import image_entries
+
+    artifact, weights = job.artifact("model"), job.config.weights
+    document: dict[str, Any] = plain_json({
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "coordinates": COORDINATES,
+        "model": {"path": str(model), "kind": artifact.kind, "digest": artifact.digest, "weights": weights},
+        "fingerprint": fingerprint,
+        "provenance": job.provenance(),
+        "summary": summary,
+        "images": image_entries(photographs),
+        "predictions": found,
+    })  # fmt: skip
+    return document
 
 
 def _summary(
