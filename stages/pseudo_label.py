@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stages.artifacts import ArtifactWriter
     from stages.data.dataset import ReferringDataset
     from stages.inference.answers import Predictions
     from stages.weights.model_file import LoadedModel
@@ -110,18 +111,12 @@ def run(
         inputs={"dataset": (dataset, "dataset"), "split": (split, "split"), "model": (model, "res_model")},
     )  # fmt: skip
     job.require_same("dataset_digest", "split", "dataset")
-    settled = job.settled()
-    if settled:
+    if settled := job.settled():
         return settled
     if model is None:
         return start_from_boxes(job, dataset, config)
 
-    import numpy as np
-
     from stages.data.dataset import ReferringDataset, seen_referents
-    from stages.geometry.projection import projection_scores
-    from stages.geometry.runs import pack_rles
-    from stages.inference.auxiliary_contours import POINTS_A_WRITTEN_ONE
     from stages.inference.devices import choose_device
     from stages.inference.predictions import predict_sentences
     from stages.weights.model_file import held_out_referents_of, load_model, weights_chosen_by
@@ -131,35 +126,61 @@ def run(
     loaded = load_model(
         model, choose_device(config.device), weights=config.weights, precision=config.precision
     )
+    prompted = _prompted(config, loaded, reporter)
+    held_out = held_out_referents_of(job.artifact("model"), data.digest)
+    sentences = unlabelled_sentences(data, seen_referents(job.artifact("split")), config, held_out)
+    predictions = predict_sentences(
+        loaded, data, sentences, batch_images=config.batch_images, box_prompt=prompted, outline=config.contour,
+        reporter=reporter, what="pseudo-label",
+    )  # fmt: skip
+    scores = _scores(config, data, sentences, predictions, loaded)
+    summary = {
+        "referents": len(set(data.sentence_referent[sentences].tolist())),
+        "sentences": len(sentences),
+        "held_out_referents": len(held_out),
+        "weights_chosen_by": weights_chosen_by(job.artifact("model"), config.weights)[0],
+        "prompt": "box" if prompted else "none",
+        **_fit(predictions, scores),
+        "audit": audit(loaded, dataset, split, config, prompted, reporter),
+    }
+    with job.writer() as w:
+        w.attr("dataset_digest", data.digest)
+        w.attr("model_digest", loaded.digest)
+        w.attr("prompt", summary["prompt"])
+        _write(w, config, data, sentences, predictions, scores, loaded)
+        w.json("summary", summary)
+    return job.result(summary)
+
+
+def _prompted(config: Config, loaded: LoadedModel, reporter: Reporter) -> bool:
+    """Whether the model is given the known box; a warning where that is asked for and it takes none."""
     prompted = config.box_prompt and loaded.config.sequence in ("box-contour", "multitask")
     if config.box_prompt and not prompted:
         reporter.warn(
             f"the model writes {loaded.config.sequence!r} sequences, which take no box prompt: decoding runs free"
         )
-    held_out = held_out_referents_of(job.artifact("model"), data.digest)
-    sentences = unlabelled_sentences(data, seen_referents(job.artifact("split")), config, held_out)
-    predictions = predict_sentences(
-        loaded,
-        data,
-        sentences,
-        batch_images=config.batch_images,
-        box_prompt=prompted,
-        outline=config.contour,
-        reporter=reporter,
-        what="pseudo-label",
-    )
+    return prompted
+
+
+def _scores(
+    config: Config, data: ReferringDataset, sentences: NDArray[np.int64], predictions: Predictions, loaded: LoadedModel
+) -> NDArray[np.float64]:  # fmt: skip
+    """(S,) projection scores; the predictions are brought to the frame of the configuration."""
+    from stages.geometry.projection import projection_scores
+
     referents = data.sentence_referent[sentences]
     if config.frame == "model":
         leave_in_model_frame(predictions, data.image_sizes_hw[data.referent_image[referents]], loaded)
     rles = predictions.masks([tuple(data.image_sizes_hw[data.referent_image[r]]) for r in referents])
-    scores = projection_scores(rles, data.boxes_xyxy[referents])
+    return projection_scores(rles, data.boxes_xyxy[referents])
+
+
+def _fit(predictions: Predictions, scores: NDArray[np.float64]) -> dict[str, Any]:
+    """How well the contours agree with the known boxes, and how sure the model is: lines of the summary."""
+    import numpy as np
+
     confidence = predictions.confidence()
-    summary = {
-        "referents": len(np.unique(referents)),
-        "sentences": len(sentences),
-        "held_out_referents": len(held_out),
-        "weights_chosen_by": weights_chosen_by(job.artifact("model"), config.weights)[0],
-        "prompt": "box" if prompted else "none",
+    return {
         "empty": int(sum(len(ring) < 3 for ring in predictions.points_xy)),
         "projection_score": {
             "mean": float(scores.mean()) if len(scores) else None,
@@ -168,28 +189,33 @@ def run(
             "counts": np.histogram(scores, HISTOGRAM_EDGES)[0].tolist(),
         },
         "confidence_mean": float(confidence.mean()) if len(confidence) else None,
-        "audit": audit(loaded, dataset, split, config, prompted, reporter),
     }
-    with job.writer() as w:
-        w.attr("dataset_digest", data.digest)
-        w.attr("model_digest", loaded.digest)
-        w.attr("prompt", summary["prompt"])
-        finer = POINTS_A_WRITTEN_ONE if config.contour == "auxiliary" else 1
-        w.attr("n_points", loaded.config.n_points * finer)
-        w.column("referent_index", referents)
-        w.column("sentence_index", sentences)
-        w.column("tokens", predictions.tokens)
-        w.column("token_probability", predictions.token_probability)
-        lengths = np.array([len(ring) for ring in predictions.points_xy], np.int64)
-        rings = np.concatenate(predictions.points_xy) if len(sentences) else np.zeros((0, 2), np.float32)
-        w.ragged("points_xy", rings, np.concatenate(([0], lengths.cumsum())))
-        if predictions.rles:
-            w.ragged("masks/rle", *pack_rles(predictions.rles))
-        w.column("box_xyxy", predictions.boxes_xyxy)
-        w.column("projection_score", scores.astype(np.float32))
-        w.column("confidence", confidence)
-        w.json("summary", summary)
-    return job.result(summary)
+
+
+def _write(
+    w: ArtifactWriter, config: Config, data: ReferringDataset, sentences: NDArray[np.int64],
+    predictions: Predictions, scores: NDArray[np.float64], loaded: LoadedModel,
+) -> None:  # fmt: skip
+    """One row a sentence."""
+    import numpy as np
+
+    from stages.geometry.runs import pack_rles
+    from stages.inference.auxiliary_contours import POINTS_A_WRITTEN_ONE
+
+    finer = POINTS_A_WRITTEN_ONE if config.contour == "auxiliary" else 1
+    w.attr("n_points", loaded.config.n_points * finer)
+    w.column("referent_index", data.sentence_referent[sentences])
+    w.column("sentence_index", sentences)
+    w.column("tokens", predictions.tokens)
+    w.column("token_probability", predictions.token_probability)
+    lengths = np.array([len(ring) for ring in predictions.points_xy], np.int64)
+    rings = np.concatenate(predictions.points_xy) if len(sentences) else np.zeros((0, 2), np.float32)
+    w.ragged("points_xy", rings, np.concatenate(([0], lengths.cumsum())))
+    if predictions.rles:
+        w.ragged("masks/rle", *pack_rles(predictions.rles))
+    w.column("box_xyxy", predictions.boxes_xyxy)
+    w.column("projection_score", scores.astype(np.float32))
+    w.column("confidence", predictions.confidence())
 
 
 def start_from_boxes(job: StageJob, dataset: Path, config: Config) -> StageResult:
