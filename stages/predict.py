@@ -204,13 +204,8 @@ def _settled_stream(
 
 
 def _settled(
-    out: Path,
-    fingerprint: str,
-    model_digest: str,
-    drawings: Mapping[Path, Drawing],
-    options: RunOptions,
-    started: float,
-) -> StageResult | None:
+    out: Path, fingerprint: str, model_digest: str, drawings: Mapping[Path, Drawing], options: RunOptions, started: float
+) -> StageResult | None:  # fmt: skip
     """The result when nothing is to be done (up to date, or a dry run), else None."""
     old = _existing(out, fingerprint, model_digest, options.force)
     fresh = old is not None and not options.force

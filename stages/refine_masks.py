@@ -92,33 +92,7 @@ def run(
         ArtifactError: an input or the segmenter cannot be used, or `pseudo` was not made from `dataset`.
         StaleOutputError: `out` exists and was made from something else.
     """
-    from stages.artifacts.target import require_folder_target
-    from stages.refinement.load import load_segmenter, segmenter_files
-
-    if pseudo is not None and (split is not None or config.splits):
-        raise UsageError(
-            "--split and --splits choose what to start from boxes, --pseudo has chosen already",
-            hint="leave out one of them",
-        )
-    if overlays is not None:
-        require_folder_target(overlays, "--overlays")
-    job = StageJob(
-        stage=STAGE,
-        version=STAGE_VERSION,
-        config=config,
-        kind="pseudo_points",
-        out=out,
-        inputs={
-            "dataset": (dataset, "dataset"),
-            "pseudo": (pseudo, "pseudo_points"),
-            "split": (split, "split"),
-        },
-        external={"segmenter": segmenter_files(config.segmenter)},
-        options=options,
-    )
-    for role in ("pseudo", "split"):
-        if role in job.inputs:
-            job.require_same("dataset_digest", role, "dataset")
+    job = _open(config, dataset, out, pseudo, split, overlays, options)
     settled = job.settled()
 
     from stages.figures.photo_masks import draw_photographs, refuse_present
@@ -131,6 +105,7 @@ def run(
     from stages.data.dataset import ReferringDataset
     from stages.inference.devices import choose_device
     from stages.metrics.selection import best_sentences
+    from stages.refinement.load import load_segmenter
     from stages.refinement.resume import Found
 
     view = ReferringDataset.open(dataset, masks="none")
@@ -158,6 +133,32 @@ def run(
     if overlays is not None:
         draw_photographs(dataset, out, overlays, reporter, missing_only=False)
     return job.result(summary)
+
+
+def _open(
+    config: Config, dataset: Path, out: Path, pseudo: Path | None, split: Path | None, overlays: Path | None,
+    options: RunOptions,
+) -> StageJob:  # fmt: skip
+    """The inputs, which belong together."""
+    from stages.artifacts.target import require_folder_target
+    from stages.refinement.load import segmenter_files
+
+    if pseudo is not None and (split is not None or config.splits):
+        raise UsageError(
+            "--split and --splits choose what to start from boxes, --pseudo has chosen already",
+            hint="leave out one of them",
+        )
+    if overlays is not None:
+        require_folder_target(overlays, "--overlays")
+    job = StageJob(
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="pseudo_points", out=out, options=options,
+        inputs={"dataset": (dataset, "dataset"), "pseudo": (pseudo, "pseudo_points"), "split": (split, "split")},
+        external={"segmenter": segmenter_files(config.segmenter)},
+    )  # fmt: skip
+    for role in ("pseudo", "split"):
+        if role in job.inputs:
+            job.require_same("dataset_digest", role, "dataset")
+    return job
 
 
 @dataclass(frozen=True)
