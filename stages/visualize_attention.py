@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stages.inference.attention import AttentionSample
 
 STAGE = "visualize-attention"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 _inputs = in_panel("Inputs and output")
 
 
@@ -237,6 +237,8 @@ def _write(
     w.column("box_xyxy", np.asarray(boxes, np.float32).reshape(-1, 4))
     w.column("map_shape", np.asarray([s.maps.shape for s in samples], np.int64).reshape(-1, 3))
     w.ragged("maps", *pack([s.maps.astype(np.float16).ravel() for s in samples], np.float16, ()))
+    layers = [s.maps[:, None] if s.layer_maps is None else s.layer_maps for s in samples]
+    w.ragged("layer_maps", *pack([m.astype(np.float16).ravel() for m in layers], np.float16, ()))
     pairs = np.asarray(labels, np.int64).reshape(-1, 2)
     w.column("pseudo/referent_index", pairs[:, 0])
     w.column("pseudo/sentence_index", pairs[:, 1])

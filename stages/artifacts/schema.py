@@ -221,6 +221,7 @@ SCHEMAS: dict[str, KindSchema] = {
             "box_xyxy": Column("float", "V 4", _BOX),
             "map_shape": Column("int", "V 3", "steps, rows, columns"),
             "maps": RaggedColumn("float", "V"),
+            "layer_maps": RaggedColumn("float", "V", required=False),
             "pseudo/referent_index": Column("int", "P", required=False),
             "pseudo/sentence_index": Column("int", "P", required=False),
             "summary": Column("json"),

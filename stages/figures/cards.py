@@ -265,17 +265,19 @@ def write_attention(
 ) -> list[dict[str, Any]]:
     """attention-N.js, one a (sample, model), and what the page needs to list them."""
     models = [str(m) for m in attention.json("summary").get("models", [])]
-    steps, rings, maps = (attention.ragged(n) for n in ("step_of_point", "points_xy", "maps"))
+    every_layer = "layer_maps/values" in attention
+    kept = "layer_maps" if every_layer else "maps"  # of the last layer alone, in files from before
+    steps, rings, maps = (attention.ragged(n) for n in ("step_of_point", "points_xy", kept))
     listed = []
     for i, (model, r, s) in enumerate(
         zip(*(attention[n].tolist() for n in ("model", "referent_index", "sentence_index")), strict=True)
     ):
         shape = attention.rows("map_shape", slice(i, i + 1))[0].tolist()
-        cells = maps[i].astype(np.float32).reshape(shape)
-        if shape[0] > 1:  # the two steps that wrote a point's x and y
+        cells = maps[i].astype(np.float32).reshape(shape[0], -1, *shape[1:])  # (steps, layers, rows, columns)
+        if shape[0] > 1:  # the two steps that predicted a point's x and y
             x = steps[i]
             cells = (cells[x] + cells[(x + 1).clip(max=len(cells) - 1)]) / 2
-        top = cells.reshape(len(cells), -1).max(axis=1, initial=0)[:, None, None]
+        top = cells.max(axis=(2, 3), initial=0)[:, :, None, None]
         levels = np.clip(255 * cells / np.where(top > 0, top, 1), 0, 255).astype(np.uint8)
         image = int(data.referent_image[r])
         height, width = (int(v) for v in data.image_sizes_hw[image])

@@ -46,8 +46,8 @@ class Predictions:
         rles: masks at the original size, of models that answer with masks (a detector; its only token is the number of
             its best query, and `points_xy` is the largest outer contour of the mask); empty for sequence models.
         n_tokens: (S,) int64, how many of the K tokens are the answer: up to and with the contour's first END; None = all.
-        maps: only when asked for: S times (K, h, w) float32 cross-attention of each slot over the image's own valid cells
-            (last decoder layer, mean of heads).
+        maps: only when asked for: S times (K, layers, h, w) float32 cross-attention of each slot over the image's own valid
+            cells (mean of heads; a detector keeps its last layer alone).
     """
 
     sentence_index: NDArray[np.int64]

@@ -21,7 +21,8 @@ class AttentionSample:
     """One sentence's prediction with the cross-attention of every decoded slot.
 
     maps: (K, h, w) float32 over the image's own valid cells (last decoder layer, mean of heads), or for crop refinement
-    over the whole image; step_of_point: (k,) the slot that predicted each point's x.
+    over the whole image; step_of_point: (k,) the slot that predicted each point's x; layer_maps: (K, layers, h, w), the
+    same of every layer, the last one included.
     """
 
     tokens: NDArray[np.int32]
@@ -29,6 +30,7 @@ class AttentionSample:
     box_xyxy: NDArray[np.float32] | None
     maps: NDArray[np.float32]
     step_of_point: NDArray[np.int64]
+    layer_maps: NDArray[np.float32] | None = None
 
     @property
     def looks_once(self) -> bool:
@@ -48,12 +50,14 @@ def attention_for_sentences(
         found = answers.answer(group, keep_maps=True)
         images = dataset.referent_image[dataset.sentence_referent[group.sentences]]
         for i, row in enumerate(group.rows.tolist()):
-            points, maps = found.points_xy[i], found.maps[i]
+            points, layers = found.points_xy[i], found.maps[i]
             if loaded.config.zoom_margin is not None:
-                maps = maps_on_image(maps, group.frames[i], tuple(dataset.image_sizes_hw[images[i]]))
+                size = tuple(dataset.image_sizes_hw[images[i]])
+                flat = maps_on_image(layers.reshape(-1, *layers.shape[2:]), group.frames[i], size)
+                layers = flat.reshape(*layers.shape[:2], *flat.shape[1:])
             box = found.boxes_xyxy[i] if loaded.config.answers_boxes else None
             steps = answers.slot_of_points(len(points))
-            samples[row] = AttentionSample(found.tokens[i], points, box, maps, steps)
+            samples[row] = AttentionSample(found.tokens[i], points, box, layers[:, -1], steps, layers)
     return [samples[i] for i in range(len(sentences))]
 
 

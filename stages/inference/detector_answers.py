@@ -43,7 +43,7 @@ class DetectorAnswers:
             looks = detections.maps[rows, :, best].mean(1)[:, : memory.cells].unflatten(-1, memory.grid_hw)
             used = memory.valid_cells_hw.tolist()
             grids = looks.float().cpu().numpy()
-            out.maps = [grid[None, :vh, :vw] for grid, (vh, vw) in zip(grids, used, strict=True)]
+            out.maps = [grid[None, None, :vh, :vw] for grid, (vh, vw) in zip(grids, used, strict=True)]
         if self.model.mask_head is not None:
             masks = self._masks(self.model.mask_logits(detections, rows, best), memory, group.frames)
             out.rles = [mask_to_rle(mask) for mask in masks]

@@ -45,7 +45,7 @@ class SequenceAnswers:
             h, w = group.memory.grid_hw
             grids = decoded.maps[..., : h * w].unflatten(-1, (h, w)).float().cpu().numpy()
             used = group.memory.valid_cells_hw.tolist()
-            out.maps = [grid[:, :vh, :vw] for grid, (vh, vw) in zip(grids, used, strict=True)]
+            out.maps = [grid[..., :vh, :vw] for grid, (vh, vw) in zip(grids, used, strict=True)]
         return out
 
     def slot_of_points(self, n: int) -> NDArray[np.int64]:

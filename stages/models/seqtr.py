@@ -227,8 +227,8 @@ class PointSequenceModel(nn.Module):
         Args:
             prompt: (S, P) int64 tokens that are given for the first P slots instead of decoded (their
                 probability is 1): the ground-truth box in box-prompted pseudo-labelling.
-            keep_logits: also return the raw logits (S, K, V). keep_maps: also the cross-attention of the last
-                layer, averaged over heads, (S, K, M).
+            keep_logits: also return the raw logits (S, K, V). keep_maps: also the cross-attention of each
+                layer, averaged over heads, (S, K, layers, M).
         """
         content, n = self.content(memory), len(memory.tokens)
         cache = self.decoder.new_cache(memory, self.layout.length)
@@ -252,7 +252,7 @@ class PointSequenceModel(nn.Module):
             if keep_logits:
                 logits_kept.append(logits)
             if maps is not None:
-                maps_kept.append(maps[-1][:, :, 0].mean(1))
+                maps_kept.append(torch.stack([m[:, :, 0].mean(1) for m in maps], 1))
             if t < n_prompt and prompt is not None:
                 tokens[:, t] = prompt[:, t]
                 continue

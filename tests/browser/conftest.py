@@ -74,7 +74,10 @@ def write_attention(path: Path, data: Path) -> Path:
         w.ragged("tokens", *pack([np.arange(9)] * 2, np.int32))
         w.ragged("points_xy", *pack([ring] * 2, np.float32, (2,)))
         w.ragged("step_of_point", *pack([np.array([0, 2, 4, 6])] * 2, np.int64))
-        w.ragged("maps", *pack([np.arange(108) / 108] * 2, np.float16))
+        maps = np.arange(108).reshape(9, 1, 3, 4) / 108
+        w.ragged("maps", *pack([maps.ravel()] * 2, np.float16))
+        layers = np.concatenate((1 - maps, maps), 1)  # the first layer looks elsewhere
+        w.ragged("layer_maps", *pack([layers.ravel()] * 2, np.float16))
         w.json("summary", {"models": ["final"]})
     return path
 

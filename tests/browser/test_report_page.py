@@ -69,7 +69,7 @@ def test_layers_and_numbered_points_are_drawn_and_switched(page: Any) -> None:
     assert not page.locator("#large").is_visible()
 
 
-def test_the_attention_slider_moves_over_points(page: Any) -> None:
+def test_the_attention_sliders_move_over_points_and_layers(page: Any) -> None:
     slider = page.locator("#attention-point")
     page.wait_for_selector("#attention-view circle")
     assert page.locator("#attention-number").text_content() == "1 of 4"
@@ -81,7 +81,13 @@ def test_the_attention_slider_moves_over_points(page: Any) -> None:
     slider.focus()
     page.keyboard.press("End")
     assert page.locator("#attention-number").text_content() == "4 of 4"
-    assert seen() != first
+    last_layer = seen()
+    assert last_layer != first
+    assert page.locator("#attention-depth").text_content() == "2 of 2"
+    page.locator("#attention-layer").focus()
+    page.keyboard.press("Home")
+    assert page.locator("#attention-depth").text_content() == "1 of 2"
+    assert seen() != last_layer
     page.select_option("#attention-sample", "1")
     page.wait_for_function("document.querySelector('#attention-view img').src.endsWith('picture-51.jpg')")
 

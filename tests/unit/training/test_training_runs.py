@@ -266,6 +266,7 @@ def test_crop_refinement_predicts_in_the_window_of_the_box(
     assert (np.abs(given.boxes_xyxy - boxes).max(1) <= 0.5 * bin_size + 1.1).all()
     sample = attention_for_sentences(loaded, data, sentences[:2], box_prompt=True)[0]
     assert sample.maps.shape[1:] == (40, 40)
+    assert sample.layer_maps is not None and np.array_equal(sample.layer_maps[:, -1], sample.maps)
     x0, y0, x1, y1 = boxes[0] / 4
     outside = sample.maps.copy()
     side = max(x1 - x0, y1 - y0)

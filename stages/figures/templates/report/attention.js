@@ -1,4 +1,4 @@
-// Where the decoder looks: a sample is chosen from a list, a point by a slider.
+// Where the decoder looks: a sample is chosen from a list, a point and a layer by sliders.
 import { element, loadChunk, photo, svgElement } from "./shapes.js";
 
 export function openAttention(listed) {
@@ -14,17 +14,25 @@ export function openAttention(listed) {
     const holder = photo(one, `Photo for “${one.t}” with the attention of ${one.model}`);
     holder.append(element("canvas", { "aria-hidden": "true" }));
     part("view").replaceChildren(holder);
-    current = { one, content, bytes, holder };
+    const layers = content.shape[1];
+    const last = !current || part("layer").value === part("layer").max;
+    part("layer").max = Math.max(1, layers);
+    part("layer").value = last ? layers : Math.min(part("layer").value, layers);
+    part("layer").disabled = layers < 2;
     part("point").max = Math.max(1, content.points.length / 2);
     part("point").value = Math.min(part("point").value, part("point").max);
+    current = { one, content, bytes, holder };
     draw();
   }
 
   function draw() {
     const { one, content, bytes, holder } = current;
-    const [count, rows, columns] = content.shape;
+    const [count, layers, rows, columns] = content.shape;
     const point = Number(part("point").value) - 1;
-    const map = Math.min(point, count - 1); // a detector looks once for the whole outline
+    const layer = Number(part("layer").value) - 1;
+    const map = Math.min(point, count - 1) * layers + layer; // a detector looks once for the whole contour
+    part("depth").textContent = `${layer + 1} of ${layers}`;
+    part("layer").setAttribute("aria-valuetext", `layer ${layer + 1} of ${layers}`);
     part("number").textContent = `${point + 1} of ${content.points.length / 2}`;
     part("point").setAttribute("aria-valuetext", `point ${point + 1} of ${content.points.length / 2}`);
     const canvas = holder.querySelector("canvas");
@@ -47,6 +55,7 @@ export function openAttention(listed) {
   }
 
   sample.addEventListener("change", choose);
+  part("layer").addEventListener("input", () => current && draw());
   part("point").addEventListener("input", () => current && draw());
   choose();
 }
