@@ -126,18 +126,25 @@ class Predictor:
     def _refined(self, photographs: Photographs, found: Answers, reporter: Reporter) -> Answers:
         import numpy as np
 
+        from stages.geometry.rasterise import rle_area
         from stages.refinement.answers import ellipses, refine_answers
         from stages.refinement.verdict import REFINED
 
         assert self._segmenter is not None
         known = photographs.has_box[:, None]
         boxes = np.where(known, photographs.boxes_xyxy, found.boxes_xyxy.astype(np.float64))
-        predicted = found.rles is not None
         sizes = [photographs.size_hw(i) for i in range(len(photographs.requests))]
-        masks = found.rles if found.rles is not None else ellipses(boxes, sizes)
+        masks = ellipses(boxes, sizes)
+        if (
+            found.rles is not None
+        ):  # a model that predicts nothing in a known box leaves the ellipse to start from
+            masks = [
+                e if k and not rle_area(m) else m
+                for m, e, k in zip(found.rles, masks, photographs.has_box, strict=True)
+            ]
         verdicts = refine_answers(
             photographs.image, photographs.referent_image, boxes, masks, self._segmenter,
-            promptable=self._promptable, predicted=predicted, reporter=reporter,
+            promptable=self._promptable, by_box_alone=photographs.has_box | (found.rles is None), reporter=reporter,
         )  # fmt: skip
         found.refinement = [v.reason for v in verdicts]
         refined = [v.reason == REFINED and v.rle is not None for v in verdicts]

@@ -26,16 +26,17 @@ def refine_answers(
     segmenter: Segmenter,
     *,
     promptable: bool,
-    predicted: bool,
+    by_box_alone: NDArray[np.bool_],
     reporter: Reporter,
 ) -> list[Verdict]:
     """What became of each of N masks; a picture is encoded once.
 
-    picture_of (N,), boxes_xyxy (N, 4) px, NaN = none. promptable: the segmenter is none of colours alone; predicted: the
-    masks are a model's and not only ellipses (the same limits as in refine-masks).
+    picture_of (N,), boxes_xyxy (N, 4) px, NaN = none. promptable: the segmenter is none of colours alone; by_box_alone
+    (N,): the box is known, or the mask is only the ellipse in it, so that a promptable segmenter need not agree with the
+    mask (the same limits as in refine-masks).
     """
-    least = (0.6, 0.0) if promptable and not predicted else (0.8, 0.5)
-    rule = Rule(least_box_iou=least[0], least_outline_iou=least[1], whole=promptable)
+    strict = Rule(least_box_iou=0.8, least_outline_iou=0.5, whole=promptable)
+    box_alone = Rule(least_box_iou=0.6, least_outline_iou=0.0, whole=promptable)
     verdicts = [nothing(NO_OUTLINE) for _ in masks]
     with reporter.progress("refine", len(masks), unit="mask") as task:
         for image in np.unique(picture_of).tolist():
@@ -46,6 +47,7 @@ def refine_answers(
                 starts = np.stack([rle_to_mask(masks[i]) for i in asked])
                 answers = segmenter.segment(encoded, boxes_xyxy[asked], starts)
                 for i, offered, scores in zip(asked, *answers, strict=True):
+                    rule = box_alone if promptable and by_box_alone[i] else strict
                     verdicts[i] = judge(offered, scores, boxes_xyxy[i], masks[i], rule)
             task.advance(len(here))
     return verdicts

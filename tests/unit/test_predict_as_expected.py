@@ -156,11 +156,21 @@ def test_a_picture_is_encoded_once_and_answers_without_a_box_are_left(photos: Pa
     drawn = Drawn()
     verdicts = refine_answers(
         lambda i: np.zeros((48, 64, 3), np.uint8), np.array([0, 0, 0, 1]), boxes, starts, drawn,
-        promptable=True, predicted=False, reporter=SilentReporter(),
+        promptable=True, by_box_alone=np.ones(4, bool), reporter=SilentReporter(),
     )  # fmt: skip
     assert [v.reason for v in verdicts] == ["refined", "refined", "no outline to refine", "refined"]
     assert drawn.encoded == 2
     assert verdicts[0].rle is not None and rle_to_mask(verdicts[0].rle).sum() == 20 * 25
+
+
+def test_a_known_box_counts_more_than_a_poor_contour() -> None:
+    boxes = np.array([[5.0, 5, 25, 30]] * 2)
+    poor = ellipses(np.array([[5.0, 5, 12, 12]] * 2), [(48, 64)] * 2)
+    verdicts = refine_answers(
+        lambda i: np.zeros((48, 64, 3), np.uint8), np.array([0, 0]), boxes, poor, Drawn(),
+        promptable=True, by_box_alone=np.array([True, False]), reporter=SilentReporter(),
+    )  # fmt: skip
+    assert [v.reason for v in verdicts] == ["refined", "differs from the outline"]
 
 
 def test_arrays_in_and_out(models: dict[str, Path], photos: Path, tmp_path: Path) -> None:
