@@ -8,7 +8,7 @@ The embedded default: `write_refer_layout` makes a folder that the REFER reader 
 
 Every scene has its own random stream from (seed, split, index): the same seed gives the same bytes, whatever
 the number of processes, and a larger scale only appends scenes. testA holds referents of curved shapes only,
-testB of angular ones (as RefCOCO's people and other things).
+testB of angular ones (as RefCOCO's people and other things); at the object scales, of things and of signs.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import json
 import multiprocessing
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from stages.artifacts.whole_file import write_whole
+from stages.data.refshapes.kinds import kinds, kinds_of
+from stages.data.refshapes.object_scenes import generate_object_scene
 from stages.data.refshapes.scenes import Scene, ShapeObject, generate_scene
 from stages.data.refshapes.sentences import make_sentence, make_sentences
 from stages.data.refshapes.shapes import ANGULAR_SHAPES, CURVED_SHAPES, SHAPES
@@ -51,25 +54,51 @@ __all__ = [
     "write_refer_layout",
 ]
 
-Job = tuple[int, str, int, tuple[Path, ...]]  # seed, split, index of a scene, pictures it wears
+Job = tuple[str, int, str, int, tuple[Path, ...]]  # world, seed, split, index of a scene, pictures it wears
 IMAGE_SIZE = 160  # pixels, square
 JPEG_QUALITY = 92
 RLE_SHARE = 0.2  # of the annotations whose polygon would be exact, so that a reader meets both forms
 MAX_REFERENTS = 4
-CATEGORIES = {shape: number for number, shape in enumerate(SHAPES, start=1)}
 _CATEGORY_NAMES = {"l": "letter l", "s": "letter s"}
+_SPLIT_NUMBERS = {"train": 0, "val": 1, "testA": 2, "testB": 3}  # in random streams and ids
 
-# split -> (number in random streams and ids, shapes that may be referred to)
-_SPLITS: dict[str, tuple[int, tuple[str, ...]]] = {
-    "train": (0, SHAPES),
-    "val": (1, SHAPES),
-    "testA": (2, CURVED_SHAPES),
-    "testB": (3, ANGULAR_SHAPES),
-}
+
+@dataclass(frozen=True)
+class World:
+    """What a family of scales shows. test_a, test_b: what may be referred to in these splits."""
+
+    shapes: tuple[str, ...]
+    test_a: tuple[str, ...]
+    test_b: tuple[str, ...]
+    scene: Callable[..., Scene]
+
+    def favoured(self, split: str) -> tuple[str, ...] | None:
+        """What may be referred to; None = everything."""
+        return {"testA": self.test_a, "testB": self.test_b}.get(split)
+
+    def categories(self) -> dict[str, int]:
+        return {shape: number for number, shape in enumerate(self.shapes, start=1)}
+
+
+@lru_cache(maxsize=2)
+def world(name: str) -> World:
+    """ "shapes" or "objects"."""
+    if name == "objects":
+        return World(tuple(kinds()), kinds_of("thing"), kinds_of("sign"), generate_object_scene)
+    return World(SHAPES, CURVED_SHAPES, ANGULAR_SHAPES, generate_scene)
+
+
+def world_of(scale: str) -> str:
+    return "objects" if scale.startswith("objects") else "shapes"
+
+
 SCALES: dict[str, dict[str, int]] = {  # images per split
     "tiny": {"train": 40, "val": 8, "testA": 6, "testB": 6},
     "smoke": {"train": 1_500, "val": 150, "testA": 100, "testB": 100},
     "standard": {"train": 10_000, "val": 600, "testA": 400, "testB": 400},
+    "objects-tiny": {"train": 40, "val": 8, "testA": 6, "testB": 6},
+    "objects-smoke": {"train": 1_500, "val": 150, "testA": 100, "testB": 100},
+    "objects": {"train": 10_000, "val": 600, "testA": 400, "testB": 400},
 }
 
 
@@ -106,22 +135,25 @@ class _Written:
 
 def scene_rng(seed: int, split: str, index: int) -> np.random.Generator:
     """The random stream of one scene."""
-    return np.random.default_rng(np.random.SeedSequence([seed, _SPLITS[split][0], index]))
+    return np.random.default_rng(np.random.SeedSequence([seed, _SPLIT_NUMBERS[split], index]))
 
 
 def split_scene(
-    seed: int, split: str, index: int, size: int = IMAGE_SIZE
+    seed: int, split: str, index: int, size: int = IMAGE_SIZE, of: str = "shapes"
 ) -> tuple[Scene, dict[int, list[tuple[str, str]]]]:
-    """Scene number `index` of a split, and the (style, sentence) pairs of each object referred to (2 to 4)."""
+    """Scene number `index` of a split, and the (style, sentence) pairs of each object referred to (2 to 4).
+
+    `of`: the name of the `world` it shows.
+    """
     rng = scene_rng(seed, split, index)
-    allowed = _SPLITS[split][1]
+    allowed = world(of).favoured(split)
     while True:
-        scene = generate_scene(rng, size, favoured_shapes=None if allowed == SHAPES else allowed)
+        scene = world(of).scene(rng, size, favoured_shapes=allowed)
         wanted = int(rng.integers(2, MAX_REFERENTS + 1))
         chosen: dict[int, list[tuple[str, str]]] = {}
         for number in rng.permutation(len(scene.objects)):
             item = scene.objects[number]
-            if len(chosen) < wanted and item.in_one_piece and item.shape in allowed:
+            if len(chosen) < wanted and item.in_one_piece and (allowed is None or item.shape in allowed):
                 said = make_sentences(scene, int(number), rng)
                 if said:
                     chosen[int(number)] = said
@@ -157,7 +189,10 @@ def write_refer_layout(
     images.mkdir(parents=True, exist_ok=True)
     collected = _Collected()
     load_textures(textures)  # here first: a process of its own could not tell what is wrong with one
-    jobs = [(seed, split, index, textures) for split, count in counts.items() for index in range(count)]
+    shown = world_of(scale)
+    jobs = [
+        (shown, seed, split, index, textures) for split, count in counts.items() for index in range(count)
+    ]
     with reporter.progress("generate RefShapes", len(jobs), "image") as task:
         for written in _make_all(jobs, workers):
             (images / written.image["file_name"]).write_bytes(written.jpeg)
@@ -190,17 +225,18 @@ def _make_all(jobs: list[Job], workers: int) -> Iterator[_Written]:
 
 
 def _make_scene(job: Job) -> _Written:
-    seed, split, index, textures = job
-    scene, chosen = split_scene(seed, split, index)
+    shown, seed, split, index, textures = job
+    scene, chosen = split_scene(seed, split, index, of=shown)
+    categories = world(shown).categories()
     picture = scene.image
     if textures:
-        rng = np.random.default_rng([seed, _SPLITS[split][0], index, 2])
+        rng = np.random.default_rng([seed, _SPLIT_NUMBERS[split], index, 2])
         picture = dress(scene, load_textures(textures), rng)
     # Ids follow from split and index alone, so a larger scale keeps those of a smaller one.
-    image_id = (_SPLITS[split][0] + 1) * 1_000_000 + index
+    image_id = (_SPLIT_NUMBERS[split] + 1) * 1_000_000 + index
     stem = f"RefShapes_{split}_{image_id:012d}"
     form = np.random.default_rng(
-        [seed, _SPLITS[split][0], index, 1]
+        [seed, _SPLIT_NUMBERS[split], index, 1]
     )  # apart: the scene must not depend on it
     ok, encoded = cv2.imencode(
         ".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
@@ -209,12 +245,18 @@ def _make_scene(job: Job) -> _Written:
     rles = [mask_to_rle(item.mask) for item in scene.objects]
     annotations = [
         _annotation(
-            item, dict(rle), image_id, number, as_polygon=number in chosen and form.random() >= RLE_SHARE
+            item,
+            dict(rle),
+            image_id,
+            number,
+            categories[item.shape],
+            as_polygon=number in chosen and form.random() >= RLE_SHARE,
         )
         for number, (item, rle) in enumerate(zip(scene.objects, rles, strict=True))
     ]
     refs = [
-        _ref(scene.objects[number], stem, image_id, number, split, said) for number, said in chosen.items()
+        _ref(stem, image_id, number, categories[scene.objects[number].shape], split, said)
+        for number, said in chosen.items()
     ]
     ellipse_iou, box_iou = [], []
     for number in chosen:
@@ -229,7 +271,7 @@ def _make_scene(job: Job) -> _Written:
 
 
 def _annotation(
-    item: ShapeObject, rle: dict[str, Any], image_id: int, number: int, *, as_polygon: bool
+    item: ShapeObject, rle: dict[str, Any], image_id: int, number: int, category: int, *, as_polygon: bool
 ) -> dict[str, Any]:
     x0, y0, x1, y1 = item.box_xyxy.tolist()
     polygons = _exact_polygons(item.mask) if as_polygon else None
@@ -239,7 +281,7 @@ def _annotation(
     return {
         "id": image_id * 10 + number,
         "image_id": image_id,
-        "category_id": CATEGORIES[item.shape],
+        "category_id": category,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "area": int(np.count_nonzero(item.mask)),
         "iscrowd": 0,
@@ -264,7 +306,7 @@ def _without_straights(points_xy: np.ndarray) -> np.ndarray:
 
 
 def _ref(
-    item: ShapeObject, stem: str, image_id: int, number: int, split: str, said: list[tuple[str, str]]
+    stem: str, image_id: int, number: int, category: int, split: str, said: list[tuple[str, str]]
 ) -> dict[str, Any]:
     ref_id = image_id * 10 + number
     sentences = [
@@ -275,7 +317,7 @@ def _ref(
         "ref_id": ref_id,
         "ann_id": ref_id,
         "image_id": image_id,
-        "category_id": CATEGORIES[item.shape],
+        "category_id": category,
         "file_name": f"{stem}_{ref_id}.jpg",  # REFER's habit: the annotation's id before the suffix
         "split": split,
         "sent_ids": [sentence["sent_id"] for sentence in sentences],
@@ -331,8 +373,12 @@ def _write_instances(path: Path, collected: _Collected, scale: str, seed: int) -
         "images": collected.images,
         "annotations": collected.annotations,
         "categories": [
-            {"id": number, "name": _CATEGORY_NAMES.get(shape, shape), "supercategory": "shape"}
-            for shape, number in CATEGORIES.items()
+            {
+                "id": number,
+                "name": _CATEGORY_NAMES.get(shape, shape),
+                "supercategory": world_of(scale).rstrip("s"),
+            }
+            for shape, number in world(world_of(scale)).categories().items()
         ],
     }
     write_whole(path, json.dumps(content, separators=(",", ":")).encode("ascii"))

@@ -153,7 +153,7 @@ def coverage(points_xy: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarra
     return alpha.astype(np.float32) / 255.0, (int(x0), int(y0))
 
 
-def _hsv_to_rgb(hue_degrees: float, saturation: float, value: float) -> np.ndarray:
+def hsv_to_rgb(hue_degrees: float, saturation: float, value: float) -> np.ndarray:
     """(3,) float32 RGB in 0..255."""
     sector = (hue_degrees % 360.0) / 60.0
     low, step = value * (1 - saturation), value * saturation
@@ -165,7 +165,7 @@ def sample_colour(name: str, rng: np.random.Generator) -> np.ndarray:
     """One shade of the named colour, (3,) float32 RGB."""
     hue, saturation, value = COLOURS[name]
     saturation = float(np.clip(saturation + rng.uniform(-0.08, 0.08), 0.0, 1.0))
-    return _hsv_to_rgb(hue + rng.uniform(-6.0, 6.0), saturation, min(1.0, value * rng.uniform(0.88, 1.06)))
+    return hsv_to_rgb(hue + rng.uniform(-6.0, 6.0), saturation, min(1.0, value * rng.uniform(0.88, 1.06)))
 
 
 def _ramp(size_hw: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
@@ -198,8 +198,8 @@ def paint_ground(size_hw: tuple[int, int], rng: np.random.Generator) -> np.ndarr
     across the whole range of the shapes, so no threshold cuts them out.
     """
     hue, saturation = rng.uniform(0.0, 360.0), rng.uniform(0.04, 0.30)
-    first = _hsv_to_rgb(hue, saturation, rng.uniform(0.30, 0.85))
-    second = _hsv_to_rgb(hue + rng.uniform(-60.0, 60.0), saturation, rng.uniform(0.30, 0.85))
+    first = hsv_to_rgb(hue, saturation, rng.uniform(0.30, 0.85))
+    second = hsv_to_rgb(hue + rng.uniform(-60.0, 60.0), saturation, rng.uniform(0.30, 0.85))
     blend = 0.5 + 0.35 * _ramp(size_hw, rng)
     texture = rng.integers(0, 3)
     if texture == 0:
@@ -222,7 +222,7 @@ def _scatter_clutter(ground: np.ndarray, rng: np.random.Generator) -> None:
     """Thin lines and rings in muted tones, drawn in place: edges that belong to no object."""
     side = ground.shape[0]
     for _ in range(int(rng.integers(2, 7))):
-        tone = _hsv_to_rgb(rng.uniform(0.0, 360.0), rng.uniform(0.0, 0.25), rng.uniform(0.25, 0.90)).tolist()
+        tone = hsv_to_rgb(rng.uniform(0.0, 360.0), rng.uniform(0.0, 0.25), rng.uniform(0.25, 0.90)).tolist()
         x, y, u, v = (int(value) for value in rng.integers(0, side, 4))
         if rng.random() < 0.5:
             cv2.line(ground, (x, y), (u, v), tone, int(rng.integers(1, 3)), cv2.LINE_AA)
