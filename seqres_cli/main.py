@@ -21,8 +21,10 @@ import stages
 from seqres_cli.ending import Ended, ended_like_ctrl_c
 from seqres_cli.help_page import write_rows
 from seqres_cli.output import Answer, print_answer, print_error
+from seqres_cli.processes import world_of_environment
 from seqres_cli.streams import patient_streams
 from stages.errors import SeqresError, UsageError, nearest_hint
+from stages.world import ALONE, World
 
 
 class _LazyGroup(TyperGroup):
@@ -115,10 +117,14 @@ def _run(arguments: list[str], ended: Ended) -> tuple[int, bool]:
     """Exit code, and whether the result is kept in a file."""
     as_json = "--json" in arguments
     command_line = ["seqres", *arguments]
+    world = ALONE
     try:
-        answer = _invoke(arguments, command_line)
+        world = world_of_environment(arguments)
+        answer = _invoke(arguments, command_line, world)
+        world.leave()
         if isinstance(answer, Answer):
-            print_answer(answer, as_json)
+            if world.first:
+                print_answer(answer, as_json)
             return answer.exit_code, answer.kept
         return answer if isinstance(answer, int) else 0, False
     except SystemExit:
@@ -129,13 +135,15 @@ def _run(arguments: list[str], ended: Ended) -> tuple[int, bool]:
         told = as_seqres_error(error, command_line)
         if told.exit_code == _Interrupted.exit_code and ended.signal:
             told.exit_code = 128 + ended.signal
-        print_error(told, as_json)
+        if world.speaks():
+            print_error(told, as_json)
         return told.exit_code, False
 
 
-def _invoke(arguments: list[str], command_line: list[str]) -> Any:
+def _invoke(arguments: list[str], command_line: list[str], world: World) -> Any:
     cli = typer.main.get_command(app)
-    outcome = cli.main(arguments, prog_name="seqres", standalone_mode=False, obj={"argv": command_line})
+    told = {"argv": command_line, "world": world}
+    outcome = cli.main(arguments, prog_name="seqres", standalone_mode=False, obj=told)
     if outcome == 130:  # typer turns Ctrl-C into this exit code
         raise KeyboardInterrupt
     return outcome

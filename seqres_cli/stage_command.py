@@ -29,6 +29,8 @@ from stages.config import (
     range_words,
 )
 from stages.errors import UsageError, nearest_hint
+from stages.reporter import SilentReporter
+from stages.world import ALONE
 
 if TYPE_CHECKING:
     from stages.artifacts.job import StageResult
@@ -274,17 +276,20 @@ def _stage_function(command: StageCommand, stage: ModuleType) -> Callable[..., A
         paths = _given_paths(command, arguments)
         if command.streams is not None:
             extras |= command.streams({**paths, "out": arguments["out"]}, arguments["json"])
+        told = ctx.obj or {}
+        world = told.get("world", ALONE)
         result = stage.run(
             config,
             **paths,
             **extras,
             out=arguments["out"],
-            reporter=RichReporter(quiet=arguments["quiet"]),
+            reporter=RichReporter(quiet=arguments["quiet"]) if world.first else SilentReporter(),
             options=RunOptions(
                 force=arguments["force"],
                 dry_run=arguments["dry_run"],
-                argv=tuple((ctx.obj or {}).get("argv", ())),
+                argv=tuple(told.get("argv", ())),
                 origins=origins,
+                world=world,
             ),
         )
         if str(result.path) == "-" and result.status == "written":

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stages.inference.answers import Predictions
     from stages.metrics.measure import MaskScores
     from stages.weights.model_file import LoadedModel
+    from stages.world import World
 
 STAGE = "evaluate"
 STAGE_VERSION = 1
@@ -94,7 +95,6 @@ def run(
         return settled
 
     from stages.data.dataset import ReferringDataset
-    from stages.inference.predictions import predict_sentences
 
     task = "rec" if job.artifact("model").kind == "rec_model" else "res"
     masks: Literal["none", "split", "all"] = "none" if task == "rec" else "all" if split is None else "split"
@@ -106,14 +106,10 @@ def run(
             "--box-prompt needs a model whose sequence is a box and then a contour",
             facts=[f"{model} writes: {loaded.config.sequence}"],
         )
-    parts: list[_Part] = []
-    for name in chosen:
-        sentences = choose_sentences(data, name, config.max_expressions, config.expressions, config.seed)
-        predictions = predict_sentences(
-            loaded, data, sentences, batch_images=config.batch_size, box_prompt=config.box_prompt,
-            outline=config.contour, reporter=reporter, what=f"evaluate {name}",
-        )  # fmt: skip
-        parts.append(_measure(name, sentences, predictions, data, loaded, config, task))
+    scored = [_scored(name, config, data, loaded, task, reporter, job.world) for name in chosen]
+    if not job.world.first:
+        return job.wait()
+    parts = [part for part in scored if part is not None]
     summary = {
         "task": task,
         "frame": config.frame,
@@ -135,6 +131,20 @@ def run(
         _write(w, parts, data, task)
         w.json("summary", summary)
     return job.result(summary)
+
+
+def _scored(
+    name: str, config: Config, data: ReferringDataset, loaded: LoadedModel, task: str, reporter: Reporter, world: World
+) -> _Part | None:  # fmt: skip
+    """Predictions for a split and their scores; None in a process that is not the first."""
+    from stages.inference.predictions import predict_sentences
+
+    sentences = choose_sentences(data, name, config.max_expressions, config.expressions, config.seed)
+    predictions = predict_sentences(
+        loaded, data, sentences, batch_images=config.batch_size, box_prompt=config.box_prompt, outline=config.contour,
+        reporter=reporter, what=f"evaluate {name}", world=world,
+    )  # fmt: skip
+    return _measure(name, sentences, predictions, data, loaded, config, task) if world.first else None
 
 
 def _load(

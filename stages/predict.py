@@ -13,6 +13,7 @@ In a program, `predict` (or a `Predictor`, which keeps the model) takes and retu
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from stages.data.photographs import Photographs, Request
     from stages.figures.answer_files import Drawing
     from stages.inference.photograph_answers import Answers
+    from stages.world import World
 
 __all__ = ["Config", "Prediction", "Predictor", "predict", "run"]
 
@@ -109,8 +111,7 @@ def run(
     started = time.monotonic()
     reporter, options, out = reporter or SilentReporter(), options or RunOptions(), Path(out)
     streamed = str(out) == STREAM and emit is not None
-    if not streamed:
-        require_file_target(out, example="masks.json")
+    _check_target(out, streamed, options.world)
     requests = _requests(image, pictures, phrase, box, table, images, lines)
 
     from stages.data.photographs import Photographs
@@ -120,10 +121,8 @@ def run(
     job = _job(config, model, Path.cwd() / STREAM if streamed else out, photographs, options)
     fingerprint = _fingerprint(job.fingerprint, photographs)
     drawings = drawings_of(photographs, overlays, overlay, mask)
-    settled = (
-        _settled_stream(out, drawings, options, started) if streamed
-        else _settled(out, fingerprint, job.artifact("model").digest, drawings, options, started)
-    )  # fmt: skip
+    settle = _settled_stream if streamed else functools.partial(_settled, job, fingerprint)
+    settled = job.decided(lambda: settle(out, drawings, options, started))
     if settled is not None:
         return settled
 
@@ -136,13 +135,22 @@ def run(
     if streamed and emit is not None:
         _stream(out, photographs, predictor, drawings, per_request, unknown, emit, reporter)
         return StageResult(STAGE, "written", out, None, {}, time.monotonic() - started)
-    answers = predictor.answers(photographs, reporter)
+    answers = predictor.answers(photographs, reporter, job.world)
+    if not job.world.first:
+        return job.wait()
     found = rows_of(out, photographs, answers, per_request, unknown)
     _draw(photographs, answers, drawings, reporter)
     summary = _summary(photographs, answers, found, overlays)
     document = _document(job, model, fingerprint, photographs, summary, found)
     write_whole(out, document_text(document).encode("ascii"))
-    return StageResult(STAGE, "written", out, None, document["summary"], time.monotonic() - started)
+    return job.result(document["summary"])
+
+
+def _check_target(out: Path, streamed: bool, world: World) -> None:
+    if not streamed:
+        require_file_target(out, example="masks.json")
+    elif world.size > 1:
+        raise UsageError("--out - is for one process", hint="give the name of a file: --out masks.json")
 
 
 def _job(config: Config, model: Path, out: Path, photographs: Photographs, options: RunOptions) -> StageJob:
@@ -204,10 +212,10 @@ def _settled_stream(
 
 
 def _settled(
-    out: Path, fingerprint: str, model_digest: str, drawings: Mapping[Path, Drawing], options: RunOptions, started: float
+    job: StageJob, fingerprint: str, out: Path, drawings: Mapping[Path, Drawing], options: RunOptions, started: float
 ) -> StageResult | None:  # fmt: skip
     """The result when nothing is to be done (up to date, or a dry run), else None."""
-    old = _existing(out, fingerprint, model_digest, options.force)
+    old = _existing(out, fingerprint, job.artifact("model").digest, options.force)
     fresh = old is not None and not options.force
     if fresh and all(path.exists() for path in drawings):
         assert old is not None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stages.data.dataset import ReferringDataset
     from stages.inference.answers import Predictions
     from stages.weights.model_file import LoadedModel
+    from stages.world import World
 
 STAGE = "pseudo-label"
 STAGE_VERSION = 2
@@ -114,7 +115,7 @@ def run(
     if settled := job.settled():
         return settled
     if model is None:
-        return start_from_boxes(job, dataset, config)
+        return start_from_boxes(job, dataset, config) if job.world.first else job.wait()
 
     from stages.data.dataset import ReferringDataset, seen_referents
     from stages.inference.devices import choose_device
@@ -131,8 +132,11 @@ def run(
     sentences = unlabelled_sentences(data, seen_referents(job.artifact("split")), config, held_out)
     predictions = predict_sentences(
         loaded, data, sentences, batch_images=config.batch_images, box_prompt=prompted, outline=config.contour,
-        reporter=reporter, what="pseudo-label",
+        reporter=reporter, what="pseudo-label", world=job.world,
     )  # fmt: skip
+    audited = audit(loaded, dataset, split, config, prompted, reporter, job.world)
+    if not job.world.first:
+        return job.wait()
     scores = _scores(config, data, sentences, predictions, loaded)
     summary = {
         "referents": len(set(data.sentence_referent[sentences].tolist())),
@@ -141,7 +145,7 @@ def run(
         "weights_chosen_by": weights_chosen_by(job.artifact("model"), config.weights)[0],
         "prompt": "box" if prompted else "none",
         **_fit(predictions, scores),
-        "audit": audit(loaded, dataset, split, config, prompted, reporter),
+        "audit": audited,
     }
     with job.writer() as w:
         w.attr("dataset_digest", data.digest)
@@ -296,9 +300,12 @@ def leave_in_model_frame(predictions: Predictions, sizes_hw: NDArray[np.int64], 
 
 
 def audit(
-    loaded: LoadedModel, dataset: Path, split: Path, config: Config, prompted: bool, reporter: Reporter
-) -> dict[str, Any] | None:
-    """The same drawings on a split with known masks, beside what the true box alone gives (METHOD.md section 6)."""
+    loaded: LoadedModel, dataset: Path, split: Path, config: Config, prompted: bool, reporter: Reporter, world: World
+) -> dict[str, Any] | None:  # fmt: skip
+    """The same drawings on a split with known masks, beside what the true box alone gives (METHOD.md section 6).
+
+    Nothing in a process that is not the first.
+    """
     import numpy as np
 
     from stages.data.dataset import ReferringDataset
@@ -328,7 +335,10 @@ def audit(
         outline=config.contour,
         reporter=reporter,
         what="audit",
+        world=world,
     )
+    if not world.first:
+        return None
     referents = data.sentence_referent[sentences]
     truth = [data.mask_rle(int(r)) for r in referents]
     sizes = [t["size"] for t in truth]

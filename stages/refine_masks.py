@@ -5,12 +5,13 @@ segmenter. Out: pseudo points, so that resample-points takes either. It is a ste
 can be repeated without predicting again. Why: a contour of a dozen points, or the ellipse in a box, finds the object, but
 not its edge; colours (GrabCut) or a promptable segmenter find edges, but not the object that the expression means.
 
-A picture is encoded once for all of its boxes. A refined mask belongs to the referent: it replaces that of all its
+A picture is encoded once for all of its boxes, and several pictures are worked on at once. A refined mask belongs to the referent: it replaces that of all its
 sentences, whose tokens and confidences stay. A killed run goes on where it was when it is started again.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
+from stages.world import ALONE, World
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 STAGE = "refine-masks"
 STAGE_VERSION = 2
 _AT_ONCE = 8  # boxes: a few masks of the picture's size each
+_PICTURES_AT_ONCE = (
+    2  # one is read and judged while a promptable segmenter looks at the other; GrabCut: as many as threads
+)
 _COLUMNS = ("referent_index", "sentence_index", "tokens", "token_probability", "box_xyxy", "confidence")
 _often = in_panel("Set most often")
 
@@ -102,14 +107,16 @@ def run(
             draw_photographs(dataset, out, overlays, reporter, missing_only=True)
         return settled
 
+    import torch
+
     from stages.data.dataset import ReferringDataset
     from stages.inference.devices import choose_device
     from stages.metrics.selection import best_sentences
-    from stages.refinement.load import load_segmenter
+    from stages.refinement.load import GRABCUT, load_segmenter
     from stages.refinement.resume import Found
 
     view = ReferringDataset.open(dataset, masks="none")
-    if overlays is not None and not options.force:
+    if overlays is not None and not options.force and job.world.first:
         refuse_present(view, overlays)
     source = open_pseudo(job, reporter) if pseudo is not None else start_from_boxes(job, view, split, config)
     rows = best_sentences(source.candidates)
@@ -119,9 +126,14 @@ def run(
         prompt_points=config.prompt_points if predicted else 0, max_prompts=config.max_prompts,
     )  # fmt: skip
     rule = rule_of(config, predicted)
+    at_once = torch.get_num_threads() if config.segmenter == GRABCUT else _PICTURES_AT_ONCE
+    work = Refinement(view, source.candidates, rows, segmenter, rule, at_once)
+    if not job.world.first:
+        refine(work, None, reporter, job.world)
+        return job.wait()
     found, finished = Found(Path(out), job.fingerprint), False
     try:
-        verdicts = refine(view, source.candidates, rows, segmenter, rule, found, reporter)
+        verdicts = refine(work, found, reporter, job.world)
         scores = _scores_after(source.candidates, rows, verdicts)
         summary = summarise(source, rows, verdicts, scores, rule)
         with job.writer() as w:
@@ -229,42 +241,74 @@ def rule_of(config: Config, predicted: bool) -> Rule:
     )
 
 
-def refine(
-    view: ReferringDataset,
-    candidates: Candidates,
-    rows: NDArray[np.int64],
-    segmenter: Segmenter,
-    rule: Rule,
-    found: Found,
-    reporter: Reporter,
-) -> list[Verdict]:
-    """What became of each of the chosen rows; every picture is encoded once."""
-    import numpy as np
+@dataclass(frozen=True)
+class Refinement:
+    """What is to be refined (K chosen `rows` of the candidates), by whom, and at how many pictures at once."""
 
-    from stages.geometry.rasterise import rle_area, rle_to_mask
-    from stages.refinement.verdict import NO_OUTLINE, judge, nothing
+    view: ReferringDataset
+    candidates: Candidates
+    rows: NDArray[np.int64]
+    segmenter: Segmenter
+    rule: Rule
+    at_once: int
 
-    images = view.referent_image[candidates.referent[rows]]
-    order = np.argsort(images, kind="stable")
-    starts = np.flatnonzero(np.diff(images[order], prepend=-1))
-    if found.images:
-        reporter.info(f"goes on after {found.images} of {len(starts)} pictures")
-    with reporter.progress("refine", len(rows), unit="referent") as task:
-        for here in np.split(order, starts[1:]) if len(order) else []:
-            if not all(int(i) in found.verdicts for i in here):
-                old = {int(i): _old_mask(candidates, int(rows[i])) for i in here}
-                verdicts = {i: nothing(NO_OUTLINE) for i in old}
-                asked = [i for i, rle in old.items() if rle_area(rle) > 0]
-                encoded = segmenter.encode(view.image(int(images[asked[0]]))) if asked else None
-                for part in (asked[k : k + _AT_ONCE] for k in range(0, len(asked), _AT_ONCE)):
-                    boxes = candidates.boxes_xyxy[rows[part]]
-                    masks = np.stack([rle_to_mask(old[i]) for i in part])
-                    answers = segmenter.segment(encoded, boxes, masks)
-                    for i, box, offered, scores in zip(part, boxes, *answers, strict=True):
-                        verdicts[i] = judge(offered, scores, box, old[i], rule)
-                found.add(verdicts)
-            task.advance(len(here))
-    return [found.verdicts[i] for i in range(len(rows))]
+    def pictures(self) -> list[NDArray[np.int64]]:
+        """Positions among `rows`, picture by picture."""
+        import numpy as np
+
+        images = self._image_of(np.arange(len(self.rows)))
+        order = np.argsort(images, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(images[order]) != 0) + 1) if len(order) else []
+
+    def verdicts(self, here: NDArray[np.int64]) -> dict[int, Verdict]:
+        """What became of the rows at these positions, all of one picture, which is encoded once."""
+        import numpy as np
+
+        from stages.geometry.rasterise import rle_area, rle_to_mask
+        from stages.refinement.verdict import NO_OUTLINE, judge, nothing
+
+        c, rows = self.candidates, self.rows
+        old = {int(i): _old_mask(c, int(rows[i])) for i in here}
+        verdicts = {i: nothing(NO_OUTLINE) for i in old}
+        asked = [i for i, rle in old.items() if rle_area(rle) > 0]
+        if not asked:
+            return verdicts
+        encoded = self.segmenter.encode(self.view.image(int(self._image_of(here[:1])[0])))
+        for part in (asked[k : k + _AT_ONCE] for k in range(0, len(asked), _AT_ONCE)):
+            boxes = c.boxes_xyxy[rows[part]]
+            masks = np.stack([rle_to_mask(old[i]) for i in part])
+            answers = self.segmenter.segment(encoded, boxes, masks)
+            for i, box, offered, scores in zip(part, boxes, *answers, strict=True):
+                verdicts[i] = judge(offered, scores, box, old[i], self.rule)
+        return verdicts
+
+    def _image_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.view.referent_image[self.candidates.referent[self.rows[positions]]]
+
+
+def refine(work: Refinement, found: Found | None, reporter: Reporter, world: World = ALONE) -> list[Verdict]:
+    """What became of each of the chosen rows; `found`, which only the first process has, keeps it picture by picture."""
+    pictures = work.pictures()
+    done = [] if found is None else [all(int(i) in found.verdicts for i in here) for here in pictures]
+    done = world.broadcast(done)
+    left = [here for here, is_done in zip(pictures, done, strict=True) if not is_done]
+    if len(left) < len(pictures):
+        reporter.info(f"goes on after {len(pictures) - len(left)} of {len(pictures)} pictures")
+    block = work.at_once * world.size
+    with (
+        reporter.progress("refine", len(work.rows), unit="referent") as task,
+        ThreadPoolExecutor(work.at_once) as pool,
+    ):
+        task.advance(len(work.rows) - sum(map(len, left)))
+        for start in range(0, len(left), block):
+            here = left[start : start + block]
+            mine = list(pool.map(work.verdicts, world.share(here)))
+            everyones = world.gather(mine)
+            if found is not None:
+                for k in range(len(here)):
+                    found.add(everyones[k % world.size][k // world.size])
+            task.advance(sum(map(len, here)))
+    return [] if found is None else [found.verdicts[i] for i in range(len(work.rows))]
 
 
 def _old_mask(c: Candidates, row: int) -> dict[str, Any]:

@@ -11,21 +11,23 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from stages.artifacts.target import nearest_folder, require_file_target, require_writable
 from stages.config import config_dict, in_current_words, semantic_dict
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.nearest import cannot_read, file_hint
+from stages.world import ALONE, World
 
 if TYPE_CHECKING:
     from stages.artifacts.reader import Artifact
     from stages.artifacts.writer import ArtifactWriter
 
 Status = Literal["written", "up-to-date", "would-run"]
+Decision = TypeVar("Decision")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class RunOptions:
     force: bool = False
     dry_run: bool = False
     argv: tuple[str, ...] = ()
+    world: World = ALONE  # the processes that share the work
     origins: Mapping[str, str] = field(
         default_factory=dict
     )  # config field -> "default", "flag", "recipe …", "file …"
@@ -83,6 +86,9 @@ def fingerprint(
 class StageJob:
     """One run of a stage: opens the inputs, knows the fingerprint, writes the output with its provenance.
 
+    Of several processes (`world`) the first decides whether there is anything to do, and writes; `result` and `wait` bring
+    the others along.
+
     Args:
         inputs: role -> (path, kind or kinds); an entry whose path is None is an input not given.
         external: role -> file, folder or files outside the contract whose content decides the result.
@@ -107,6 +113,7 @@ class StageJob:
         self.stage, self.version, self.config, self.kind = stage, version, config, kind
         self.out = Path(out)
         self.options = options or RunOptions()
+        self.world = self.options.world
         self.device: str | None = getattr(config, "device", None)
         self.digest: str | None = None
         self._started = time.monotonic()
@@ -119,7 +126,11 @@ class StageJob:
             for role, path in (external or {}).items()
             if path
         }
-        _check_out(self.out, [path for path, _ in given.values()] + [p for ps in files.values() for p in ps])
+        _check_device(self.device, self.world)
+        if self.world.first:
+            _check_out(
+                self.out, [path for path, _ in given.values()] + [p for ps in files.values() for p in ps]
+            )
         self.inputs = _open_inputs(given)
         self._external = [
             _external_record(role, paths[0]) if len(paths) == 1 else _external_records(role, paths)
@@ -167,6 +178,24 @@ class StageJob:
         Raises:
             StaleOutputError: `out` was made from something else, and `force` is not set.
         """
+        return self.decided(self._settled)
+
+    def decided(self, decide: Callable[[], Decision]) -> Decision:
+        """What the first process decides, for all; ArtifactError when another was given other inputs or options."""
+        fingerprints = self.world.gather(self.fingerprint)
+
+        def checked() -> Decision:
+            other = next((rank for rank, one in enumerate(fingerprints) if one != self.fingerprint), None)
+            if other is not None:
+                raise ArtifactError(
+                    f"process {other} of {self.world.size} was given other inputs or options than the first",
+                    hint="start all with the same command, and with files that are the same on every machine",
+                )
+            return decide()
+
+        return self.world.of_first(checked)
+
+    def _settled(self) -> StageResult | None:
         if self.options.force:
             self._reasons = ("--force was given",) if self.out.exists() else (f"{self.out} does not exist",)
             self._check_replaceable()
@@ -186,6 +215,8 @@ class StageJob:
             UsageError: no permission, a read-only disk, a name that is too long.
             SeqresError: less than `least_free` bytes of space.
         """
+        if not self.world.first:
+            return
         require_writable(self.out, **({"least_free": least_free} if least_free else {}))
         self.provenance()
 
@@ -206,10 +237,15 @@ class StageJob:
         self.digest = writer.digest
 
     def result(self, summary: Mapping[str, Any]) -> StageResult:
-        """The result after `writer()` has ended."""
+        """The result after `writer()` has ended, which the other processes `wait` for."""
         from stages.artifacts.provenance import plain_json
 
-        return self._result("written", plain_json(summary))
+        return self.world.broadcast(self._result("written", plain_json(summary)))
+
+    def wait(self) -> StageResult:
+        """In a process that is not the first: the result that the first comes to."""
+        nothing = self._result("written", {})
+        return self.world.broadcast(nothing)
 
     def provenance(self) -> dict[str, Any]:
         """See provenance.py for the layout."""
@@ -324,6 +360,14 @@ class StageJob:
     def _result(self, status: Status, summary: dict[str, Any]) -> StageResult:
         seconds = time.monotonic() - self._started
         return StageResult(self.stage, status, self.out, self.digest, summary, seconds, self._reasons)
+
+
+def _check_device(device: str | None, world: World) -> None:
+    if world.size > 1 and device and ":" in device:
+        raise UsageError(
+            f"--device {device} is one GPU, and there are {world.size} processes",
+            hint="give --device cuda: each process takes the next GPU of its machine",
+        )
 
 
 def _check_out(out: Path, sources: Sequence[Path]) -> None:

@@ -19,6 +19,7 @@ from stages.inference.devices import autocast
 from stages.inference.families import answers_of
 from stages.models.image_maps import VisionMaps, normalise
 from stages.weights.model_file import LoadedModel
+from stages.world import ALONE, World
 
 SENTENCES_AT_ONCE = 4  # decoding batch, in multiples of the image batch
 
@@ -45,14 +46,41 @@ class ReferringSource(Protocol):
         """(H, W, 3) uint8 RGB."""
 
 
+def picture_groups(images: NDArray[np.int64], batch_images: int) -> list[NDArray[np.int64]]:
+    """Rows in groups of so many pictures, in the order of the pictures; images (S,) is each row's picture.
+
+    What is computed together depends on the group alone, so that processes can share groups and answer alike.
+    """
+    order = np.argsort(images, kind="stable")
+    number = np.cumsum(np.diff(images[order], prepend=-1) != 0) - 1
+    cuts = np.flatnonzero(np.diff(number // batch_images, prepend=0))
+    return np.split(order, cuts) if len(order) else []
+
+
 def encoded_groups(
     loaded: LoadedModel,
     dataset: ReferringSource,
     sentences: NDArray[np.int64],
     batch_images: int,
     box_prompt: bool,
+    world: World = ALONE,
 ) -> Iterator[EncodedGroup]:
-    """Memories of all sentences, view by view; sentences that share a view share its encoding."""
+    """Memories of this process's share of the sentences, view by view; sentences that share a view share its encoding."""
+    images = dataset.referent_image[dataset.sentence_referent[sentences]]
+    for rows in world.share(picture_groups(images, batch_images)):
+        for group in _encoded(loaded, dataset, sentences[rows], batch_images, box_prompt):
+            group.rows = rows[group.rows]
+            yield group
+
+
+def _encoded(
+    loaded: LoadedModel,
+    dataset: ReferringSource,
+    sentences: NDArray[np.int64],
+    batch_images: int,
+    box_prompt: bool,
+) -> Iterator[EncodedGroup]:
+    """The sentences about one group of pictures, at most `batch_images` views at a time."""
     referents = dataset.sentence_referent[sentences]
     images = dataset.referent_image[referents]
     boxes = dataset.boxes_xyxy[referents] if box_prompt else None

@@ -17,6 +17,7 @@ from stages.inference.auxiliary_contours import Outline
 from stages.inference.predictions import predict_sentences
 from stages.reporter import Reporter, SilentReporter
 from stages.weights.model_file import LoadedModel
+from stages.world import ALONE, World
 
 _SHOWN = 10  # unknown words
 _SHOWN_KNOWN = 20
@@ -48,8 +49,9 @@ def answer(
     outline: Outline = "decoder",
     batch_size: int = 16,
     reporter: Reporter | None = None,
+    world: World = ALONE,
 ) -> Answers:
-    """Predict every request. A given box starts the sequence of a box-then-contour model; other models ignore it."""
+    """Predict every request; of several processes, each gets all answers. A given box starts the sequence of a box-then-contour model; other models ignore it."""
     reporter = reporter or SilentReporter()
     n = len(photographs.requests)
     layout = loaded.model.layout
@@ -65,9 +67,10 @@ def answer(
         if len(rows):
             part = predict_sentences(
                 loaded, photographs, rows, batch_images=batch_size, box_prompt=with_box, outline=outline, reporter=reporter,
-                what="predict with boxes" if with_box else "predict",
+                what="predict with boxes" if with_box else "predict", world=world,
             )  # fmt: skip
             found.put(rows, part)
+    found = world.broadcast(found)
     rles = found.masks([photographs.size_hw(i) for i in range(n)]) if loaded.config.draws else None
     return Answers(found.boxes_xyxy, found.points_xy, rles, found.confidence(), prompted)
 

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from stages.inference.answers import Predictions
 from stages.inference.auxiliary_contours import Outline
 from stages.inference.devices import autocast
-from stages.inference.encoding import ReferringSource, encoded_groups
+from stages.inference.encoding import ReferringSource, encoded_groups, picture_groups
 from stages.inference.families import answers_of
 from stages.reporter import Reporter, SilentReporter
 from stages.weights.model_file import LoadedModel
+from stages.world import ALONE, World
 
 
 @torch.inference_mode()
@@ -26,8 +27,9 @@ def predict_sentences(
     outline: Outline = "decoder",
     reporter: Reporter | None = None,
     what: str = "predict",
+    world: World = ALONE,
 ) -> Predictions:
-    """Greedy decoding of every sentence.
+    """Greedy decoding of every sentence; of several processes, the first has the others' answers as well.
 
     Args:
         sentences: (S,) int64 sentence indices of `dataset`.
@@ -38,11 +40,20 @@ def predict_sentences(
     answers = answers_of(loaded, outline=outline, box_prompt=box_prompt)
     loaded.model.eval()
     out = Predictions.empty(sentences, len(loaded.model.layout.decoded))
+    mine: list[tuple[NDArray[np.int64], Predictions]] = []
+    images = dataset.referent_image[dataset.sentence_referent[sentences]]
+    share = sum(map(len, world.share(picture_groups(images, batch_images))))
     with (
-        (reporter or SilentReporter()).progress(what, len(sentences), unit="sentence") as task,
+        (reporter or SilentReporter()).progress(what, share, unit="sentence") as task,
         autocast(loaded.device, loaded.precision),
     ):
-        for group in encoded_groups(loaded, dataset, sentences, batch_images, box_prompt):
-            out.put(group.rows, answers.answer(group))
+        for group in encoded_groups(loaded, dataset, sentences, batch_images, box_prompt, world):
+            part = answers.answer(group)
+            out.put(group.rows, part)
+            if not world.first:
+                mine.append((group.rows, part))
             task.advance(len(group.rows))
+    for parts in world.gather(mine):
+        for rows, part in parts:
+            out.put(rows, part)
     return out

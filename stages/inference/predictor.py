@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.reporter import Reporter, SilentReporter
+from stages.world import ALONE, World
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,14 +108,17 @@ class Predictor:
             for i, text in enumerate(photograph.texts)
         ]
 
-    def answers(self, photographs: Photographs, reporter: Reporter) -> Answers:
-        """To all requests, refined where there is a segmenter."""
+    def answers(self, photographs: Photographs, reporter: Reporter, world: World = ALONE) -> Answers:
+        """To all requests, refined where there is a segmenter; of several processes, the first has all of them."""
         from stages.inference.photograph_answers import answer
 
         found = answer(
-            self._loaded, photographs, outline=self._outline, batch_size=self._batch_size, reporter=reporter
-        )
-        return found if self._segmenter is None else self._refined(photographs, found, reporter)
+            self._loaded, photographs, outline=self._outline, batch_size=self._batch_size, reporter=reporter,
+            world=world,
+        )  # fmt: skip
+        if self._segmenter is None:
+            return found
+        return self._refined(photographs, found, reporter, world)
 
     def unknown_words(self, texts: Sequence[str], reporter: Reporter) -> list[list[str]]:
         """Of each phrase; the reporter is told, with the words that the model does know."""
@@ -123,7 +127,7 @@ class Predictor:
         warn_of_words(self._loaded, texts, reporter)
         return unknown_words(self._loaded, texts)
 
-    def _refined(self, photographs: Photographs, found: Answers, reporter: Reporter) -> Answers:
+    def _refined(self, photographs: Photographs, found: Answers, reporter: Reporter, world: World) -> Answers:
         import numpy as np
 
         from stages.geometry.rasterise import rle_area
@@ -145,6 +149,7 @@ class Predictor:
         verdicts = refine_answers(
             photographs.image, photographs.referent_image, boxes, masks, self._segmenter,
             promptable=self._promptable, by_box_alone=photographs.has_box | (found.rles is None), reporter=reporter,
+            world=world,
         )  # fmt: skip
         found.refinement = [v.reason for v in verdicts]
         refined = [v.reason == REFINED and v.rle is not None for v in verdicts]

@@ -16,6 +16,7 @@ from stages.geometry.rasterise import Rle, ellipse_to_rle, rle_area, rle_to_mask
 from stages.refinement.segmenter import Segmenter
 from stages.refinement.verdict import NO_OUTLINE, Rule, Verdict, judge, nothing
 from stages.reporter import Reporter
+from stages.world import ALONE, World
 
 
 def refine_answers(
@@ -28,8 +29,9 @@ def refine_answers(
     promptable: bool,
     by_box_alone: NDArray[np.bool_],
     reporter: Reporter,
+    world: World = ALONE,
 ) -> list[Verdict]:
-    """What became of each of N masks; a picture is encoded once.
+    """What became of each of N masks; a picture is encoded once. Of several processes, the first knows all of them.
 
     picture_of (N,), boxes_xyxy (N, 4) px, NaN = none. promptable: the segmenter is none of colours alone; by_box_alone
     (N,): the box is known, or the mask is only the ellipse in it, so that a promptable segmenter need not agree with the
@@ -38,8 +40,9 @@ def refine_answers(
     strict = Rule(least_box_iou=0.8, least_outline_iou=0.5, whole=promptable)
     box_alone = Rule(least_box_iou=0.6, least_outline_iou=0.0, whole=promptable)
     verdicts = [nothing(NO_OUTLINE) for _ in masks]
-    with reporter.progress("refine", len(masks), unit="mask") as task:
-        for image in np.unique(picture_of).tolist():
+    pictures = world.share(np.unique(picture_of).tolist())
+    with reporter.progress("refine", len(masks) // world.size, unit="mask") as task:
+        for image in pictures:
             here = np.flatnonzero(picture_of == image).tolist()
             asked = [i for i in here if np.isfinite(boxes_xyxy[i]).all() and rle_area(masks[i]) > 0]
             if asked:
@@ -50,6 +53,10 @@ def refine_answers(
                     rule = box_alone if promptable and by_box_alone[i] else strict
                     verdicts[i] = judge(offered, scores, boxes_xyxy[i], masks[i], rule)
             task.advance(len(here))
+    mine = np.flatnonzero(np.isin(picture_of, pictures)).tolist()
+    for part in world.gather({i: verdicts[i] for i in mine}):
+        for i, verdict in part.items():
+            verdicts[i] = verdict
     return verdicts
 
 

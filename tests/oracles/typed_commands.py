@@ -12,6 +12,7 @@ import numpy as np
 
 from seqres_cli.commands import COMMANDS
 from seqres_cli.main import main
+from seqres_cli.processes import SHARING
 from stages.artifacts import write_artifact
 from tests.oracles.public_formats import gref, write_grefcoco, write_mdetr, write_seqtr
 from tests.oracles.refer_folder import ReferFolder
@@ -176,4 +177,12 @@ def _check_pip(words: list[str], folder: Path) -> None:
     assert (ROOT / "constraints.txt").is_file()
 
 
-_CHECKS = {"seqres": _check_seqres, "make": _check_make, "pip": _check_pip}
+def _check_torchrun(words: list[str], folder: Path) -> None:
+    """What the processes do is a command that works, and that several may share."""
+    module = words.index("-m")
+    assert words[module + 1] == "seqres_cli"
+    assert words[module + 2] in SHARING
+    _check_seqres(["seqres", *words[module + 2 :]], folder)
+
+
+_CHECKS = {"torchrun": _check_torchrun, "seqres": _check_seqres, "make": _check_make, "pip": _check_pip}

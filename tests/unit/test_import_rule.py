@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-BASE = {"artifacts", "geometry", "errors", "nearest", "file_kinds", "hub", "config", "reporter", "configs"}
+BASE = {
+    "artifacts",
+    "geometry",
+    "errors",
+    "nearest",
+    "file_kinds",
+    "hub",
+    "config",
+    "reporter",
+    "configs",
+    "world",
+}
 # What each room may import of the other rooms: an order, so that no two import each other.
 ROOMS: dict[str, set[str]] = {
     "data": set(),
