@@ -15,6 +15,12 @@ def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.asarray(lengths, np.int64), dtype=np.int64)])
 
 
+def spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The numbers starts[i], starts[i] + 1, … (lengths[i] of them) of all i after each other: int64."""
+    before = offsets_of(lengths)
+    return np.repeat(np.asarray(starts, np.int64) - before[:-1], lengths) + np.arange(before[-1])
+
+
 def pack(
     rows: Sequence[np.ndarray], dtype: np.dtype | type, tail: tuple[int, ...] = ()
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shlex
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ import stages
 from stages.artifacts import schema
 from stages.artifacts.digest import NOTES, PROVENANCE, RESERVED_ATTRIBUTES, ContentHash, combine, is_content
 from stages.artifacts.provenance import plain_json, storable
-from stages.artifacts.ragged import offsets_problem
+from stages.artifacts.ragged import offsets_of, offsets_problem
 from stages.artifacts.sink import Sink
 from stages.artifacts.target import require_file_target
 from stages.errors import SeqresError
@@ -43,6 +44,7 @@ _COMPRESS_FROM_BYTES = 64 << 10
 _CHUNK_BYTES = 256 << 10
 # Larger than HDF5's chunk cache, so that reading one photograph out of a chunk reads only its bytes.
 _STREAM_CHUNK_BYTES = 4 << 20
+_TEXTS_AT_ONCE = 8192
 _SAFE_NAME = re.compile(r"(?!.*(^|/)\.)[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*\Z")
 
 
@@ -112,26 +114,34 @@ class ArtifactWriter:
     ) -> int:
         """Like `ragged`, from an iterable of rows (k, *tail) in bounded memory; returns N."""
         stream = _Stream(self, f"{name}/values", np.dtype(dtype), tail)
-        lengths = []
+        lengths = array("q")
         for row in rows:
-            array = np.frombuffer(row, np.uint8) if isinstance(row, bytes) else np.asarray(row, dtype=dtype)
-            array = array.reshape(-1, *tail)
-            lengths.append(len(array))
-            stream.append(array)
+            values = np.frombuffer(row, np.uint8) if isinstance(row, bytes) else np.asarray(row, dtype=dtype)
+            values = values.reshape(-1, *tail)
+            lengths.append(len(values))
+            stream.append(values)
         stream.finish()
-        offsets = np.zeros(len(lengths) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        self.column(f"{name}/offsets", offsets)
+        self.column(f"{name}/offsets", offsets_of(np.array(lengths, np.int64)))
         return len(lengths)
 
     def strings(self, name: str, texts: Sequence[str]) -> None:
         """A text column, one UTF-8 string a row."""
-        texts = [str(t) for t in texts]
-        self._text(name, texts, (len(texts),))
+        import h5py
+
+        content = ContentHash()
+        dataset = self._create(name, shape=(len(texts),), dtype=h5py.string_dtype("utf-8"))
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            block = [str(text) for text in texts[start : start + _TEXTS_AT_ONCE]]
+            _require_storable(name, block)
+            content.texts(block)
+            with _disk_errors(self._path, self._sink):
+                dataset[start : start + len(block)] = np.array(block, dtype=object)
+        if is_content(name):
+            self._record(name, "text", (len(texts),), content)
 
     def json(self, name: str, value: Any) -> None:
         """A JSON text; NaN and infinities become null. Part of the digest: put timings into `note_json`."""
-        self._text(name, [json.dumps(plain_json(value), ensure_ascii=False, allow_nan=False)], ())
+        self._single_text(name, json.dumps(plain_json(value), ensure_ascii=False, allow_nan=False))
 
     def attr(self, name: str, value: Any) -> None:
         """A root attribute that belongs to the content: str, number, bool, None or a flat list of these."""
@@ -158,27 +168,16 @@ class ArtifactWriter:
         """A JSON text under `notes/` that is not part of the content: durations, dates, free remarks."""
         self.json(f"{NOTES}/{name}", value)
 
-    def _text(self, name: str, texts: list[str], shape: tuple[int, ...]) -> None:
-        import h5py
-
+    def _single_text(self, name: str, text: str) -> None:
         from stages.artifacts.hdf5 import fixed_text
 
-        for text in texts:
-            if "\0" in text or not _is_utf8(text):
-                raise SeqresError(
-                    f"{name} cannot hold the text {text[:60]!r}: it is no valid UTF-8 without NUL"
-                )
+        _require_storable(name, [text])
         content = ContentHash()
-        content.texts(texts)
-        if shape:
-            self._create(name, data=np.array(texts, dtype=object), dtype=h5py.string_dtype("utf-8"))
-        else:
-            single = texts[0].encode("utf-8")
-            self._create(
-                name, data=np.array(single, dtype=fixed_text(len(single))), dtype=fixed_text(len(single))
-            )
+        content.texts([text])
+        data = text.encode("utf-8")
+        self._create(name, data=np.array(data, dtype=fixed_text(len(data))), dtype=fixed_text(len(data)))
         if is_content(name):
-            self._record(name, "text", shape, content)
+            self._record(name, "text", (), content)
 
     def _create(self, name: str, **arguments: Any) -> h5py.Dataset:
         if not _SAFE_NAME.match(name):
@@ -383,6 +382,12 @@ def _storable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_storable(v) for v in value]
     return storable(value) if isinstance(value, str) else value
+
+
+def _require_storable(name: str, texts: Iterable[str]) -> None:
+    for text in texts:
+        if "\0" in text or not _is_utf8(text):
+            raise SeqresError(f"{name} cannot hold the text {text[:60]!r}: it is no valid UTF-8 without NUL")
 
 
 def _is_utf8(text: str) -> bool:

@@ -30,6 +30,7 @@ _SHOWN = 3
 _LOOKED_AT = 200  # referents whose cause is looked for: it is the same for all, or it is told for these
 _SMALLEST_SIDE = 200  # px; in smaller pictures boxes below 100 px are usual
 _HEAD = 64 << 10
+_BLOCK = 2048  # masks that are looked at together
 
 Box = NDArray[np.float64]  # (4,) xyxy, px
 
@@ -81,15 +82,23 @@ def _masks_and_boxes(tables: ReferringTables) -> Doubt | None:
     if not len(rows):
         return None
     sizes = tables.image_sizes_hw[tables.image_index]
-    rles = [{"size": sizes[row].tolist(), "counts": tables.rles[row]} for row in rows.tolist()]
-    extents = xywh_to_xyxy(np.asarray(coco.toBbox(rles), np.float64).reshape(-1, 4))
+
+    def rle(k: int) -> dict[str, Any]:
+        return {"size": sizes[rows[k]].tolist(), "counts": tables.rles[rows[k]]}
+
+    extents = np.empty((len(rows), 4))
+    for start in range(0, len(rows), _BLOCK):
+        here = range(start, min(start + _BLOCK, len(rows)))
+        extents[here.start : here.stop] = xywh_to_xyxy(
+            np.asarray(coco.toBbox([rle(k) for k in here]), np.float64)
+        )
     # a pixel of a mask that is cut at a box's fraction, and boxes thinner than a pixel, differ by up to one
     boxes = tables.boxes_xyxy[rows]
     tight = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
     fit = np.maximum(box_iou_pairwise(extents, boxes), box_iou_pairwise(extents, tight))
     fit[np.abs(extents - boxes).max(axis=1) <= _ROUNDED_PX] = 1.0  # of a few pixels, rounding is half
     doubtful = np.flatnonzero((fit >= _FITS) & (fit < _SAME)).tolist()
-    leaves = {k for k in doubtful if _outside(rles[k], tight[k]) > _OUTSIDE}
+    leaves = {k for k in doubtful if _outside(rle(k), tight[k]) > _OUTSIDE}
     suspect = np.array([k for k in range(len(rows)) if fit[k] < _FITS or k in leaves], np.int64)
     low, high = extents[:, :2] >= tight[:, :2] - 1, extents[:, 2:] <= tight[:, 2:] + 1
     inside = np.asarray((low & high).all(axis=1))
@@ -98,12 +107,12 @@ def _masks_and_boxes(tables: ReferringTables) -> Doubt | None:
         return None
     sides = sizes[rows]
     causes = [
-        _cause(k, extents, boxes, sides[k], rles[k]) or _whose(tables, rows, k, extents[k])
+        _cause(k, extents, boxes, sides[k], rle(k)) or _whose(tables, rows, k, extents[k])
         for k in suspect[:_LOOKED_AT].tolist()
     ]
     examples = []
     for k, cause in list(zip(suspect.tolist(), causes, strict=False))[:_SHOWN]:
-        outside = _outside(rles[k], tight[k])
+        outside = _outside(rle(k), tight[k])
         how = f"{outside:.0%} of the mask outside of its box" if outside > 0.05 else "fills little of its box"
         words = f"{_name(tables, rows[k])}: {how} {_text(boxes[k])}, the mask lies in {_text(extents[k])}"
         examples.append(f"{words}: {cause}" if cause else words)
@@ -127,9 +136,20 @@ def _is_part(
     inside: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Which suspects lie inside a box that is also that of a mask that fits: a part of a thing, with the thing's box."""
-    keys = [(int(tables.image_index[row]), *tables.boxes_xyxy[row].tolist()) for row in rows.tolist()]
-    whole = {key for key, fit in zip(keys, fits.tolist(), strict=True) if fit}
-    return np.array([inside[k] and keys[k] in whole for k in suspect.tolist()], np.bool_)
+    suspects: dict[tuple[Any, ...], list[int]] = {}
+    for place, k in enumerate(suspect.tolist()):
+        suspects.setdefault(_thing(tables, rows[k]), []).append(place)
+    part = np.zeros(len(suspect), np.bool_)
+    for k in np.flatnonzero(
+        fits & np.isin(tables.image_index[rows], tables.image_index[rows[suspect]])
+    ).tolist():
+        part[suspects.get(_thing(tables, rows[k]), [])] = True
+    return part & inside[suspect]
+
+
+def _thing(tables: ReferringTables, row: int) -> tuple[Any, ...]:
+    """What referents of one thing share."""
+    return (int(tables.image_index[row]), *tables.boxes_xyxy[row].tolist())
 
 
 def _cause(k: int, extents: Box, boxes: Box, size_hw: NDArray[np.int32], rle: dict[str, Any]) -> str | None:
@@ -219,8 +239,9 @@ def check_copies(tables: ReferringTables, root: Path) -> Doubt | None:
             for other in others:
                 if splits.get(other, set()) - splits.get(first, set()):
                     n += 1
-                    examples.append(f"{tables.image_files[other]} is {tables.image_files[first]}")
-    return Doubt("pictures that are copies of one in another split", n, examples[:_SHOWN]) if n else None
+                    if n <= _SHOWN:
+                        examples.append(f"{tables.image_files[other]} is {tables.image_files[first]}")
+    return Doubt("pictures that are copies of one in another split", n, examples) if n else None
 
 
 def _equal(images: Sequence[int], paths: Sequence[Path]) -> list[list[int]]:

@@ -25,6 +25,7 @@ from pycocotools import mask as coco
 
 from stages.data.readers.build_tables import build_tables
 from stages.data.readers.ids import distinct_ids, sentence_ids
+from stages.data.readers.json_lists import List, load_json_lists
 from stages.data.readers.lookups import ById, PictureFiles
 from stages.data.readers.records import (
     Findings,
@@ -34,7 +35,6 @@ from stages.data.readers.records import (
     checked_split,
     clean_text,
     id_of,
-    load_json,
     mask_bytes,
     whole,
 )
@@ -141,14 +141,14 @@ class _File:
         several: bool,
         categories: dict[str, int],
     ) -> None:
-        content = load_json(path)
-        if isinstance(content, list):
+        content = load_json_lists(path)
+        if isinstance(content, List):
             raise ArtifactError(
                 f"{path} is a list, perhaps of COCO results, no instances file",
                 hint="give the file with images, annotations and categories",
             )
         for part in ("images", "annotations"):
-            if not isinstance(content, dict) or not isinstance(content.get(part), list):
+            if not isinstance(content, dict) or not isinstance(content.get(part), List):
                 raise ArtifactError(f"{path} has no list {part!r}", hint="it must be a COCO instances file")
         self._prefix = f"{path.name} " if several else ""
         self._split, self._files, self._findings = split, pictures, findings

@@ -10,12 +10,13 @@ nothing: it has no box, so it is stored apart from the referents, and counted, b
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.data.readers.build_tables import build_tables
+from stages.data.readers.build_tables import RecordColumns, build_tables
+from stages.data.readers.json_lists import load_json_lists
 from stages.data.readers.lookups import PictureFiles
 from stages.data.readers.plain_pickle import load_plain_pickle
 from stages.data.readers.records import (
@@ -24,7 +25,6 @@ from stages.data.readers.records import (
     check_file_size,
     checked_split,
     id_of,
-    load_json,
     whole,
 )
 from stages.data.readers.refer import CocoTables, checked_refs
@@ -88,13 +88,12 @@ def read_grefcoco(
         ArtifactError: a file is damaged, or refs are invalid (listed by ref id) and `skip_invalid` is not set.
     """
     check_file_size(files.refs)
-    content = load_plain_pickle(files.refs) if files.refs.suffix == ".p" else load_json(files.refs)
+    content = load_plain_pickle(files.refs) if files.refs.suffix == ".p" else load_json_lists(files.refs)
     refs = checked_refs(content, files.refs)
     wanted = {i for ref in refs for value in _as_list(ref.get("ann_id")) if (i := id_of(value)) is not None}
     coco = CocoTables.load(files.instances, wanted, pictures)
-    found = list(coco.read_refs(refs, _read_ref))
-    records = [entry for entry in found if isinstance(entry, Record)]
-    no_target = [entry for entry in found if isinstance(entry, NoTarget)]
+    no_target: list[NoTarget] = []
+    records = RecordColumns(_with_target(coco.read_refs(refs, _read_ref), no_target))
     coco.findings.finish(files.refs, skip_invalid)
     return build_tables(
         name=files.name,
@@ -105,6 +104,15 @@ def read_grefcoco(
         findings=coco.findings,
         no_target=no_target,
     )
+
+
+def _with_target(found: Iterable[Record | NoTarget], others: list[NoTarget]) -> Iterator[Record]:
+    """The referents; what refers to nothing goes to `others`."""
+    for entry in found:
+        if isinstance(entry, Record):
+            yield entry
+        else:
+            others.append(entry)
 
 
 def _as_list(value: Any) -> list[Any]:

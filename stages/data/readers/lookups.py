@@ -26,7 +26,8 @@ class ById:
     ) -> None:
         """`what`: one entry in words ("annotation"), `where`: the list ("annotations")."""
         self.what = what
-        self._found: dict[int, tuple[int, Entry]] = {}
+        self._entries = entries
+        self._found: dict[int, int] = {}  # id -> the first place
         self._unclear: dict[int, str] = {}
         self.second: dict[int, str] = {}  # places of entries that differ from an earlier one -> both places
         self.repeated: set[int] = set()  # places of entries that were there before, alike
@@ -34,11 +35,11 @@ class ById:
             identity = id_of(entry.get(key)) if isinstance(entry, Mapping) else None
             if identity is None:
                 continue
-            first, known = self._found.setdefault(identity, (place, entry))
+            first = self._found.setdefault(identity, place)
             if first == place:
                 continue
             both = f"{where}[{first}] and {where}[{place}]"
-            if known == entry:
+            if entries[first] == entry:
                 self.repeated.add(place)
                 findings.note(f"{what}s that are there twice, alike: taken once", f"{identity}: {both}")
             else:
@@ -51,7 +52,8 @@ class ById:
     def __getitem__(self, identity: int) -> Entry:
         """Invalid where two entries with this id differ."""
         self.check(identity)
-        return self._found[identity][1]
+        found: Entry = self._entries[self._found[identity]]
+        return found
 
     def check(self, identity: int | None) -> None:
         if identity in self._unclear:
@@ -59,7 +61,7 @@ class ById:
 
     def items(self) -> Iterator[tuple[int, Entry]]:
         """The first entry of each id."""
-        return ((identity, entry) for identity, (_, entry) in self._found.items())
+        return ((identity, self._entries[place]) for identity, place in self._found.items())
 
     @property
     def unclear(self) -> list[str]:

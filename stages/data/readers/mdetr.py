@@ -12,12 +12,13 @@ refers. Files made from gRefCOCO have several annotations for an entry, or one t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stages.data.readers.build_tables import build_tables
+from stages.data.readers.json_lists import List, load_json_lists
 from stages.data.readers.lookups import ById, PictureFiles, Pictures
 from stages.data.readers.records import (
     Findings,
@@ -26,7 +27,6 @@ from stages.data.readers.records import (
     checked_split,
     clean_text,
     id_of,
-    load_json,
     mask_bytes,
     whole,
 )
@@ -98,18 +98,18 @@ class _Reader:
     no_target: list[NoTarget] = field(default_factory=list)
 
     def read(self, split: str, path: Path) -> None:
-        content = load_json(path)
+        content = load_json_lists(path)
         for part in ("images", "annotations", "categories"):
-            if not isinstance(content, dict) or not isinstance(content.get(part), list):
+            if not isinstance(content, dict) or not isinstance(content.get(part), List):
                 raise ArtifactError(
                     f"{path} has no list {part!r}", hint="it must be a COCO-style file of MDETR"
                 )
         self._add_categories(path, content["categories"])
         annotations = ById(content["annotations"], "annotation", self.findings, where="annotations")
-        targets: dict[int | None, list[Mapping[str, Any]]] = {}
+        places: dict[int | None, list[int]] = {}
         for place, annotation in enumerate(content["annotations"]):
             if isinstance(annotation, dict) and place not in annotations.repeated:
-                targets.setdefault(id_of(annotation.get("image_id")), []).append(annotation)
+                places.setdefault(id_of(annotation.get("image_id")), []).append(place)
         images = ById(content["images"], "image", self.findings, where="images")
         for number, entry in enumerate(content["images"]):
             if number in images.repeated:
@@ -119,13 +119,14 @@ class _Reader:
                     raise Invalid(f"not an object but {str(entry)[:40]}")
                 entry_id = whole(entry.get("id"), "id")
                 images.check(entry_id)
-                for target in targets.get(entry_id, []):
+                targets = [content["annotations"][place] for place in places.get(entry_id, [])]
+                for target in targets:
                     annotations.check(id_of(target.get("id")))
-                self._entry(checked_split(split), entry, targets.get(entry_id, []))
+                self._entry(checked_split(split), entry, targets)
             except Invalid as error:
                 self.findings.leave_out(f"{path.name} images[{number}]", error)
 
-    def _add_categories(self, path: Path, entries: list[Any]) -> None:
+    def _add_categories(self, path: Path, entries: Sequence[Any]) -> None:
         categories = ById(entries, "category", self.findings, where="categories")
         for unclear in categories.unclear:
             self.findings.problem(f"{path.name}: {unclear}")

@@ -94,3 +94,4 @@ STAND_INS: dict[tuple[str, str], Any] = {
         )
     },
 }
+WITH_STATE = (_Dtype, _Array)

@@ -2,19 +2,25 @@
 
 A pickle may name any function of any module and have it called. The annotation files of the public data sets
 need none of that, so no name is looked up at all; for numbers and arrays of numpy there are stand-ins (plain_numpy.py).
+
+A list is read entry by entry, so that memory does not grow with the file. What a pickle has written it may ask for again
+at any later place, and Python's unpickler keeps everything for that; here the file is looked through first, and only what
+is asked for again is kept, until it is.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
+import pickletools
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
-from stages.data.readers.plain_numpy import STAND_INS
-from stages.errors import ArtifactError
+from stages.data.readers.entry_file import EntryFile
+from stages.data.readers.plain_numpy import STAND_INS, WITH_STATE
+from stages.errors import ArtifactError, SeqresError
 from stages.file_kinds import refuse_other_kinds
 from stages.nearest import cannot_read
 
@@ -50,7 +56,72 @@ class _Refused(Exception):
     pass
 
 
-class _PlainUnpickler(pickle.Unpickler):
+# opcode -> bytes of its argument; negative: a line, or so many bytes as a number before it says
+_ARGUMENT = {
+    info.code.encode("latin-1"): 0 if info.arg is None else info.arg.n for info in pickletools.opcodes
+}
+_LENGTH_BYTES = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
+_TWO_LINES = (pickle.GLOBAL, pickle.INST)
+
+
+def _fetches(stream: BinaryIO, size: int) -> Counter[int]:
+    """Place in the memo -> how often a pickle of `size` bytes asks for what it has put there."""
+    counts: Counter[int] = Counter()
+    read = stream.read
+    while (code := read(1)) not in (b"", pickle.STOP):
+        n = _ARGUMENT[code]
+        if n > 0:
+            argument = read(n)
+            if code in (pickle.BINGET, pickle.LONG_BINGET):
+                counts[int.from_bytes(argument, "little")] += 1
+        elif n == pickletools.UP_TO_NEWLINE:
+            line = stream.readline()
+            if code in _TWO_LINES:
+                stream.readline()
+            elif code == pickle.GET:
+                counts[int(line)] += 1
+        elif n < 0:
+            length = int.from_bytes(read(_LENGTH_BYTES[n]), "little")
+            if length > size:
+                raise pickle.UnpicklingError(f"a value of {length} bytes in a file of {size}")
+            stream.seek(length, 1)
+    return counts
+
+
+class _Memo(dict[int, Any]):
+    """What is asked for again, as long as that is still to come."""
+
+    def __init__(self, fetches: Counter[int]) -> None:
+        self._left, self._put = fetches.copy(), 0
+
+    def __len__(self) -> int:
+        """How many things were put here: pickles of protocol 4 count them."""
+        return self._put
+
+    def __setitem__(self, place: int, value: Any) -> None:
+        self._put += 1
+        if place in self._left:
+            super().__setitem__(place, value)
+
+    def __getitem__(self, place: int) -> Any:
+        self._left[place] -= 1
+        return super().__getitem__(place) if self._left[place] else self.pop(place)
+
+
+# The one that is written in Python, whose steps can be replaced. Its attributes have no types.
+_Unpickler: Any = pickle._Unpickler
+
+
+class _PlainUnpickler(_Unpickler):
+    def __init__(self, stream: BinaryIO, fetches: Counter[int], encoding: str) -> None:
+        super().__init__(stream, encoding=encoding)
+        self.memo = _Memo(fetches)
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise _Refused(f"{module}.{name}")
@@ -59,9 +130,40 @@ class _PlainUnpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         raise _Refused(f"persistent object {pid!r}")
 
+    def load_empty_list(self) -> None:
+        """The outermost list has no object below it and no mark before it."""
+        outermost = not self.stack and not self.metastack
+        self.append(EntryFile() if outermost else [])
+
+    def load_list(self) -> None:
+        """The same as protocol 0 writes it: empty at first."""
+        items = self.pop_mark()
+        self.load_empty_list()
+        self.stack[-1].extend(items)
+
+    def load_build(self) -> None:
+        """Only the stand-ins take a state: a pickle could change functions and classes with it."""
+        if not isinstance(self.stack[-2], WITH_STATE):
+            raise pickle.UnpicklingError(f"a state for a {type(self.stack[-2]).__name__}")
+        super().load_build()
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **_Unpickler.dispatch,
+        pickle.EMPTY_LIST[0]: load_empty_list,
+        pickle.LIST[0]: load_list,
+        pickle.BUILD[0]: load_build,
+    }
+
+
+def _load(path: Path, encoding: str) -> Any:
+    with open(path, "rb") as stream:
+        fetches = _fetches(stream, path.stat().st_size)
+        stream.seek(0)
+        return _PlainUnpickler(stream, fetches, encoding).load()
+
 
 def load_plain_pickle(path: Path) -> Any:
-    """The content of a pickle of protocol 0 to 5, written by Python 2 or 3.
+    """The content of a pickle of protocol 0 to 5, written by Python 2 or 3; an outermost list is an `EntryFile`.
 
     Byte strings of Python 2 are taken as UTF-8, or else as Latin-1.
 
@@ -70,14 +172,14 @@ def load_plain_pickle(path: Path) -> Any:
         containers, text and numbers (named in the message).
     """
     try:
-        data = path.read_bytes()
+        try:
+            return _load(path, "utf-8")
+        except UnicodeDecodeError:
+            return _load(path, "latin1")
     except OSError as error:
         raise cannot_read(path, error) from error
-    try:
-        try:
-            return _PlainUnpickler(io.BytesIO(data), encoding="utf-8").load()
-        except UnicodeDecodeError:
-            return _PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except SeqresError:
+        raise
     except _Refused as error:
         raise ArtifactError(
             f"{path} asks for {error}, which annotations do not need",

@@ -146,7 +146,7 @@ def load_json(path: Path, keep: Callable[[dict[str, Any]], Any] | None = None) -
     check_file_size(path)
     try:
         with open_text(path) as stream:
-            return json.load(stream, object_pairs_hook=_once_each(keep))
+            return json.load(stream, object_pairs_hook=once_each(keep))
     except OSError as error:
         raise cannot_read(path, error) from error
     except (ValueError, RecursionError) as error:
@@ -154,7 +154,7 @@ def load_json(path: Path, keep: Callable[[dict[str, Any]], Any] | None = None) -
         raise ArtifactError(f"{path} is no valid JSON", facts=[str(error)[:120]]) from error
 
 
-def _once_each(keep: Callable[[dict[str, Any]], Any] | None) -> Callable[[list[tuple[str, Any]]], Any]:
+def once_each(keep: Callable[[dict[str, Any]], Any] | None) -> Callable[[list[tuple[str, Any]]], Any]:
     """Objects as dicts; where a key is there twice, the last one would win in silence."""
 
     def build(pairs: list[tuple[str, Any]]) -> Any:

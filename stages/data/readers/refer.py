@@ -10,12 +10,14 @@ A ref's own `file_name` carries the annotation's id; the name in `instances.json
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stages.data.readers.build_tables import build_tables
+from stages.data.readers.build_tables import RecordColumns, build_tables
+from stages.data.readers.entry_file import EntryFile
+from stages.data.readers.json_lists import List, load_json_lists
 from stages.data.readers.lookups import ById, PictureFiles
 from stages.data.readers.plain_pickle import load_plain_pickle
 from stages.data.readers.records import (
@@ -27,7 +29,6 @@ from stages.data.readers.records import (
     checked_split,
     clean_text,
     id_of,
-    load_json,
     mask_bytes,
     whole,
 )
@@ -110,7 +111,7 @@ def read_refer(
     refs = checked_refs(load_plain_pickle(files.refs), files.refs)
     wanted = {a for r in refs if (a := id_of(r.get("ann_id"))) is not None}
     coco = CocoTables.load(files.instances, wanted, pictures)
-    records = list(coco.read_refs(refs, _record))
+    records = RecordColumns(coco.read_refs(refs, _record))
     coco.findings.finish(files.refs, skip_invalid)
     return build_tables(
         name=files.name,
@@ -122,13 +123,13 @@ def read_refer(
     )
 
 
-def checked_refs(refs: Any, path: Path) -> list[Mapping[str, Any]]:
+def checked_refs(refs: Any, path: Path) -> Sequence[Mapping[str, Any]]:
     """ArtifactError unless `refs` is a list of at least one dict."""
-    if not isinstance(refs, list | tuple) or not all(isinstance(r, Mapping) for r in refs):
+    if not isinstance(refs, list | tuple | EntryFile) or not all(isinstance(r, Mapping) for r in refs):
         raise ArtifactError(f"{path} is no list of referents")
     if not refs:
         raise ArtifactError(f"{path} holds no referent")
-    return list(refs)
+    return refs
 
 
 @dataclass(eq=False)
@@ -140,13 +141,12 @@ class CocoTables:
     categories: list[tuple[int, str]]
     findings: Findings
     files: PictureFiles
-    _rles: dict[int, bytes] = field(default_factory=dict)  # ann id -> counts: refs may share an annotation
-    _sentences: dict[int, str] = field(default_factory=dict)  # sentence id -> text
+    _without_pixel: set[int] = field(default_factory=set)  # ids of annotations that were told
+    _sentences: set[int] = field(default_factory=set)  # ids
 
     @classmethod
     def load(cls, path: Path, wanted: set[int], files: PictureFiles | None = None) -> CocoTables:
-        """Annotations only where their id is wanted: the others (three of four) are let go while the file is
-        parsed, which keeps the peak of memory below that of a plain `json.load`."""
+        """Annotations only where their id is wanted: the others (three of four) are let go at once."""
 
         def keep(entry: dict[str, Any]) -> dict[str, Any] | None:
             if "bbox" not in entry or "image_id" not in entry:
@@ -154,9 +154,9 @@ class CocoTables:
             identity = id_of(entry.get("id"))
             return None if identity is not None and identity not in wanted else entry
 
-        content = load_json(path, keep)
+        content = load_json_lists(path, keep)
         for part in ("images", "annotations", "categories"):
-            if not isinstance(content, dict) or not isinstance(content.get(part), list):
+            if not isinstance(content, dict) or not isinstance(content.get(part), List):
                 raise ArtifactError(f"{path} has no list {part!r}", hint="it must be a COCO instances file")
         findings = Findings()
         categories = ById(content["categories"], "category", findings, where="categories")
@@ -171,7 +171,7 @@ class CocoTables:
         )
 
     def read_refs(
-        self, refs: list[Mapping[str, Any]], read: Callable[[Mapping[str, Any], CocoTables], T]
+        self, refs: Sequence[Mapping[str, Any]], read: Callable[[Mapping[str, Any], CocoTables], T]
     ) -> Iterator[T]:
         """What `read` makes of each ref; invalid ones and those without a sentence are left out and told."""
         by_id = ById(refs, "ref", self.findings, key="ref_id", where="refs")
@@ -214,13 +214,16 @@ class CocoTables:
         return self.files.box(annotation.get("bbox"), picture, self.findings)
 
     def rle(self, annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> bytes:
+        """Compressed counts, b"" where there is no mask; refs may share an annotation."""
         ann_id = whole(annotation["id"], "id")
-        if ann_id not in self._rles:
-            segmentation = annotation.get("segmentation") or None
-            self._rles[ann_id] = mask_bytes(segmentation, size_hw, f"annotation {ann_id}", self.findings)
-        elif annotation.get("segmentation") and not self._rles[ann_id]:
+        if ann_id in self._without_pixel:
             self.findings.note("masks without a pixel, taken as box only")
-        return self._rles[ann_id]
+            return b""
+        segmentation = annotation.get("segmentation") or None
+        rle = mask_bytes(segmentation, size_hw, f"annotation {ann_id}", self.findings)
+        if segmentation and not rle:
+            self._without_pixel.add(ann_id)
+        return rle
 
     def sentences(self, ref_id: int, entries: Any) -> list[tuple[int, str]]:
         """(sentence id, text) of a ref; empty and repeated ones are left out and noted. Invalid when none is left."""
@@ -246,7 +249,7 @@ class CocoTables:
                     self.findings.note(
                         "sentence ids that are there twice", f"sentence {known} in ref {ref_id}"
                     )
-                self._sentences[known] = text
+                self._sentences.add(known)
             kept.append((-1 if known is None else known, text))
         return kept
 

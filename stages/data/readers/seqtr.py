@@ -10,12 +10,13 @@ picture and box (ids.py). Picture names follow from the image id as in the relea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.data.readers.build_tables import build_tables
+from stages.data.readers.json_lists import List, load_json_lists
 from stages.data.readers.lookups import PictureFiles, Pictures
 from stages.data.readers.records import (
     Findings,
@@ -24,7 +25,6 @@ from stages.data.readers.records import (
     checked_split,
     clean_text,
     id_of,
-    load_json,
     mask_bytes,
     whole,
 )
@@ -85,15 +85,15 @@ def _labels(folder: str) -> tuple[str, str]:
     return name.replace("refcocoplus", "refcoco+"), by
 
 
-def load_lists(path: Path) -> dict[str, list[Any]]:
+def load_lists(path: Path) -> dict[str, Sequence[Any]]:
     """{split: entries} of a file in this form; ArtifactError when it has another one."""
-    content = load_json(path)
-    if isinstance(content, dict) and isinstance(content.get("annotations"), list) and "images" in content:
+    content = load_json_lists(path)
+    if isinstance(content, dict) and isinstance(content.get("annotations"), List) and "images" in content:
         raise ArtifactError(
             f"{path} is a COCO file, no list of the SeqTR release",
             hint="read REFER folders with --source refer, MDETR's files with --source mdetr",
         )
-    if not isinstance(content, dict) or not content or not all(isinstance(v, list) for v in content.values()):
+    if not isinstance(content, dict) or not content or not all(isinstance(v, List) for v in content.values()):
         raise ArtifactError(
             f"{path} is no list of the SeqTR release",
             hint='it must be {"train": [{"image_id": …, "bbox": …, "expressions": …}, …], "val": …}',
@@ -114,7 +114,7 @@ def read_seqtr(
     findings = Findings()
     known = Pictures(pictures or PictureFiles(), findings)
     records = []
-    for split, number, entry in _entries(content):
+    for split, number, entry in ((s, k, e) for s, entries in content.items() for k, e in enumerate(entries)):
         try:
             if isinstance(entry, Mapping) and entry.get("expressions", ()) in ([], None):
                 findings.note("entries without an expression left out", f"{split}[{number}]")
@@ -132,14 +132,6 @@ def read_seqtr(
         findings=findings,
         content_ids=True,
     )
-
-
-def _entries(content: dict[str, list[Any]]) -> Iterator[tuple[str, int, Any]]:
-    """Each entry once; it is let go as soon as it has been read, which halves the peak of memory."""
-    for split, entries in content.items():
-        for number in range(len(entries)):
-            entry, entries[number] = entries[number], None
-            yield split, number, entry
 
 
 def _record(split: str, entry: Any, name: str, pictures: Pictures, findings: Findings) -> Record:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.data.readers.packed import Packed
+
 SPLIT_ORDER = ("train", "val", "testA", "testB", "test")
 
 
@@ -45,10 +47,10 @@ class ReferringTables:
     split: NDArray[np.int8]  # (R,), position in split_names
     boxes_xyxy: NDArray[np.float64]  # (R, 4)
     is_crowd: NDArray[np.bool_]  # (R,)
-    rles: list[bytes]  # R; compressed COCO counts at the image's size, b"" = no mask
+    rles: Packed[bytes]  # R; compressed COCO counts at the image's size, b"" = no mask
     sentence_offsets: NDArray[np.int64]  # (R+1,)
     sentence_ids: NDArray[np.int64]  # (S,)
-    texts: list[str]  # S
+    texts: Packed[str]  # S
     image_root: Path | None = None
     notices: dict[str, int] = field(default_factory=dict)  # what was left out or repaired -> how often
     examples: dict[str, list[str]] = field(default_factory=dict)  # notice -> where the first of them are
@@ -58,7 +60,7 @@ class ReferringTables:
 
     @property
     def has_mask(self) -> NDArray[np.bool_]:
-        return np.array([len(r) > 0 for r in self.rles], np.bool_)
+        return self.rles.lengths > 0
 
     @property
     def sentence_referent(self) -> NDArray[np.int64]:
@@ -105,10 +107,10 @@ class ReferringTables:
             split=self.split[kept],
             boxes_xyxy=self.boxes_xyxy[kept],
             is_crowd=self.is_crowd[kept],
-            rles=[r for r, k in zip(self.rles, kept, strict=True) if k],
+            rles=self.rles.take(kept),
             sentence_offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             sentence_ids=self.sentence_ids[said],
-            texts=[t for t, k in zip(self.texts, said, strict=True) if k],
+            texts=self.texts.take(said),
             n_targets=None if self.n_targets is None else self.n_targets[kept],
         )
 
