@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 from stages.artifacts import RunOptions, StageResult, open_artifact
 from stages.artifacts.target import require_folder_target, require_writable
+from stages.artifacts.temporary import replace_folder, temporary_folder
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -105,26 +104,16 @@ def _refuse_others(out: Path) -> None:
 def _write(artifact: Any, out: Path) -> dict[str, Any]:
     from stages.weights.exchange import write_folder
 
-    out = Path(os.path.realpath(out))
-    parent = out.parent
+    target = Path(os.path.realpath(out))
+    mask = os.umask(0)
+    os.umask(mask)
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".exported.", suffix=".tmp", dir=parent))
+        with temporary_folder(target) as fresh:
+            description = write_folder(artifact, fresh)
+            for path in fresh.iterdir():  # safetensors makes files that only their owner can read
+                path.chmod(0o666 & ~mask)
+            replace_folder(fresh, target)
     except OSError as error:
         raise ArtifactError(f"cannot write {out}: {(error.strerror or 'error').lower()}") from error
-    try:
-        description = write_folder(artifact, temporary)
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o777 & ~mask)
-        for path in temporary.iterdir():  # safetensors makes files that only their owner can read
-            path.chmod(0o666 & ~mask)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {out}: {(error.strerror or 'error').lower()}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     files = {p.name: p.stat().st_size for p in sorted(out.iterdir())}
     return {"kind": description["kind"], "weights": description["weights"], "files": files}

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_file_target, require_writable
+from stages.artifacts.temporary import remove_litter
 from stages.artifacts.whole_file import write_whole
 from stages.config import check_ranges, in_panel, option
 from stages.errors import ArtifactError, StaleOutputError, UsageError
@@ -341,9 +342,10 @@ def _draw(
 ) -> None:
     if not drawings:
         return
+    remove_litter(*drawings)
     with reporter.progress("draw", len(drawings), unit="picture") as task:
         for path, draw in drawings.items():
-            write_whole(path, draw(photographs, answers))
+            write_whole(path, draw(photographs, answers), tidy=False)
             task.advance()
 
 

@@ -182,12 +182,13 @@ def _layout(
     if source is not None:
         yield source, None
         return
+    from stages.artifacts.temporary import temporary_folder
     from stages.data.readers.sources import open_source
     from stages.data.refshapes.folder import SCALES, write_refer_layout
 
     parallel = sum(SCALES[config.scale].values()) >= _PARALLEL_FROM
     workers = (config.workers or cores()) if parallel else 1
-    with tempfile.TemporaryDirectory(prefix="seqres-refshapes-") as temporary:
+    with temporary_folder(Path(tempfile.gettempdir(), "seqres-refshapes")) as temporary:
         folder = Path(config.keep_layout or temporary)
         report = write_refer_layout(
             folder, config.scale, config.seed, reporter, workers=workers, textures=textures

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from stages.artifacts.target import nearest_folder, require_file_target, require_writable
+from stages.artifacts.temporary import remove_leftovers
 from stages.config import config_dict, in_current_words, semantic_dict
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.nearest import cannot_read, file_hint
@@ -306,7 +307,9 @@ class StageJob:
                 )
             self.digest = existing.digest
             summary = existing.json("summary") if "summary" in existing else {}
-        self._touch()
+        if not self.options.dry_run:
+            remove_leftovers(self.out)
+            self._touch()
         self._reasons = ("same stage version, configuration and inputs",)
         return self._result("up-to-date", summary)
 
@@ -350,8 +353,6 @@ class StageJob:
 
     def _touch(self) -> None:
         """Content did not change although an input is newer: tell `make` by the time stamp."""
-        if self.options.dry_run:
-            return
         sources = [a.path for a in self.inputs.values()] + [Path(r["path"]) for r in self._external]
         with contextlib.suppress(OSError):
             if any(s.stat().st_mtime > self.out.stat().st_mtime for s in sources):

@@ -17,8 +17,8 @@ from stages.errors import SeqresError, UsageError
 
 _STREAMS = ("/dev/fd/", "/dev/std", "/proc/")
 _LONGEST_LINK = 40
-# The longest companion of NAME is the resume state while it is written: .NAME.resume.1234567.tmp
-_COMPANION_BYTES = 20
+# The longest companion of NAME is the resume state while it is written: ..NAME.resume.0123456789ab.tmp
+_COMPANION_BYTES = 26
 _LEAST_FREE = 64 << 10  # bytes
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from stages.artifacts.target import require_file_target
+from stages.artifacts.temporary import replace_file, temporary_file
 from stages.errors import ArtifactError
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, tidy: bool = True) -> None:
     """Write beside the target, then rename; folders are made, a link is followed, an old file stays until the rename.
+
+    `tidy`: also remove what a killed writer of this file has left.
 
     Raises:
         UsageError: something that is no regular file has the name.
@@ -19,18 +21,14 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     require_file_target(path, "the file", path.name)
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
+        with temporary_file(target, tidy=tidy) as (descriptor, temporary):
+            with open(descriptor, "wb", closefd=False) as stream:
+                stream.write(content)
+            os.fsync(descriptor)
+            replace_file(temporary, target)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {(error.strerror or 'error').lower()}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def require_plain_file(path: Path | None) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from stages.artifacts.temporary import replace_folder, temporary_folder
 from stages.errors import ArtifactError
 
 Content = bytes | Callable[[], bytes]  # of a file; a call where it is large and read only when it is written
@@ -22,28 +21,16 @@ def write_whole_folder(
         ArtifactError: it cannot be written.
     """
     target = Path(os.path.realpath(out))
-    temporary: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        fresh = temporary / "new"
-        fresh.mkdir()
-        for name, content in files.items():
-            path = fresh / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else content())
-            advance()
-        if target.exists():
-            os.replace(target, temporary / "old")
-        os.replace(fresh, target)
+        with temporary_folder(target) as fresh:
+            for name, content in files.items():
+                path = fresh / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content if isinstance(content, bytes) else content())
+                advance()
+            replace_folder(fresh, target)
     except OSError as error:
         raise ArtifactError(f"cannot write {out}: {(error.strerror or 'error').lower()}") from error
-    finally:
-        if temporary is not None:
-            old = temporary / "old"
-            if old.exists() and not target.exists():  # killed or failed between the two renames
-                os.replace(old, target)
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def holds_exactly(folder: Path, files: Mapping[str, Content]) -> bool:

@@ -1,9 +1,8 @@
 """Writing an artifact so that a reader sees the whole file or none.
 
 temporary file in the same folder -> datasets, hashed as they are written -> schema check -> digest ->
-close -> fsync -> os.replace -> fsync of the folder. The rename is the only commit mark. A temporary
-file is locked as long as its writer lives; one without a lock is litter of a killed writer, and the
-next write to the same target removes it.
+close -> fsync -> os.replace -> fsync of the folder. The rename is the only commit mark. What a killed
+writer leaves, the next one removes: see temporary.py.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import shlex
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,16 +27,11 @@ from stages.artifacts.provenance import plain_json, storable
 from stages.artifacts.ragged import offsets_of, offsets_problem
 from stages.artifacts.sink import Sink
 from stages.artifacts.target import require_file_target
+from stages.artifacts.temporary import replace_file, temporary_file
 from stages.errors import SeqresError
 
 if TYPE_CHECKING:
     import h5py
-
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows: no locks, so litter of killed writers stays
-    fcntl = None
 
 _COMPRESS_FROM_BYTES = 64 << 10
 _CHUNK_BYTES = 256 << 10
@@ -287,68 +280,33 @@ def write_artifact(
         raise ValueError(f"unknown kind {kind!r}")
     require_file_target(Path(path))
     target = Path(os.path.realpath(path))
-    with _disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_litter(target)
-        descriptor, temporary = _locked_temporary(target)
-    file: h5py.File | None = None
-    try:
+    with _temporary(target) as (descriptor, temporary):
         sink = Sink(descriptor)
-        with _disk_errors(target, sink):
-            file = h5py.File(sink, "w")
-        writer = ArtifactWriter(file, target, sink)
-        yield writer
-        writer._finish(kind, fingerprint, provenance)
-        with _disk_errors(target, sink):
-            file.close()
-            file = None
-            sink.raise_error()
-            os.fsync(descriptor)
-            os.replace(temporary, target)
-            _fsync_folder(target.parent)
-    finally:
-        if file is not None:
-            with contextlib.suppress(Exception):  # the first error is the one to tell
-                file.close()
-        temporary.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def remove_litter(target: Path) -> None:
-    """Remove temporary files of writers to `target` that do not live any more."""
-    if fcntl is None:
-        return
-    for leftover in target.parent.glob(f".{_glob_escape(target.name)}.*.tmp"):
-        with contextlib.suppress(OSError):
-            descriptor = os.open(leftover, os.O_RDWR)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                leftover.unlink()
-            finally:
-                os.close(descriptor)
-
-
-def _locked_temporary(target: Path) -> tuple[int, Path]:
-    while True:
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if fcntl is None:
-            return descriptor, temporary
-        with contextlib.suppress(OSError):  # a file system without locks: litter stays, nothing breaks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # Another writer may have taken the new file for litter before the lock was on it.
-        if temporary.exists() and os.fstat(descriptor).st_ino == temporary.stat().st_ino:
-            return descriptor, temporary
-        os.close(descriptor)
-
-
-def _fsync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every system can open a folder
-        descriptor = os.open(folder, os.O_RDONLY)
+        file: h5py.File | None = None
         try:
-            os.fsync(descriptor)
+            with _disk_errors(target, sink):
+                file = h5py.File(sink, "w")
+            writer = ArtifactWriter(file, target, sink)
+            yield writer
+            writer._finish(kind, fingerprint, provenance)
+            with _disk_errors(target, sink):
+                file.close()
+                file = None
+                sink.raise_error()
+                os.fsync(descriptor)
+                replace_file(temporary, target)
         finally:
-            os.close(descriptor)
+            if file is not None:
+                with contextlib.suppress(Exception):  # the first error is the one to tell
+                    file.close()
+
+
+@contextlib.contextmanager
+def _temporary(target: Path) -> Iterator[tuple[int, Path]]:
+    with contextlib.ExitStack() as stack:
+        with _disk_errors(target):
+            made = stack.enter_context(temporary_file(target))
+        yield made
 
 
 @contextlib.contextmanager
@@ -396,7 +354,3 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _glob_escape(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)

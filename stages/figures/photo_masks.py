@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import open_artifact
+from stages.artifacts.temporary import remove_litter
 from stages.artifacts.whole_file import write_whole
 from stages.data.dataset import ReferringDataset
 from stages.errors import StaleOutputError
@@ -74,6 +75,7 @@ def draw_photographs(
         contours = labels.ragged("points_xy")
         masks = labels.ragged("masks/rle") if "masks/rle" in labels else None
         texts = labels["sentence_index"]
+        remove_litter(*(picture_path(data, int(image), folder) for image in np.unique(images)))
         with reporter.progress("draw", len(np.unique(images)), unit="picture") as task:
             for image in np.unique(images):
                 path = picture_path(data, int(image), folder)
@@ -92,4 +94,4 @@ def draw_photographs(
                     data.image(int(image)), [data.texts[int(texts[first[i]])] for i in here],
                     shapes, rings, data.boxes_xyxy[referents[here]],
                 )  # fmt: skip
-                write_whole(path, png_bytes(figure))
+                write_whole(path, png_bytes(figure), tidy=False)

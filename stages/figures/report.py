@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from urllib.parse import quote, unquote
 
 from markupsafe import Markup
 
+from stages.artifacts.temporary import replace_folder, temporary_folder
 from stages.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -72,28 +71,21 @@ def write_folder(folder: Path, html: str, files: Mapping[str, bytes]) -> None:
 def fresh_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to write a page into, `index.html` too; complete, it takes the place of `folder`.
 
-    The page is told what lies beside it, so that nothing else is ever deleted with it. After an error the new folder is
-    removed; killed in between, the old one is left, or none.
+    The page is told what lies beside it, so that nothing else is ever deleted with it. After an error or a kill the
+    old one is as it was.
 
     Raises:
         ArtifactError: `folder` exists and is not a page of ours alone, see `require_replaceable`.
     """
     folder = Path(os.path.realpath(folder))
     require_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".figures.", suffix=".tmp", dir=folder.parent))
-    try:
+    with temporary_folder(folder) as fresh:
         yield fresh
         names = sorted(path.name for path in fresh.iterdir() if path.name != INDEX)
         with open(fresh / INDEX, "a", encoding="utf-8") as page:
             page.write(f"\n<!-- {_LIST}: {' '.join(quote(name) for name in names)} -->\n")
-        fresh.chmod(0o777 & ~_umask())
         require_replaceable(folder)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.rename(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        replace_folder(fresh, folder)
 
 
 def require_replaceable(folder: Path) -> None:
@@ -147,9 +139,3 @@ def templates() -> Environment:
     )
     environment.filters["file_name"] = lambda name: quote(name, safe="", errors="replace")
     return environment
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

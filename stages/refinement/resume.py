@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.artifacts.temporary import private_file
 from stages.errors import ArtifactError
 from stages.refinement.verdict import REASONS, Verdict
 
@@ -30,7 +31,7 @@ class Found:
         Raises:
             ArtifactError: another run is writing the same output, or the folder takes no file.
         """
-        self.path = out.with_name(f".{out.name}.resume")
+        self.path = private_file(out, "resume")
         self.verdicts: dict[int, Verdict] = {}
         self.images = 0
         try:

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from stages.artifacts.temporary import private_file, replace_file, temporary_file
 from stages.errors import ArtifactError
 
 
 def resume_path(out: Path) -> Path:
-    return out.with_name(f".{out.name}.resume")
+    return private_file(out, "resume")
 
 
 def bytes_of_training(model: torch.nn.Module) -> int:
@@ -21,15 +22,19 @@ def bytes_of_training(model: torch.nn.Module) -> int:
 
 
 def save_resume(path: Path, state: dict[str, Any]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as f:
+    with temporary_file(path) as (descriptor, temporary):
+        with open(descriptor, "wb", closefd=False) as f:
             torch.save(state, f)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        os.fsync(descriptor)
+        replace_file(temporary, path)
+
+
+def belongs(path: Path, fingerprint: str) -> bool:
+    """Whether a state of this configuration and these inputs is there."""
+    try:
+        return load_resume(path, fingerprint) is not None
+    except ArtifactError:
+        return False
 
 
 def load_resume(path: Path, fingerprint: str) -> dict[str, Any]:

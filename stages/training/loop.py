@@ -21,6 +21,7 @@ from stages.models.image_maps import normalise
 from stages.reporter import Reporter
 from stages.training.batch import Batch
 from stages.training.checkpoint import load_resume, save_resume
+from stages.training.interruption import uninterrupted
 from stages.training.loader import StepDataset, train_batches
 from stages.training.objectives import Objective, build_objective
 from stages.training.optimiser import MovingAverage, build_optimiser, schedule_factor, set_rate, trainable
@@ -88,6 +89,7 @@ class Trainer:
         self.average = MovingAverage(model, settings.ema_decay, average_buffers=settings.ema_buffers)
         self.progress = _Progress()
         self.saved = ""  # where the resume state would go on
+        self.saved_at = (0, 0)  # epoch, step
 
     def restart_average(self) -> None:
         """Begin the moving average at the weights the model has now."""
@@ -101,7 +103,9 @@ class Trainer:
             self._restore(load_resume(self.resume_file, self.fingerprint))
         try:
             return self._fit()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # never inside a step, so the state is whole
+            if (self.progress.epoch, self.progress.step) != self.saved_at:
+                self._save()
             here = f"interrupted in epoch {self.progress.epoch + 1}, step {self.progress.step}"
             self.reporter.warn(f"{here}; saved: {self.saved or 'nothing yet'}")
             if self.saved:
@@ -119,9 +123,10 @@ class Trainer:
             row: dict[str, Any] = {"epoch": p.epoch + 1, "loss": loss}
             if (p.epoch + 1) % s.validate_every == 0 or p.epoch + 1 == s.epochs:
                 row.update(self._validate())
-            p.history.append(row)
-            p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
-            p.clock.append(round(p.seconds, 1))
+            with uninterrupted():
+                p.history.append(row)
+                p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
+                p.clock.append(round(p.seconds, 1))
             self._tell({**row, "seconds": p.clock[-1]})
             self._save()
         last = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -141,9 +146,9 @@ class Trainer:
             clock = time.perf_counter()
             for batch in train_batches(self.steps, entries[p.step :], s.workers):
                 rate = self._set_rate(len(entries))
-                loss = self._step(batch.to(self.device))
-                p.step += 1
-                p.loss_sum += loss
+                with uninterrupted():
+                    p.loss_sum += self._step(batch.to(self.device))
+                    p.step += 1
                 task.advance(1, loss=p.loss_sum / p.step, lr=rate)
                 if p.step % s.save_every == 0 and p.step < len(entries):
                     p.seconds += time.perf_counter() - clock
@@ -197,8 +202,9 @@ class Trainer:
         loaded = LoadedModel(model.eval(), model.config, self.codec, self.device)
         scores = self.validate(loaded)
         if scores.get(CHOICE, -math.inf) > p.best:
-            p.best = scores[CHOICE]
-            p.best_weights = {k: v.clone() for k, v in self.average.values.items()}
+            best = {k: v.clone() for k, v in self.average.values.items()}
+            with uninterrupted():
+                p.best, p.best_weights = scores[CHOICE], best
         return scores
 
     def _tell(self, row: dict[str, Any]) -> None:
@@ -212,6 +218,7 @@ class Trainer:
         p = self.progress
         try:
             self._write_state(p)
+            self.saved_at = (p.epoch, p.step)
             self.saved = (
                 f"epoch {p.epoch + 1}, step {p.step}" if p.epoch < self.settings.epochs else "all epochs"
             )
@@ -235,5 +242,8 @@ class Trainer:
         self.average.load(state["average"])
         self.progress = _Progress(**state["progress"])
         restore_random_state(state["random"])
-        self.saved = "what this run was resumed from"
+        self.saved, self.saved_at = (
+            "what this run was resumed from",
+            (self.progress.epoch, self.progress.step),
+        )
         self.reporter.info(f"resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from stages.artifacts.temporary import private_file
 from stages.models.build import ReferringModel
 from stages.models.siri import take_over
 from stages.reporter import Reporter
-from stages.training.checkpoint import load_resume, resume_path, save_resume
+from stages.training.checkpoint import belongs, load_resume, resume_path, save_resume
 from stages.training.loop import Fitted, State, Trainer
 from stages.training.selection import chosen_row
 
@@ -28,7 +29,7 @@ class Rounds:
 
 def rounds_path(out: Path) -> Path:
     """Private file between two rounds, beside the resume state."""
-    return out.with_name(f".{out.name}.rounds")
+    return private_file(out, "rounds")
 
 
 def forget_states(out: Path) -> None:
@@ -78,18 +79,18 @@ def fit_rounds(
     elif rounds and state_file.exists():
         state = load_resume(state_file, fingerprint)
         number, previous, history, seconds = state["round"], state["kept"], state["history"], state["seconds"]
-    between = number > 0  # interrupted after a round: the next one may not have saved a state of its own
     while True:
         trainer = make(number)
         if previous is not None:
             reporter.info(f"round {number + 1} of {rounds + 1}: {hand_on(trainer.model, previous, keep)}")
             trainer.restart_average()
-        fitted = trainer.fit(resume=resume and (trainer.resume_file.exists() or not between))
+        # interrupted after a round, the next one may have no state of its own yet, but still that of the round before
+        fresh = not resume or (number > 0 and not belongs(trainer.resume_file, trainer.fingerprint))
+        fitted = trainer.fit(resume=not fresh)
         history += [{"round": number + 1, **row} for row in fitted.history] if rounds else fitted.history
         seconds += fitted.seconds[-1]
         if number == rounds:
             break
-        trainer.forget()  # it is of this round; the next one has its own
         number, previous, resume = number + 1, fitted.weights["ema"], False
         save: dict[str, Any] = {
             "fingerprint": fingerprint,
@@ -99,6 +100,7 @@ def fit_rounds(
             "seconds": seconds,
         }
         save_resume(state_file, save)
+        trainer.forget()  # only now: a kill in between loses nothing
     return Rounds(Fitted(fitted.weights, history, fitted.seconds), trainer.model, seconds)
 
 

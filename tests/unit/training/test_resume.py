@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from seqres_cli.ending import ended_like_ctrl_c
 from stages import train_rec
 from stages.artifacts import open_artifact
 from stages.inference import devices
 from stages.inference.devices import random_state, restore_random_state
 from stages.models.presets import PRESETS
+from stages.reporter import SilentReporter
 from stages.training import loop
+from stages.training.interruption import uninterrupted
 from stages.training.loader import train_batches
 from tests.unit.training.conftest import FAST
 
@@ -49,6 +54,68 @@ def test_resume_is_exact_with_dropout(
     torch.manual_seed(4711)
     train_rec.run(config, dataset=tiny_dataset, out=tmp_path / "parts.h5", resume=True)
     assert final_weights(tmp_path / "parts.h5") == final_weights(tmp_path / "whole.h5")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_asks_to_end_waits_for_the_step_and_is_saved(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Nothing else saves a state here: --save-every is longer than the training."""
+    config = train_rec.Config(**{**FAST, "save_every": 100})
+    train_rec.run(config, dataset=tiny_dataset, out=tmp_path / "whole.h5")
+    step, out, words = loop.Trainer._step, tmp_path / "parts.h5", [""]
+
+    def asked(self: loop.Trainer, batch: Any) -> float:
+        if self.progress.step == 1:
+            os.kill(os.getpid(), number)
+        return step(self, batch)
+
+    with monkeypatch.context() as patch, ended_like_ctrl_c():
+        patch.setattr(loop.Trainer, "_step", asked)
+        patch.setattr(SilentReporter, "warn", lambda self, text: words.append(text))
+        with pytest.raises(KeyboardInterrupt):
+            train_rec.run(config, dataset=tiny_dataset, out=out)
+    assert words[-1] == "interrupted in epoch 1, step 2; saved: epoch 1, step 2"
+    train_rec.run(config, dataset=tiny_dataset, out=out, resume=True)
+    assert final_weights(out) == final_weights(tmp_path / "whole.h5")
+
+
+def test_asked_twice_ends_inside_the_step() -> None:
+    reached = []
+
+    def step() -> None:
+        with uninterrupted():
+            for number in (1, 2):
+                os.kill(os.getpid(), signal.SIGINT)
+                reached.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    assert reached == [1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("point", ["before", "after"])
+def test_a_kill_between_two_rounds_loses_nothing(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """`before` and `after` the state of the round before is removed, that between the rounds being there."""
+    config = train_rec.Config(**{**FAST, "epochs": 1, "retrain_rounds": 1, "save_every": 100})
+    train_rec.run(config, dataset=tiny_dataset, out=tmp_path / "whole.h5")
+    forget, out = loop.Trainer.forget, tmp_path / "parts.h5"
+
+    def killed(self: loop.Trainer) -> None:
+        if point == "after":
+            forget(self)
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "forget", killed)
+        with pytest.raises(SystemExit):
+            train_rec.run(config, dataset=tiny_dataset, out=out)
+    train_rec.run(config, dataset=tiny_dataset, out=out, resume=True)
+    assert final_weights(out) == final_weights(tmp_path / "whole.h5")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["parts.h5", "whole.h5"]
 
 
 class NoSteps(torch.utils.data.Dataset[int]):

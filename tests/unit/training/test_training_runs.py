@@ -111,7 +111,7 @@ def test_a_result_that_cannot_be_stored_is_not_trained_again(
         raise OSError(28, "No space left on device")
 
     out = tmp_path / "rec.h5"
-    monkeypatch.setattr("stages.artifacts.writer._locked_temporary", full)
+    monkeypatch.setattr("stages.artifacts.writer.temporary_file", full)
     with pytest.raises(SeqresError, match="no space left on device"):
         train_rec.run(rec_config(), dataset=tiny_dataset, out=out)
     monkeypatch.undo()
@@ -145,7 +145,7 @@ def test_an_interruption_tells_what_is_saved(
 
     step, stop, notes = loop.Trainer._step, 1, Notes()
     monkeypatch.setattr(loop.Trainer, "_step", interrupted)
-    for at, words in (1, "nothing yet"), (99, "epoch 2, step 0"):
+    for at, words in (0, "nothing yet"), (1, "epoch 1, step 1"), (99, "epoch 2, step 0"):
         stop = at
         with pytest.raises(KeyboardInterrupt):
             train_rec.run(rec_config(), dataset=tiny_dataset, out=tmp_path / f"{at}.h5", reporter=notes)
