@@ -38,7 +38,7 @@ from stages.models.build import build_model
 from stages.models.config import ModelConfig
 from stages.models.image_maps import VisionMaps, normalise
 from stages.models.language import SentenceFeatures
-from stages.models.losses import token_loss
+from stages.models.losses import token_sums
 from stages.models.presets import preset
 from stages.models.seqtr import PointSequenceModel
 from stages.weights.model_file import LoadedModel, channels_last
@@ -151,7 +151,7 @@ def bench_step(repeats: int) -> list[dict[str, Any]]:
                 logits = textbook.logits(model, textbook.join(model, *inputs), targets)
             else:
                 logits = model.decode(model.fuse(*inputs), targets)
-            loss = token_loss(logits, targets, weights)
+            loss = token_sums(logits, targets, weights).mean()
             loss.backward()
             return loss.item()
 

@@ -11,7 +11,13 @@ import numpy as np
 from golden_checks.table import Report
 from stages.geometry.boxes import box_iou_pairwise
 from stages.geometry.projection import projection_score, projection_score_release
-from stages.geometry.quantisation import quantise, quantise_vertices_release, tokens_to_box, tokens_to_points
+from stages.geometry.quantisation import (
+    dequantise_release,
+    quantise_release,
+    quantise_vertices_release,
+    tokens_to_box,
+    tokens_to_points,
+)
 from stages.geometry.rasterise import mask_to_rle, polygon_to_rle, resize_mask_nearest, rle_area, rle_to_mask
 from stages.geometry.resampling import sample_release
 from stages.metrics.comprehension import batch_averaged
@@ -48,15 +54,15 @@ def check_tokens(path: Path) -> Report:
     for case in json.loads(path.read_text()):
         height, width = case["pad_shape"]
         size = f"{height}x{width}"
-        box = quantise(case["box"], [width, height, width, height], 1000, release=True)
+        box = quantise_release(case["box"], [width, height, width, height], 1000)
         report.same(f"{size} box tokens", box, np.array(case["box_tokens"]))
         ends = np.full((len(box), 1), 1000)
         report.same(f"{size} box targets", np.concatenate((box, ends), 1), np.array(case["box_targets"]))
-        absolute = quantise(case["box"], 640, 1000, release=True)
+        absolute = quantise_release(case["box"], 640, 1000)
         report.same(f"{size} absolute box tokens", absolute, np.array(case["box_tokens_absolute_mapping"]))
         vertices = np.swapaxes(case["vertices"], 1, 2)
         flat = (len(vertices), -1)
-        raw = quantise(vertices, [width, height], 1000, release=True).reshape(flat)
+        raw = quantise_release(vertices, [width, height], 1000).reshape(flat)
         report.same(f"{size} vertex tokens", raw, np.array(case["vertices_quantize_raw"]))
         targets = quantise_vertices_release(vertices, [width, height], 1000).reshape(flat)
         targets = np.concatenate((targets, np.full((len(targets), 1), 1000)), 1)
@@ -74,7 +80,7 @@ def check_masks(path: Path) -> Report:
         ours, theirs = [], []
         for case in cases:
             height, width = case["pad_shape"]
-            points = tokens_to_points(case["tokens"], [width, height], 1000, centre=False)
+            points = tokens_to_points(case["tokens"], [width, height], 1000, dequantise_release)
             rle = polygon_to_rle(points, (height, width), two_points="xywh")
             rescaled = mask_to_rle(resize_mask_nearest(rle_to_mask(rle), case["ori_shape"]))
             ours += [rle["counts"].decode(), rle_area(rle), rescaled["counts"].decode(), rle_area(rescaled)]
@@ -88,7 +94,7 @@ def check_boxes(path: Path) -> Report:
     """Box tokens -> pixels (sequence_to_box.json)."""
     report, case = Report(path.stem), json.loads(path.read_text())
     height, width = case["pad_shape"]
-    boxes = tokens_to_box(case["tokens"], [width, height], 1000, centre=False)
+    boxes = tokens_to_box(case["tokens"], [width, height], 1000, dequantise_release)
     report.close("boxes", boxes, case["box"], 0.0)
     report.close("boxes, original frame", boxes / case["scale_factor"], case["box_rescaled"], 1e-3)
     return report

@@ -85,7 +85,9 @@ def check_criterion(path: Path) -> Report:
     if "main_proj_tokens" in data:
         spans = [[tuple(s) for s in target] for image in info["tokens_positive"] for target in image]
         n_tokens = data["main_proj_tokens"].shape[1]
-        words = positive_tokens(spans, row.tolist(), info["char_to_token"], n_tokens, release=True)
+        words = positive_tokens(
+            spans, row.tolist(), info["char_to_token"], n_tokens, info["char_to_token"][0]
+        )
     if "target0_isfinal" in data:
         is_final = torch.cat([data[f"target{i}_isfinal"] for i in range(n_rows)])
     targets = DetectionTargets(row, torch.cat(boxes), data["positive_map"], words, is_final)

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from golden_checks.table import Report
 from golden_checks.weights import noise, released_state
-from stages.geometry.quantisation import tokens_to_box, tokens_to_points
+from stages.geometry.quantisation import dequantise_release, quantise_release, tokens_to_box, tokens_to_points
 from stages.geometry.rasterise import mask_to_rle, polygon_to_rle, resize_mask_nearest, rle_to_mask
 from stages.models.build import build_model
 from stages.models.cctf import Content
-from stages.models.losses import token_loss
+from stages.models.losses import token_sums_release
 from stages.models.memory import Memory
 from stages.models.seqtr import PointSequenceModel
 from stages.training.targets import SlotWeights, sequence_targets
@@ -129,7 +129,7 @@ def _case_targets(case: Case) -> tuple[Tensor, Tensor]:
         points = data["gt_mask_vertices"].transpose(0, 2, 1).astype(np.float64)
         points = np.where(points < 0, np.nan, points)
     tokens, weights = sequence_targets(
-        case.model.layout, boxes, points, np.ones(s), data["pad_shape"], case.slot_weights(), release=True
+        case.model.layout, boxes, points, np.ones(s), data["pad_shape"], case.slot_weights(), quantise_release
     )
     return torch.from_numpy(tokens), torch.from_numpy(weights)
 
@@ -159,7 +159,7 @@ def _teacher_forcing(case: Case, report: Report, memory: Memory, content: Conten
     _teacher_predictions(case, report, logits.detach())
     if "loss" not in case.info:
         return
-    loss = token_loss(logits, targets, weights, smoothing=0.1, release=True)
+    loss = token_sums_release(logits, targets, weights, smoothing=0.1).mean()
     report.close("loss", loss.item(), case.info["loss"], LOSS, relative=True)
     if case.info.get("grad"):
         loss.backward()
@@ -270,13 +270,15 @@ def _greedy(case: Case, report: Report, memory: Memory) -> None:
 
 
 def _boxes(case: Case, tokens: np.ndarray) -> np.ndarray:
-    return tokens_to_box(tokens, case.data["pad_shape"][:, ::-1], case.model.config.n_bins, centre=False)
+    return tokens_to_box(
+        tokens, case.data["pad_shape"][:, ::-1], case.model.config.n_bins, dequantise_release
+    )
 
 
 def _rle(case: Case, row: int, tokens: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
     """Contour tokens -> mask at pad_shape and, by the release's squeezing resize, at ori_shape."""
     size_hw = [int(v) for v in case.data["pad_shape"][row]]
-    points = tokens_to_points(tokens, size_hw[::-1], case.model.config.n_bins, centre=False)
+    points = tokens_to_points(tokens, size_hw[::-1], case.model.config.n_bins, dequantise_release)
     rle = polygon_to_rle(points, size_hw, two_points="xywh")
     original = resize_mask_nearest(rle_to_mask(rle), [int(v) for v in case.data["ori_shape"][row]])
     return rle, mask_to_rle(original)

@@ -15,10 +15,11 @@ from golden_checks.table import Report
 from stages.data.release_pipeline import choose_window, fit_size, jitter_boxes, jitter_pixels, resize_boxes
 from stages.data.text import PAD, WordCodec, clean
 from stages.data.transforms import model_frame_size, padded
+from stages.geometry.quantisation import quantise_release
 from stages.geometry.rasterise import mask_to_rle, resize_mask_nearest
 from stages.models.config import ModelConfig
 from stages.models.darknet import ConvBlock, DarkNet53, ResidualStack
-from stages.models.losses import token_loss
+from stages.models.losses import token_sums_release
 from stages.models.vocabulary import sequence_layout
 from stages.training.optimiser import MovingAverage, linear_factor, step_factor
 from stages.training.targets import SlotWeights, sequence_targets
@@ -48,7 +49,7 @@ def check_loss_weights(path: Path) -> Report:
         )
         weighting = SlotWeights(first_box=1.5, end=1.0 if slots.box else 0.1)
         ours, weights = sequence_targets(
-            slots, boxes, points, np.ones(s), np.full((s, 2), 1000), weighting, release=True
+            slots, boxes, points, np.ones(s), np.full((s, 2), 1000), weighting, quantise_release
         )
         report.same(f"{name} targets", ours, tokens)
         report.close(f"{name} weights", weights, case["weight"], 1e-7)
@@ -66,7 +67,7 @@ def check_loss(path: Path) -> Report:
         logits = torch.from_numpy(data[f"logits{k}"].astype(np.float32)).requires_grad_()
         targets = torch.from_numpy(data[f"targets{k}"].astype(np.int64))
         weights = torch.from_numpy(data[f"weight{k}"]).view(targets.shape)
-        loss = token_loss(logits, targets, weights, smoothing=float(data[f"neg_factor{k}"]), release=True)
+        loss = token_sums_release(logits, targets, weights, smoothing=float(data[f"neg_factor{k}"])).mean()
         loss.backward()
         assert logits.grad is not None
         report.close(f"loss {k}", loss.item(), float(data[f"loss{k}"]), 1e-5, relative=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stages.geometry.contours import SLOTS, TURNS, chain_turns, largest_pixel_chain
+from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
 
 _CORNER = np.sqrt(0.5)  # distance between the midpoints of two edges that meet at a pixel's corner
 _LENGTH = (TURNS.edges - 1) * _CORNER + TURNS.way_out  # outline from a pixel's first edge to the next pixel's
@@ -73,6 +74,31 @@ def mask_to_points(mask: NDArray[Any], n: int) -> NDArray[np.float32]:
     slot = np.minimum((rest / _CORNER).astype(np.intp), _LAST_SLOT[turn])
     line = _LINES[turn * SLOTS + slot]
     return (chain[at] + line[:, :2] + rest[:, None] * line[:, 2:]).astype(np.float32)
+
+
+def start_at_top(contour_xy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same contour beginning at its top-most, then left-most point (the convention of every target)."""
+    return np.roll(contour_xy, -int(np.lexsort((contour_xy[:, 0], contour_xy[:, 1]))[0]), 0)
+
+
+def contour_targets(
+    contour_xy: NDArray[np.float32], size_hw: tuple[int, int], n: int, *, mirrored: bool
+) -> NDArray[np.float64]:
+    """Contour (M, 2) in a model frame of `size_hw` -> target points (n, 2); a mirrored one keeps order and start."""
+    if mirrored:
+        contour_xy = start_at_top(contour_xy[::-1])
+    return np.asarray(resample_uniform(contour_xy, n), np.float64)
+
+
+def contour_targets_release(
+    contour_xy: NDArray[np.float32], size_hw: tuple[int, int], n: int, *, mirrored: bool = False
+) -> NDArray[np.float64]:
+    """The release's targets: every ceil(M / n)-th of the M contour pixels of the mask at model size, NaN for the rest."""
+    mask = rle_to_mask(polygon_to_rle(contour_xy, size_hw))
+    if not mask.any():
+        return np.full((n, 2), np.nan)
+    points = sample_release(mask, n).astype(np.float64)
+    return np.where(points < 0, np.nan, points)
 
 
 def sample_release(mask: NDArray[Any], n: int, *, centre: bool = False) -> NDArray[np.float32]:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from stages.data.transforms import Frame
 from stages.geometry.boxes import polygon_extent
-from stages.geometry.quantisation import dequantise, quantise
+from stages.geometry.quantisation import tokens_to_points
 from stages.inference.answers import EncodedGroup, Predictions
 from stages.inference.auxiliary_contours import Outline, auxiliary_contours, require_auxiliary_masks
+from stages.models.semantics import semantics_of
 from stages.models.seqtr import Decoded, PointSequenceModel
 from stages.models.vocabulary import BOX_SLOTS, SequenceLayout
 from stages.weights.model_file import LoadedModel
@@ -71,30 +72,24 @@ def box_tokens(
     """Box prompts as the four tokens that start a box-then-contour sequence: (S, 4)."""
     model_boxes = np.stack([f.boxes_to_model(b[None])[0] for f, b in zip(frames, boxes_xyxy, strict=True)])
     sizes = np.stack([np.tile(f.padded_hw(loaded.config.image.multiple)[::-1], 2) for f in frames])
-    return quantise(model_boxes, sizes, loaded.config.n_bins, release=loaded.config.semantics == "release")
+    return semantics_of(loaded.config).quantise(model_boxes, sizes, loaded.config.n_bins)
 
 
 def answer_of(
     loaded: LoadedModel, tokens: NDArray[np.int64], frame: Frame
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Tokens (K,) of one sequence -> contour (k, 2) and box (4,) or None, original pixels."""
-    layout, config = loaded.model.layout, loaded.config
+    layout, config, semantics = loaded.model.layout, loaded.config, semantics_of(loaded.config)
     wh = np.array(frame.padded_hw(config.image.multiple)[::-1], np.float64)
-    centre = config.semantics == "corrected"
     box = None
     if layout.box:
-        corners = dequantise(tokens[:BOX_SLOTS].reshape(2, 2), wh, config.n_bins, centre=centre)
-        if config.semantics == "corrected":  # two corners span a box in whatever order they were predicted
-            corners = np.sort(corners, axis=0)
-        box = frame.to_original(corners).reshape(4).astype(np.float32)
+        corners = semantics.dequantise(tokens[:BOX_SLOTS].reshape(2, 2), wh, config.n_bins)
+        box = frame.to_original(semantics.ordered(corners)).reshape(4).astype(np.float32)
     contour = np.zeros((0, 2), np.float32)
     if layout.contour:
         predicted = tokens[[layout.decoded.index(c) for c in layout.contour]]
-        ends = np.flatnonzero(predicted == layout.end)
-        stop = int(ends[0]) if len(ends) else len(predicted)
-        values = predicted[: stop // 2 * 2].reshape(-1, 2)
-        points = frame.to_original(dequantise(values, wh, config.n_bins, centre=centre))
-        contour = points.astype(np.float32).reshape(-1, 2)
+        points = tokens_to_points(predicted, wh, config.n_bins, semantics.dequantise)
+        contour = frame.to_original(points).astype(np.float32)
     return contour, box
 
 

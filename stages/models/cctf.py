@@ -29,37 +29,48 @@ class Content:
     extent: Tensor
     n_x: int
     n_bins: int
-    release: bool
 
     def look_up(self, tokens: Tensor, axes: Tensor) -> Tensor:
         """tokens (S, T) int64 and axes (T,) (0 = x, 1 = y, -1 = none) -> content (S, T, D)."""
-        extent = self.extent[:, axes.clamp(min=0)]  # (S, T)
-        if self.release:
-            index = (tokens / 1000 * (extent - 1)).long()
-        else:
-            index = torch.div(tokens * extent, self.n_bins, rounding_mode="floor")
-        index = index + self.n_x * (axes == 1)
-        nothing = (axes < 0)[None] if self.release else (axes < 0)[None] | (tokens == self.n_bins)
-        index = index.masked_fill(nothing, self.lines.shape[1] - 1)
+        line = torch.div(tokens * self.extent[:, axes.clamp(min=0)], self.n_bins, rounding_mode="floor")
+        return self.gather(line, axes, (axes < 0)[None] | (tokens == self.n_bins))
+
+    def gather(self, line: Tensor, axes: Tensor, nothing: Tensor) -> Tensor:
+        """line (S, T) int64 within its axis; nothing (S or 1, T) bool where the content is 0 -> (S, T, D)."""
+        index = (line + self.n_x * (axes == 1)).masked_fill(nothing, self.lines.shape[1] - 1)
         return self.lines.gather(1, index[..., None].expand(-1, -1, self.lines.shape[-1]))
 
 
-def memory_content(memory: Memory, n_bins: int, *, release: bool) -> Content:
-    """Row and column means of a memory.
+class ReleaseContent(Content):
+    """The release's look-up (METHOD.md section 4.1): line int(t / 1000 * (lines - 1)), also for END."""
 
-    Corrected: x looks up column floor(x * W_own), y row floor(y * H_own), means over the image's valid cells,
-    END gives 0. Release (METHOD.md section 4.1): x looks up ROW int(t/1000*(H-1)) and y COLUMN int(t/1000*(W-1)) of the
-    batch's grid, padding takes part in the mean, END reads the last line.
-    """
-    s, d = memory.tokens.shape[0], memory.tokens.shape[-1]
-    h, w = memory.grid_hw
-    cells = memory.tokens[:, : h * w].view(s, h, w, d)
-    nothing = cells.new_zeros(s, 1, d)
-    if release:
-        lines = torch.cat((cells.mean(2), cells.mean(1), nothing), 1)
-        return Content(lines, torch.tensor([[h, w]], device=cells.device).expand(s, 2), h, n_bins, True)
-    valid = memory.mask[:, : h * w].view(s, h, w, 1).to(cells.dtype)
+    def look_up(self, tokens: Tensor, axes: Tensor) -> Tensor:
+        line = (tokens / 1000 * (self.extent[:, axes.clamp(min=0)] - 1)).long()
+        return self.gather(line, axes, (axes < 0)[None])
+
+
+def memory_content(memory: Memory, n_bins: int) -> Content:
+    """x looks up column floor(x * W_own), y row floor(y * H_own): means over the image's valid cells; END gives 0."""
+    cells, nothing = _cells(memory)
+    valid = memory.mask[:, : cells.shape[1] * cells.shape[2]].view(*cells.shape[:3], 1).to(cells.dtype)
     cells = cells * valid
     columns = cells.sum(1) / valid.sum(1).clamp(min=1)
     rows = cells.sum(2) / valid.sum(2).clamp(min=1)
-    return Content(torch.cat((columns, rows, nothing), 1), memory.own_cells_hw.flip(-1), w, n_bins, False)
+    lines = torch.cat((columns, rows, nothing), 1)
+    return Content(lines, memory.own_cells_hw.flip(-1), memory.grid_hw[1], n_bins)
+
+
+def memory_content_release(memory: Memory, n_bins: int) -> Content:
+    """x looks up a ROW and y a COLUMN of the batch's grid, and padding takes part in the means."""
+    cells, nothing = _cells(memory)
+    lines = torch.cat((cells.mean(2), cells.mean(1), nothing), 1)
+    extent = torch.tensor([memory.grid_hw], device=cells.device).expand(len(cells), 2)
+    return ReleaseContent(lines, extent, memory.grid_hw[0], n_bins)
+
+
+def _cells(memory: Memory) -> tuple[Tensor, Tensor]:
+    """The image cells (S, H, W, D) and a line of zeros (S, 1, D)."""
+    s, d = memory.tokens.shape[0], memory.tokens.shape[-1]
+    h, w = memory.grid_hw
+    cells = memory.tokens[:, : h * w].view(s, h, w, d)
+    return cells, cells.new_zeros(s, 1, d)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,11 +30,6 @@ class LossSum:
         return (self.scale * (self.total / self.weight.clamp(min=SMALLEST_WEIGHT))).sum()
 
 
-def token_loss(logits: Tensor, targets: Tensor, weights: Tensor, **how: Any) -> Tensor:
-    """The mean of `token_sums`."""
-    return token_sums(logits, targets, weights, **how).mean()
-
-
 def token_sums(
     logits: Tensor,
     targets: Tensor,
@@ -43,7 +37,6 @@ def token_sums(
     *,
     smoothing: float = 0.1,
     spread: float = 0.0,
-    release: bool = False,
     count: Tensor | None = None,
 ) -> LossSum:
     """Weighted cross-entropy over sequence slots.
@@ -53,25 +46,41 @@ def token_sums(
         smoothing: mass moved from the target to all classes.
         spread: standard deviation, in bins, of a Gaussian that shares the rest with neighbouring coordinates
             (0 = one class). END (the last class) is never shared.
-        release: the release's two slips (ODDITIES A13, A14): the target gets 1 - smoothing instead of
-            1 - smoothing + smoothing / V, and the sum is divided by the number of slots instead of the sum of weights.
         count: what the sum is divided by, if not the sum of weights: their sum as if no sequence weighed less than
             another, or else a step of nothing but pseudo labels would count the same whatever weight they have.
 
     """
     log_p = F.log_softmax(logits.float(), -1)
-    v = logits.shape[-1]
-    if spread > 0:
-        picked = (neighbour_targets(v, spread, logits.device)[targets] * log_p).sum(-1)
-    else:
-        picked = log_p.gather(-1, targets[..., None]).squeeze(-1)
-    everywhere = log_p.sum(-1)
-    if release:
-        picked_class = log_p.gather(-1, targets[..., None]).squeeze(-1)
-        loss = -(1 - smoothing) * picked - smoothing / v * (everywhere - picked_class)
-        return LossSum((loss * weights).sum(), loss.new_tensor(targets.numel() + RELEASE_EPSILON))
-    loss = -(1 - smoothing) * picked - smoothing / v * everywhere
+    picked = _picked(log_p, targets, spread)
+    loss = -(1 - smoothing) * picked - smoothing / log_p.shape[-1] * log_p.sum(-1)
     return LossSum((loss * weights).sum(), weights.sum() if count is None else count)
+
+
+def token_sums_release(
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    *,
+    smoothing: float = 0.1,
+    spread: float = 0.0,
+    count: Tensor | None = None,
+) -> LossSum:
+    """`token_sums` with the release's two slips (ODDITIES A13, A14).
+
+    The target gets 1 - smoothing instead of 1 - smoothing + smoothing / V, and the sum is divided by the number of slots
+    instead of the sum of weights; `count` changes nothing.
+    """
+    log_p = F.log_softmax(logits.float(), -1)
+    others = log_p.sum(-1) - _picked(log_p, targets, spread=0)
+    loss = -(1 - smoothing) * _picked(log_p, targets, spread) - smoothing / log_p.shape[-1] * others
+    return LossSum((loss * weights).sum(), loss.new_tensor(targets.numel() + RELEASE_EPSILON))
+
+
+def _picked(log_p: Tensor, targets: Tensor, spread: float) -> Tensor:
+    """(S, T) log probability of the targets, shared with their neighbours where `spread` > 0."""
+    if spread > 0:
+        return (neighbour_targets(log_p.shape[-1], spread, log_p.device)[targets] * log_p).sum(-1)
+    return log_p.gather(-1, targets[..., None]).squeeze(-1)
 
 
 def neighbour_targets(vocabulary_size: int, spread: float, device: torch.device) -> Tensor:

@@ -21,7 +21,8 @@ from stages.models.mdetr_criterion import LayerOutputs
 from stages.models.mdetr_mask_head import AttentionMaskHead, EmbeddingMaskHead, MaskInputs
 from stages.models.memory import Memory
 from stages.models.positions import sine_positions
-from stages.models.query_decoder import BoxHead, QueryDecoder, TextProjection, grid_code
+from stages.models.query_decoder import BoxHead, QueryDecoder, TextProjection
+from stages.models.semantics import semantics_of
 from stages.models.seqtr import TokenGroupNorm
 from stages.models.transformer import Encoder
 from stages.models.vision import build_vision
@@ -116,9 +117,7 @@ class QueryDetector(nn.Module):
         self.box_heads = nn.ModuleList(BoxHead(d) for _ in range(n_decoders))
         self.grid_norm = nn.LayerNorm(d) if c.second_decoder else None
         if c.second_decoder:
-            self.register_buffer(
-                "grid", grid_code(d, release=config.semantics == "release"), persistent=False
-            )
+            self.register_buffer("grid", semantics_of(config).grid_code(d), persistent=False)
             self.grid: Tensor
         self.align_queries = nn.Linear(d, c.align_dim) if c.align_dim else None
         self.align_words = nn.Linear(d, c.align_dim) if c.align_dim else None
@@ -173,8 +172,7 @@ class DetectorModel(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary_size: int, strides: tuple[int, ...]) -> None:
         super().__init__()
         self.config = config
-        self.layout = sequence_layout(config)
-        self.release = config.semantics == "release"
+        self.layout, self.semantics = sequence_layout(config), semantics_of(config)
         self.stride = strides[-1]
         self.vision, channels = build_vision(config.vision)
         self.fusion = build_fusion(config.fusion, channels, strides)
@@ -206,9 +204,8 @@ class DetectorModel(nn.Module):
         """
         super().train(mode)
         if self.frozen:
-            active = ("mask_head", "detector", "text") if self.release else ("mask_head",)
             for name, module in self.named_children():
-                module.train(mode and name in active)
+                module.train(mode and name in self.semantics.active_when_frozen)
         return self
 
     # ---------------------------------------------------------------- encode

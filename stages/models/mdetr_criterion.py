@@ -230,17 +230,16 @@ def positive_tokens(
     row: Sequence[int],
     tables: Sequence[Sequence[int | None]],
     n_tokens: int,
-    *,
-    release: bool = False,
+    fallback: Sequence[int | None] | None = None,
 ) -> Tensor:
     """(N, L) bool: the tokens that the character spans of each target cover.
 
-    `tables[row]` maps characters to tokens; see `token_span` for `release`.
+    `tables[row]` maps characters to tokens; see `token_span` for `fallback`.
     """
     out = torch.zeros(len(spans_of_target), n_tokens, dtype=torch.bool)
     for k, (spans, i) in enumerate(zip(spans_of_target, row, strict=True)):
         for begin, end in spans:
-            found = token_span(tables[i], begin, end, tables[0] if release else None)
+            found = token_span(tables[i], begin, end, fallback)
             if found:
                 out[k, found[0] : found[1] + 1] = True
     return out

@@ -86,14 +86,17 @@ class BoxHead(nn.Module):
         return out
 
 
-def grid_code(d_model: int, *, release: bool = False, temperature: float = 10000.0) -> Tensor:
-    """(16, D) sine code of the places {0.2, 0.4, 0.6, 0.8}², row by row; the first half of D encodes y.
+def grid_code(d_model: int) -> Tensor:
+    """(16, D) sine code of the places {0.2, 0.4, 0.6, 0.8}², row by row; the first half of D encodes y."""
+    return _sine_code(torch.arange(1, GRID_SIDE + 1) * (1 / (GRID_SIDE + 1)), d_model)
 
-    release: SiRi writes the places as {20, 40, 60, 80} / 99 and passes them through a sigmoid, which squeezes them
-    into (0.55, 0.70).
-    """
-    places = torch.arange(1, GRID_SIDE + 1) * (20 / 99 if release else 1 / (GRID_SIDE + 1))
-    places = places.sigmoid() if release else places
+
+def grid_code_release(d_model: int) -> Tensor:
+    """SiRi writes the places as {20, 40, 60, 80} / 99; its sigmoid squeezes them into (0.55, 0.70)."""
+    return _sine_code((torch.arange(1, GRID_SIDE + 1) * (20 / 99)).sigmoid(), d_model)
+
+
+def _sine_code(places: Tensor, d_model: int, temperature: float = 10000.0) -> Tensor:
     y, x = torch.meshgrid(places, places, indexing="ij")
     half = d_model // 2
     frequency = temperature ** (2 * torch.arange(half).div(2, rounding_mode="floor") / half)

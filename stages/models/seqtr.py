@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stages.models.cctf import Content, memory_content
+from stages.models.cctf import Content
 from stages.models.config import ModelConfig
 from stages.models.fusion import build_fusion
 from stages.models.grounding import GroundingHead
@@ -20,6 +20,7 @@ from stages.models.language import SentenceFeatures, build_text_encoder
 from stages.models.memory import Memory
 from stages.models.point_content import FineMap, PointContent
 from stages.models.positions import sine_positions
+from stages.models.semantics import semantics_of
 from stages.models.transformer import Decoder, Encoder
 from stages.models.vision import build_vision
 from stages.models.vocabulary import sequence_layout
@@ -70,8 +71,7 @@ class PointSequenceModel(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary_size: int, strides: tuple[int, ...]) -> None:
         super().__init__()
         self.config = config
-        self.layout = sequence_layout(config)
-        self.release = config.semantics == "release"
+        self.layout, self.semantics = sequence_layout(config), semantics_of(config)
         self.stride = strides[-1]
         d, channels = config.d_model, config.fusion.channels
         self.vision, levels = build_vision(config.vision)
@@ -97,7 +97,7 @@ class PointSequenceModel(nn.Module):
         )
         axes = torch.from_numpy(self.layout.axis_of_output())
         self.register_buffer("output_axes", axes, persistent=False)
-        allowed = torch.from_numpy(self.layout.end_allowed(release=self.release))
+        allowed = torch.from_numpy(self.semantics.end_allowed(self.layout))
         self.register_buffer("end_allowed", allowed, persistent=False)
         self.output_axes: Tensor
         self.end_allowed: Tensor
@@ -116,7 +116,7 @@ class PointSequenceModel(nn.Module):
         """
         return encode_images(
             self._maps, images, sizes_hw, stride=self.stride, multiple=self.config.image.multiple,
-            at_once=self.training or self.release,
+            at_once=self.training or self.semantics.sees_padding,
         )  # fmt: skip
 
     def _maps(self, images: Tensor) -> list[Tensor]:
@@ -146,7 +146,9 @@ class PointSequenceModel(nn.Module):
             masks.append(text.mask)
             all_valid = False
         x, mask = torch.cat(parts, 1), torch.cat(masks, 1)
-        x = self.input_norm.forward_tokens(self.input_proj(x), None if all_valid or self.release else mask)
+        x = self.input_norm.forward_tokens(
+            self.input_proj(x), None if all_valid or self.semantics.sees_padding else mask
+        )
         positions = sine_positions(vision.valid, self.config.d_model).to(x.dtype)[image_of_sentence]
         positions = nn.functional.pad(positions, (0, 0, 0, x.shape[1] - h * w))
         x = self.encoder(x, positions, None if all_valid else mask[:, None, None])
@@ -157,7 +159,7 @@ class PointSequenceModel(nn.Module):
         return Memory(x, mask, positions, (h, w), own, used, all_valid, fine)
 
     def content(self, memory: Memory) -> Content | None:
-        return memory_content(memory, self.config.n_bins, release=self.release) if self.config.cctf else None
+        return self.semantics.content(memory, self.config.n_bins) if self.config.cctf else None
 
     # ---------------------------------------------------------------- decode
 

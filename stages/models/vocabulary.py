@@ -62,19 +62,18 @@ class SequenceLayout:
                 axes[position] = k % 2
         return axes
 
-    def end_allowed(self, *, release: bool = False) -> NDArray[np.bool_]:
-        """(T,) True where decoding may predict END: after three points of a contour, for fewer enclose nothing.
+    def end_allowed(self) -> NDArray[np.bool_]:
+        """(T,) True where decoding may predict END: after three points of a contour, for fewer enclose nothing."""
+        return self._end_after(2 * MIN_POINTS)
 
-        The release allows it from the first slot on, but for its multi-task decoder in the first four contour slots (ODDITIES A15).
-        """
+    def end_allowed_release(self) -> NDArray[np.bool_]:
+        """(T,) The release allows END from the first contour slot on, its multi-task decoder from the fifth (ODDITIES A15)."""
+        return self._end_after(BOX_SLOTS if len(self.starts) == 2 else 0)
+
+    def _end_after(self, slots: int) -> NDArray[np.bool_]:
         allowed = np.zeros(self.length, np.bool_)
-        allowed[list(self.contour)] = True
         if self.contour:
-            allowed[self.length - 1] = True
-        if not release:
-            allowed[list(self.contour[: 2 * MIN_POINTS])] = False
-        elif len(self.starts) == 2:
-            allowed[list(self.contour[:BOX_SLOTS])] = False
+            allowed[[*self.contour[slots:], self.length - 1]] = True
         return allowed
 
 

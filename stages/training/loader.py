@@ -29,8 +29,9 @@ from stages.data.transforms import (
 from stages.geometry.boxes import polygon_extent
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
-from stages.geometry.resampling import resample_uniform, sample_release
+from stages.geometry.resampling import start_at_top
 from stages.models.config import ModelConfig
+from stages.models.semantics import semantics_of
 from stages.models.vocabulary import sequence_layout
 from stages.training.batch import Batch
 from stages.training.plan import Entry
@@ -101,7 +102,7 @@ class StepDataset(Dataset[Batch]):
         self.dataset, self.codec, self.config, self.contours = dataset, codec, config, contours
         self.crops = crops or CropRefinement()
         self.augmentation, self.weights, self.seed = augmentation, weights, seed
-        self.layout = sequence_layout(config)
+        self.layout, self.semantics = sequence_layout(config), semantics_of(config)
         self.draws_masks = config.sequence == "mask"
         self.fills_contours = config.grounding > 0 and config.zoom_margin is not None
 
@@ -145,8 +146,7 @@ class StepDataset(Dataset[Batch]):
         weight = np.array([e.weight for e in examples], np.float32)
         (tokens, slots), (_, unweighted) = (
             sequence_targets(
-                self.layout, boxes, points, contour_weight, padded_hw[owners], self.weights,
-                release=self.config.semantics == "release",
+                self.layout, boxes, points, contour_weight, padded_hw[owners], self.weights, self.semantics.quantise
             )
             for contour_weight in (weight, (weight > 0).astype(np.float32))
         )  # fmt: skip
@@ -233,20 +233,7 @@ class StepDataset(Dataset[Batch]):
             if len(contour) < 3:
                 return np.full((n, 2), np.nan)
         contour = frame.to_model(contour).astype(np.float32)
-        if self.config.semantics == "release":
-            return release_points(contour, frame.size_hw, n)
-        if frame.mirrored:
-            contour = start_at_top(contour[::-1])
-        return np.asarray(resample_uniform(contour, n), np.float64)
-
-
-def release_points(contour_xy: NDArray[np.float32], size_hw: tuple[int, int], n: int) -> NDArray[np.float64]:
-    """The release's targets: every ceil(M / n)-th of the M contour pixels of the mask at model size, NaN for the rest."""
-    mask = rle_to_mask(polygon_to_rle(contour_xy, size_hw))
-    if not mask.any():
-        return np.full((n, 2), np.nan)
-    points = sample_release(mask, n).astype(np.float64)
-    return np.where(points < 0, np.nan, points)
+        return self.semantics.contour_targets(contour, frame.size_hw, n, mirrored=frame.mirrored)
 
 
 def filled(points_xy: list[NDArray[np.float64]], size_hw: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -257,11 +244,6 @@ def filled(points_xy: list[NDArray[np.float64]], size_hw: tuple[int, ...]) -> ND
         if len(known) >= 3:
             mask[:] = rle_to_mask(polygon_to_rle(known, (int(size_hw[0]), int(size_hw[1]))))
     return out
-
-
-def start_at_top(contour_xy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same contour beginning at its top-most, then left-most point (the convention of every target)."""
-    return np.roll(contour_xy, -int(np.lexsort((contour_xy[:, 0], contour_xy[:, 1]))[0]), 0)
 
 
 def train_batches(steps: StepDataset, plan: list[Entry], workers: int) -> Iterator[Batch]:

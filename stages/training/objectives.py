@@ -17,7 +17,7 @@ from torch import Tensor
 from stages.models.build import ReferringModel
 from stages.models.detection_boxes import corners_to_centre
 from stages.models.grounding import GroundingHead, box_share, grounding_loss
-from stages.models.losses import LossSum, token_sums
+from stages.models.losses import LossSum
 from stages.models.matcher import MatchCosts, match
 from stages.models.mdetr import Detections, DetectorModel
 from stages.models.mdetr_criterion import (
@@ -70,9 +70,9 @@ class SequenceObjective(Objective):
 
     def terms(self, outputs: Taught, batch: Batch) -> dict[str, LossSum]:
         s = self.settings
-        tokens = token_sums(
+        tokens = self.model.semantics.token_sums(
             outputs.logits, batch.targets, batch.slot_weights, smoothing=s.label_smoothing, spread=s.coordinate_spread,
-            release=self.model.release, count=batch.slot_count,
+            count=batch.slot_count,
         )  # fmt: skip
         mask = self.auxiliary_term(outputs, batch)
         return {"tokens": tokens} | ({} if mask is None else {"auxiliary mask": mask})
@@ -93,7 +93,7 @@ class SequenceObjective(Objective):
         for name, slots in (("box", layout.box), ("contour", layout.contour), ("end", layout.ends)):
             if slots:
                 index = list(slots)
-                part = token_sums(
+                part = self.model.semantics.token_sums(
                     outputs.logits[:, index], batch.targets[:, index], batch.slot_weights[:, index]
                 )
                 facts.append(f"loss of the {name} tokens: {part.mean().item()}")

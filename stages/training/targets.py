@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.geometry.quantisation import quantise
+from stages.geometry.quantisation import Quantise, quantise
 from stages.models.vocabulary import SequenceLayout
 
 
@@ -28,8 +28,7 @@ def sequence_targets(
     contour_weight: NDArray[np.floating],
     own_size_hw: NDArray[np.integer],
     weights: SlotWeights,
-    *,
-    release: bool = False,
+    quantise: Quantise = quantise,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Target tokens and weights of S sequences.
 
@@ -47,13 +46,13 @@ def sequence_targets(
     slot = np.zeros((s, layout.length), np.float32)
     wh = own_size_hw[:, ::-1].astype(np.float64)
     if layout.box:
-        box = quantise(boxes_xyxy, np.tile(wh, 2), layout.n_bins, release=release)
+        box = quantise(boxes_xyxy, np.tile(wh, 2), layout.n_bins)
         tokens[:, layout.box] = box
         slot[:, layout.box] = weights.box
         slot[:, layout.box[0]] = weights.first_box
     if layout.contour:
         missing = np.isnan(points_xy)
-        points = quantise(np.where(missing, 0, points_xy), wh[:, None], layout.n_bins, release=release)
+        points = quantise(np.where(missing, 0, points_xy), wh[:, None], layout.n_bins)
         points = np.where(missing, layout.end, points).reshape(s, -1)
         tokens[:, layout.contour] = points
         slot[:, layout.contour] = (

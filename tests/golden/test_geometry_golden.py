@@ -11,7 +11,13 @@ import pytest
 
 from stages.geometry.boxes import box_iou_pairwise
 from stages.geometry.projection import projection_score, projection_score_release
-from stages.geometry.quantisation import quantise, quantise_vertices_release, tokens_to_box, tokens_to_points
+from stages.geometry.quantisation import (
+    dequantise_release,
+    quantise_release,
+    quantise_vertices_release,
+    tokens_to_box,
+    tokens_to_points,
+)
 from stages.geometry.rasterise import (
     mask_to_rle,
     polygon_to_rle,
@@ -50,13 +56,13 @@ def test_sampled_vertices(folder: Path, n: int, kind: str) -> None:
 def test_tokens(folder: Path) -> None:
     for case in load(folder, "quantize"):
         height, width = case["pad_shape"]
-        box = quantise(case["box"], [width, height, width, height], 1000, release=True)
+        box = quantise_release(case["box"], [width, height, width, height], 1000)
         assert box.tolist() == case["box_tokens"]
         assert [[*row, 1000] for row in box.tolist()] == case["box_targets"]
-        absolute = quantise(case["box"], 640, 1000, release=True)
+        absolute = quantise_release(case["box"], 640, 1000)
         assert absolute.tolist() == case["box_tokens_absolute_mapping"]
         vertices = np.swapaxes(case["vertices"], 1, 2)
-        raw = quantise(vertices, [width, height], 1000, release=True).reshape(len(vertices), -1)
+        raw = quantise_release(vertices, [width, height], 1000).reshape(len(vertices), -1)
         assert raw.tolist() == case["vertices_quantize_raw"]
         targets = quantise_vertices_release(vertices, [width, height], 1000).reshape(len(vertices), -1)
         assert [[*row, 1000] for row in targets.tolist()] == case["mask_targets"]
@@ -65,7 +71,7 @@ def test_tokens(folder: Path) -> None:
 def test_sequences_to_masks(folder: Path) -> None:
     for case in load(folder, "sequence_to_rle"):
         height, width = case["pad_shape"]
-        points = tokens_to_points(case["tokens"], [width, height], 1000, centre=False)
+        points = tokens_to_points(case["tokens"], [width, height], 1000, dequantise_release)
         rle = polygon_to_rle(points, (height, width), two_points="xywh")
         assert rle["counts"].decode() == case["rle"]["counts"], case["name"]
         assert rle_area(rle) == case["rle"]["area"]
@@ -76,7 +82,7 @@ def test_sequences_to_masks(folder: Path) -> None:
 def test_sequences_to_boxes(folder: Path) -> None:
     case = load(folder, "sequence_to_box")
     height, width = case["pad_shape"]
-    boxes = tokens_to_box(case["tokens"], [width, height], 1000, centre=False)
+    boxes = tokens_to_box(case["tokens"], [width, height], 1000, dequantise_release)
     assert boxes.tolist() == case["box"]
     assert boxes / case["scale_factor"] == pytest.approx(np.array(case["box_rescaled"]), rel=1e-6)
 

@@ -17,14 +17,13 @@ from stages.data.transforms import Augmentation, random_frame
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.quantisation import quantise_vertices_release
 from stages.geometry.rasterise import box_to_rle, rle_to_mask
-from stages.geometry.resampling import resample_uniform, sample_release
+from stages.geometry.resampling import contour_targets_release, resample_uniform, sample_release
 from stages.metrics.segmentation import Overlaps, summarise_masks
 from stages.models.config import TextConfig
 from stages.models.language import GruEncoder
 from stages.models.presets import preset
 from stages.models.vocabulary import sequence_layout
 from stages.pseudo_label import Config, unlabelled_sentences
-from stages.training.loader import release_points
 from stages.training.optimiser import MovingAverage, build_optimiser, step_factor
 from stages.training.settings import TrainingSettings
 from stages.training.targets import SlotWeights, sequence_targets
@@ -92,11 +91,11 @@ def test_an_empty_sentence() -> None:
 def test_thin_and_empty_masks() -> None:
     """A line has no area for cv2: no point in the release, N here. An empty mask raises there."""
     line = np.array([[5, 5], [25, 5], [25, 6], [5, 6]], np.float32)
-    theirs, ours = release_points(line, (40, 40), 12), resample_uniform(line, 12)
+    theirs, ours = contour_targets_release(line, (40, 40), 12), resample_uniform(line, 12)
     assert (int((~np.isnan(theirs[:, 0])).sum()), len(ours)) == (0, 12)
     with pytest.raises(ValueError, match="cannot sample an empty mask"):
         sample_release(np.zeros((4, 4), bool), 12)
-    assert np.isnan(release_points(line - 100, (40, 40), 12)).all()
+    assert np.isnan(contour_targets_release(line - 100, (40, 40), 12)).all()
 
 
 def test_points_by_angle() -> None:

@@ -32,13 +32,12 @@ from stages.inference.sequence_answers import answer_of
 from stages.metrics.comprehension import batch_averaged
 from stages.metrics.segmentation import overlaps
 from stages.models.build import build_model
-from stages.models.cctf import memory_content
 from stages.models.config import ImageConfig
 from stages.models.detection_boxes import giou
 from stages.models.mdetr_criterion import pixel_cross_entropy
 from stages.models.memory import Memory
 from stages.models.presets import preset
-from stages.models.query_decoder import grid_code
+from stages.models.semantics import CORRECTED, RELEASE
 from stages.models.vocabulary import sequence_layout
 from stages.training.optimiser import MovingAverage
 from stages.training.targets import SlotWeights, sequence_targets
@@ -118,9 +117,7 @@ def test_content_of_a_coordinate() -> None:
         all_valid=False,
     )
     tokens, axes = torch.tensor([[750, 750, 1000]]), torch.tensor([0, 1, 1])
-    ours, theirs = (
-        memory_content(memory, 1000, release=r).look_up(tokens, axes)[0].tolist() for r in (False, True)
-    )
+    ours, theirs = (s.content(memory, 1000).look_up(tokens, axes)[0].tolist() for s in (CORRECTED, RELEASE))
     assert ours == [[0.5, 3.0], [1.0, 1.5], [0.0, 0.0]]  # column 3, row 1 of 2, nothing for END
     assert theirs == [[2.0, 1.5], [1.5, 2.0], [1.5, 3.0]]  # row 2 of 4, column 2, END = the last column
 
@@ -132,7 +129,7 @@ def test_where_end_may_be_written() -> None:
         (plain.replace(sequence="multitask", task_token="task-wise"), (11, 9)),
     ):
         layout = sequence_layout(config)
-        first = tuple(int(np.flatnonzero(layout.end_allowed(release=r))[0]) for r in (False, True))
+        first = tuple(int(np.flatnonzero(s.end_allowed(layout))[0]) for s in (CORRECTED, RELEASE))
         assert first == expected, config.sequence
 
 
@@ -316,8 +313,8 @@ def test_padding_in_a_mask_loss() -> None:
 def test_grid_of_the_second_decoder() -> None:
     """Places of the four columns as shares of the side, read back from the code's first wave."""
     spread = []
-    for release in (False, True):
-        code = grid_code(16, release=release)[:4, 8:]
+    for semantics in (CORRECTED, RELEASE):
+        code = semantics.grid_code(16)[:4, 8:]
         places = torch.atan2(code[:, 0], code[:, 1]).div(2 * torch.pi) % 1
         spread.append(float(places.max() - places.min()))
     assert spread == pytest.approx([0.6, 0.1415], abs=1e-3)

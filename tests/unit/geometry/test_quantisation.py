@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from stages.geometry.quantisation import (
     dequantise,
+    dequantise_release,
     quantise,
+    quantise_release,
     quantise_vertices_release,
     tokens_to_box,
     tokens_to_points,
@@ -31,11 +33,11 @@ def test_tokens_survive_the_way_to_pixels_and_back(token: int, size: int) -> Non
 
 def test_outside_coordinates_are_clamped_and_the_release_does_not() -> None:
     assert quantise([-3.0, 64.0, 70.0], 64, 1000).tolist() == [0, 999, 999]
-    assert quantise([-3.0, 64.0, 70.0], 64, 1000, release=True).tolist() == [-46, 1000, 1093]
+    assert quantise_release([-3.0, 64.0, 70.0], 64, 1000).tolist() == [-46, 1000, 1093]
 
 
 def test_release_reads_the_lower_edge_of_a_bin() -> None:
-    assert dequantise(500, 640, 1000, centre=False) == 320.0
+    assert dequantise_release(500, 640, 1000) == 320.0
     assert dequantise(500, 640, 1000) == pytest.approx(320.32)
 
 
@@ -51,10 +53,10 @@ def test_not_finite_is_refused(bad: float) -> None:
 
 
 def test_polygon_ends_at_the_first_end_and_drops_an_odd_tail() -> None:
-    points = tokens_to_points([1, 2, 3, 10, 5, 6], (10, 10), 10, centre=False)
+    points = tokens_to_points([1, 2, 3, 10, 5, 6], (10, 10), 10, dequantise_release)
     assert points.tolist() == [[1, 2]]
     assert tokens_to_points([10, 1, 2], (10, 10), 10).shape == (0, 2)
 
 
 def test_box_uses_width_for_x() -> None:
-    assert tokens_to_box([[0, 0, 5, 5]], (20, 10), 10, centre=False).tolist() == [[0, 0, 10, 5]]
+    assert tokens_to_box([[0, 0, 5, 5]], (20, 10), 10, dequantise_release).tolist() == [[0, 0, 10, 5]]

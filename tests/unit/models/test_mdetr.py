@@ -21,7 +21,7 @@ from stages.models.config import (
 from stages.models.mdetr import Detections, DetectorModel
 from stages.models.mdetr_mask_head import masks_in_image
 from stages.models.presets import preset
-from stages.models.query_decoder import grid_code
+from stages.models.query_decoder import grid_code, grid_code_release
 from stages.models.siri import fate, take_over
 from stages.training.loader import Batch
 from stages.training.objectives import DetectionObjective, MaskLossWeights
@@ -226,7 +226,7 @@ def test_second_decoder_answers_from_a_fixed_grid() -> None:
     code = grid_code(32)
     assert code.shape == (16, 32) and len({tuple(row.tolist()) for row in code}) == 16
     assert torch.equal(code[0:4, :16], code[0:1, :16].expand(4, -1))  # a row of the grid shares its y half
-    squeezed = grid_code(32, release=True)
+    squeezed = grid_code_release(32)
     assert float((squeezed[0] - squeezed[15]).norm()) < float((code[0] - code[15]).norm())
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stages.models.cctf import memory_content
-from stages.models.losses import neighbour_targets, token_loss
+from stages.models.cctf import memory_content, memory_content_release
+from stages.models.losses import neighbour_targets, token_sums
 from stages.models.memory import Memory
 from stages.models.pmca import PointModulation
 
@@ -28,7 +28,7 @@ def memory(
 def test_content_is_the_mean_of_the_valid_cells_of_the_column_or_row() -> None:
     m = memory()
     cells = m.tokens[0, :15].view(3, 5, 8)
-    content = memory_content(m, 10, release=False)
+    content = memory_content(m, 10)
     tokens = torch.tensor([[7, 7, 10, 0]])
     found = content.look_up(tokens, torch.tensor([0, 1, 0, -1]))[0]
     assert torch.allclose(found[0], cells[:2, 2].mean(0))  # x: column floor(0.7 * 4) = 2 of valid rows
@@ -40,7 +40,7 @@ def test_content_is_the_mean_of_the_valid_cells_of_the_column_or_row() -> None:
 def test_release_content_exchanges_the_axes_and_averages_padding() -> None:
     m = memory()
     cells = m.tokens[0, :15].view(3, 5, 8)
-    content = memory_content(m, 1000, release=True)
+    content = memory_content_release(m, 1000)
     found = content.look_up(torch.tensor([[600, 600, 1000]]), torch.tensor([0, 1, 1]))[0]
     assert torch.allclose(found[0], cells[int(0.6 * 2)].mean(0))
     assert torch.allclose(found[1], cells[:, int(0.6 * 4)].mean(0))
@@ -81,11 +81,11 @@ def test_token_loss_is_smoothed_cross_entropy_over_trained_slots() -> None:
         logits.flatten(0, 1), targets.flatten(), label_smoothing=0.1, reduction="none"
     )
     want = (want.view(2, 3) * weights).sum() / weights.sum()
-    assert token_loss(logits, targets, weights).item() == pytest.approx(want.item(), rel=1e-6)
+    assert token_sums(logits, targets, weights).mean().item() == pytest.approx(want.item(), rel=1e-6)
     logits2 = logits.clone()
     logits2[0, 2] += 100 * torch.randn(6)
-    assert token_loss(logits2, targets, weights).item() == pytest.approx(want.item(), rel=1e-6)
-    assert token_loss(logits, targets, torch.zeros(2, 3)).item() == 0
+    assert token_sums(logits2, targets, weights).mean().item() == pytest.approx(want.item(), rel=1e-6)
+    assert token_sums(logits, targets, torch.zeros(2, 3)).mean().item() == 0
 
 
 def test_neighbours_share_a_coordinate_but_never_end() -> None:

@@ -10,12 +10,12 @@ from torch import nn
 from stages.data.release_pipeline import choose_window, fit_size, jitter_boxes
 from stages.data.transforms import Augmentation, random_frame
 from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
+from stages.geometry.resampling import contour_targets_release
 from stages.models.config import TextConfig
 from stages.models.language import GruEncoder
-from stages.models.losses import token_loss
 from stages.models.presets import PRESETS, preset, released
+from stages.models.semantics import CORRECTED, RELEASE
 from stages.train_rec import Config, model_config
-from stages.training.loader import release_points
 from stages.training.optimiser import MovingAverage, linear_factor, schedule_factor, step_factor
 from stages.training.targets import SlotWeights, sequence_targets
 
@@ -54,7 +54,7 @@ def test_loss_normalisation() -> None:
     torch.manual_seed(0)
     logits, targets = torch.randn(2, 4, 11), torch.randint(0, 11, (2, 4))
     weights = torch.tensor([1.0, 1.0, 0.1, 0.1]).expand(2, 4)
-    ours, theirs = (token_loss(logits, targets, weights, release=r).item() for r in (False, True))
+    ours, theirs = (s.token_sums(logits, targets, weights).mean().item() for s in (CORRECTED, RELEASE))
     assert theirs / ours == pytest.approx(2.2 / 4, rel=0.02)
 
 
@@ -65,10 +65,10 @@ def test_coordinates_at_the_border() -> None:
     layout = sequence_layout(preset("seqtr-darknet53"))
     box, none = np.array([[0.0, 0.0, 640.0, 320.0]]), np.full((1, 18, 2), np.nan)
     found = [
-        sequence_targets(layout, box, none, np.ones(1), np.array([[320, 640]]), SlotWeights(), release=r)[0][
+        sequence_targets(layout, box, none, np.ones(1), np.array([[320, 640]]), SlotWeights(), s.quantise)[0][
             0
         ].tolist()
-        for r in (False, True)
+        for s in (CORRECTED, RELEASE)
     ]
     assert found == [[0, 0, 999, 999, 1000], [0, 0, 1000, 1000, 1000]]
 
@@ -76,14 +76,14 @@ def test_coordinates_at_the_border() -> None:
 def test_point_sampling() -> None:
     """ODDITIES E7: every ceil(M / N)-th pixel leaves points over, which become END; here there are always N."""
     ring = np.array([[10, 10], [17, 10], [17, 17], [10, 17]], np.float32)
-    points = release_points(ring, (40, 40), 12)
+    points = contour_targets_release(ring, (40, 40), 12)
     pixels = rle_to_mask(polygon_to_rle(ring, (40, 40)))
     assert pixels.sum() == 49
     known = ~np.isnan(points[:, 0])
     assert known.sum() == 24 // 2  # 24 border pixels
-    assert release_points(ring, (40, 40), 18)[:, 0].tolist().count(10.0) > 0
-    assert int((~np.isnan(release_points(ring, (40, 40), 18)[:, 0])).sum()) == 12
-    assert np.isnan(release_points(ring - 100, (40, 40), 12)).all()
+    assert contour_targets_release(ring, (40, 40), 18)[:, 0].tolist().count(10.0) > 0
+    assert int((~np.isnan(contour_targets_release(ring, (40, 40), 18)[:, 0])).sum()) == 12
+    assert np.isnan(contour_targets_release(ring - 100, (40, 40), 12)).all()
 
 
 @pytest.mark.parametrize("augmentation", [RELEASE_JITTER, KEEP_JITTER], ids=["release", "keep"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from stages import pseudo_label, resample_points, train_rec, train_res
 from stages.artifacts import RunOptions, open_artifact
 from stages.data import crop_refinement
 from stages.errors import ArtifactError, HiddenMaskError, SeqresError, TrainingError, UsageError
+from stages.models import semantics
 from stages.models.losses import LossSum
 from stages.reporter import SilentReporter
-from stages.training import loop, objectives
+from stages.training import loop
 from stages.training.checkpoint import resume_path
 from tests.oracles.small_artifacts import diamond, write_pseudo
 from tests.unit.training.conftest import FAST
@@ -173,7 +175,8 @@ def test_a_loss_that_is_not_finite_stops_with_its_parts(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = LossSum(torch.tensor(float("nan"), requires_grad=True), torch.tensor(1.0))
-    monkeypatch.setattr(objectives, "token_sums", lambda *a, **k: bad)
+    broken = dataclasses.replace(semantics.CORRECTED, token_sums=lambda *a, **k: bad)
+    monkeypatch.setattr(semantics, "CORRECTED", broken)
     with pytest.raises(TrainingError, match="loss is nan at step 0 of epoch 1") as caught:
         train_rec.run(rec_config(), dataset=tiny_dataset, out=tmp_path / "rec.h5")
     assert any("box tokens" in fact for fact in caught.value.facts)
