@@ -3,7 +3,8 @@
 In: dataset, res_model, optionally a second one to compare with, pseudo points before and after resampling, and
 the split that says which training masks may be shown. Out: an attention artifact with the contours and maps, and
 beside it a folder of PNG files with one HTML page (supplement of the paper, Fig. 2 and 3). It exists because a
-score does not tell whether the points follow the outline, nor why.
+score does not tell whether the points follow the outline, nor why. With --measure also the numbers of a whole split: how
+much of the attention lies on the referent, and how far from the point that is predicted.
 """
 
 from __future__ import annotations
@@ -20,12 +21,20 @@ from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stages.data.dataset import ReferringDataset
     from stages.figures.samples import Truth
     from stages.inference.attention import AttentionSample
+    from stages.metrics.attention import Attended
+
+    # label of a model -> (expressions, what was measured of each)
+    Measured = Mapping[str, tuple["NDArray[np.int64]", list[Attended]]]
 
 STAGE = "visualize-attention"
 STAGE_VERSION = 2
+ATTENDED = ("in_mask", "in_box", "distance", "mask_share", "box_share")  # columns of what is measured
 _inputs = in_panel("Inputs and output")
 
 
@@ -45,6 +54,13 @@ class Config:
     pseudo_samples: int = option(8, "pseudo labels to show", min=0)
     box_prompt: bool = option(False, "give the model the ground-truth box and let it predict the contour")
     show_hidden: bool = option(False, "show ground truth that the split hides, too; for eyes only")
+    measure: bool = option(
+        False, "also measure the attention of the whole split: share inside mask and box, distance from the point",
+        added=True,
+    )  # fmt: skip
+    max_expressions: int = option(
+        0, "expressions measured at most, a random choice; 0 = all", min=0, added=True
+    )
     weights: Literal["best", "ema", "raw"] = option("best", "weights of the models to use")
     seed: int = option(0, "seed of the samples", min=0)
     figures: str | None = _inputs(
@@ -100,7 +116,7 @@ def run(
     truth = Truth(data, may_see_train=split is not None or config.show_hidden)
     sentences = choose_sentences(config, data, truth)
     models = [model] + ([compare_model] if compare_model else [])
-    views, histories = _views(config, job, data, sentences, models, reporter)
+    views, histories, measured = _views(config, job, data, sentences, models, reporter)
     attention = attention_part(
         data, sentences, views, truth, reporter, points=config.attention_points, numbers=config.point_numbers
     )
@@ -108,7 +124,7 @@ def run(
         data, job.inputs.get("pseudo"), job.inputs.get("points"), truth, reporter,
         count=config.pseudo_samples, seed=config.seed,
     )  # fmt: skip
-    summary = {
+    summary: dict[str, Any] = {
         "split": config.split_name,
         "samples": len(sentences),
         "models": list(views),
@@ -116,14 +132,13 @@ def run(
         "figures": [f.file for f in (*attention.figures, *labels.figures)],
         "mean_iou_of_shown": attention.mean_iou,
     }
-    html = attention_page(config.split_name, attention, labels, histories, job.inputs)
+    means = {label: attention_means(rows) for label, (_, rows) in measured.items()}
+    summary |= {"attention": means} if means else {}
+    html = attention_page(config.split_name, attention, labels, histories, job.inputs, means)
     write_folder(folder, html, {**attention.files, **labels.files})
     with job.writer() as w:
-        w.attr("dataset_digest", data.digest)
-        w.attr("model_digest", job.artifact("model").digest)
-        if compare_model is not None:
-            w.attr("compare_digest", job.artifact("compare_model").digest)
-        _write(w, data, sentences, views, labels.rows)
+        _write(w, job, data, sentences, views, labels.rows)
+        _write_measured(w, data, measured)
         w.json("summary", summary)
     reporter.info(f"pictures: {folder / 'index.html'}")
     return job.result(summary)
@@ -152,22 +167,47 @@ def _job(
 def _views(
     config: Config, job: StageJob, data: ReferringDataset, sentences: Sequence[int], models: Sequence[Path],
     reporter: Reporter,
-) -> tuple[dict[str, list[AttentionSample]], dict[str, list[dict[str, Any]]]]:  # fmt: skip
-    """Predictions with attention, and the training history, of each model by its label."""
+) -> tuple[dict[str, list[AttentionSample]], dict[str, list[dict[str, Any]]], Measured]:  # fmt: skip
+    """Predictions with attention, the training history, and what is measured, of each model by its label."""
     import numpy as np
 
-    from stages.inference.attention import attention_for_sentences
+    from stages.inference.attention import attention_for_sentences, measure_attention
     from stages.inference.devices import choose_device
+    from stages.inference.validation import validation_sentences
     from stages.weights.model_file import load_model
 
-    views, histories = {}, {}
+    split: NDArray[np.int64] = np.zeros(0, np.int64)
+    if config.measure:
+        split = validation_sentences(
+            data, config.split_name, config.max_expressions, with_mask=True, seed=config.seed
+        )
+        if not len(split):
+            raise UsageError(f"no expression of split {config.split_name!r} has a mask that may be seen")
+    views, histories, measured = {}, {}, {}
     for label, path in zip(distinct_labels(models), models, strict=True):
         reporter.info(f"attention of {path} for {len(sentences)} expressions")
         loaded = load_model(path, choose_device(config.device), weights=config.weights)
         job.device = str(loaded.device)
         views[label] = attention_for_sentences(loaded, data, np.asarray(sentences), config.box_prompt)
         histories[label] = loaded.history
-    return views, histories
+        if config.measure:
+            measured[label] = split, measure_attention(loaded, data, split, config.box_prompt, reporter)
+    return views, histories, measured
+
+
+def attention_means(rows: Sequence[Attended]) -> dict[str, float | int | None]:
+    """Means over the expressions with a contour, and what attention spread evenly would score there."""
+    import numpy as np
+
+    known = [row for row in rows if not np.isnan(row.in_mask)]
+    table = np.array([[getattr(row, name) for name in ATTENDED] for row in known]).reshape(-1, len(ATTENDED))
+    means: dict[str, float | int | None] = {
+        "expressions": len(rows),
+        "without_contour": len(rows) - len(known),
+    }
+    for name, column in zip(ATTENDED, table.T, strict=True):
+        means[name] = float(np.nanmean(column)) if len(column) and not np.isnan(column).all() else None
+    return means
 
 
 def figure_folder(config: Config, out: Path) -> Path:
@@ -214,6 +254,7 @@ def distinct_labels(paths: Sequence[Path]) -> list[str]:
 
 def _write(
     w: Any,
+    job: StageJob,
     data: ReferringDataset,
     sentences: Sequence[int],
     views: Mapping[str, list[AttentionSample]],
@@ -224,6 +265,10 @@ def _write(
 
     from stages.artifacts.ragged import pack
 
+    w.attr("dataset_digest", data.digest)
+    for role, name in (("model", "model_digest"), ("compare_model", "compare_digest")):
+        if role in job.inputs:
+            w.attr(name, job.artifact(role).digest)
     samples = [s for view in views.values() for s in view]
     index = np.tile(np.asarray(sentences, np.int64), len(views))
     w.column("model", np.repeat(np.arange(len(views), dtype=np.int8), len(sentences)))
@@ -242,3 +287,20 @@ def _write(
     pairs = np.asarray(labels, np.int64).reshape(-1, 2)
     w.column("pseudo/referent_index", pairs[:, 0])
     w.column("pseudo/sentence_index", pairs[:, 1])
+
+
+def _write_measured(w: Any, data: ReferringDataset, measured: Measured) -> None:
+    """One row a (model, expression), models below each other; nothing where nothing was measured."""
+    import numpy as np
+
+    if not measured:
+        return
+    index = np.concatenate([sentences for sentences, _ in measured.values()])
+    w.column(
+        "measured/model", np.repeat(np.arange(len(measured), dtype=np.int8), len(index) // len(measured))
+    )
+    w.column("measured/sentence_index", index)
+    w.column("measured/referent_index", data.sentence_referent[index])
+    for name in ATTENDED:
+        values = [getattr(row, name) for _, rows in measured.values() for row in rows]
+        w.column(f"measured/{name}", np.asarray(values, np.float32))

@@ -20,8 +20,11 @@ def attention_page(
     labels: Part,
     histories: Mapping[str, list[dict[str, Any]]],
     inputs: Mapping[str, Artifact],
+    measured: Mapping[str, Mapping[str, float | int | None]],
 ) -> str:
-    """The HTML text. `histories`: model -> one row an epoch; `inputs`: role -> artifact, for the last table."""
+    """The HTML text. `histories`: model -> one row an epoch; `inputs`: role -> artifact, for the last table; `measured`:
+    model -> means of the attention over the split, empty where it was not measured.
+    """
     colours = {
         "prediction": overlays.PREDICTED,
         "chosen point": overlays.CHOSEN,
@@ -37,6 +40,15 @@ def attention_page(
             colours=colours,
         )
     ]
+    if measured:
+        sections.append(
+            Section(
+                "Attention, measured",
+                f"Cross-attention of the last decoder layer on the image, over expressions of {split_name}: the share inside "
+                "the true mask and the true box, and the mean distance from the point that is predicted, in memory cells.",
+                table=[_measured_row(label, means) for label, means in measured.items()],
+            )
+        )
     scores = _score_charts(inputs.get("points"))
     if labels.figures or scores:
         sections.append(
@@ -57,6 +69,22 @@ def attention_page(
     ]
     sections.append(Section("Made from", table=sources))
     return page(f"seqres: attention and contours, {split_name}", "", sections)
+
+
+def _measured_row(label: str, means: Mapping[str, float | int | None]) -> dict[str, object]:
+    def text(key: str) -> str:
+        value = means[key]
+        return "–" if value is None else f"{value:.3f}"
+
+    return {
+        "model": label,
+        "expressions": means["expressions"],
+        "in the mask": text("in_mask"),
+        "in the box": text("in_box"),
+        "distance, cells": text("distance"),
+        "in the mask if spread evenly": text("mask_share"),
+        "in the box if spread evenly": text("box_share"),
+    }
 
 
 _CHARTS = (

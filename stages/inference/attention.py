@@ -8,12 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stages.data.dataset import ReferringDataset
 from stages.data.transforms import Frame
 from stages.inference.encoding import ReferringSource, encoded_groups
 from stages.inference.families import answers_of
+from stages.metrics.attention import Attended, attended
+from stages.reporter import Reporter
 from stages.weights.model_file import LoadedModel
 
 AT_ONCE = 8  # images; maps of every slot take room
+MEASURED_AT_ONCE = 128  # expressions, for the same reason
+WINDOW_CELL = 4  # pixels of a cell where the maps of a window are laid onto the image
 
 
 @dataclass
@@ -22,7 +27,8 @@ class AttentionSample:
 
     maps: (K, h, w) float32 over the image's own valid cells (last decoder layer, mean of heads), or for crop refinement
     over the whole image; step_of_point: (k,) the slot that predicted each point's x; layer_maps: (K, layers, h, w), the
-    same of every layer, the last one included.
+    same of every layer, the last one included. cell_px: side of a map's cell, memory_cell_px: of a memory cell, original
+    pixels; they differ for crop refinement.
     """
 
     tokens: NDArray[np.int32]
@@ -31,6 +37,8 @@ class AttentionSample:
     maps: NDArray[np.float32]
     step_of_point: NDArray[np.int64]
     layer_maps: NDArray[np.float32] | None = None
+    cell_px: float = 1.0
+    memory_cell_px: float = 1.0
 
     @property
     def looks_once(self) -> bool:
@@ -51,18 +59,48 @@ def attention_for_sentences(
         images = dataset.referent_image[dataset.sentence_referent[group.sentences]]
         for i, row in enumerate(group.rows.tolist()):
             points, layers = found.points_xy[i], found.maps[i]
+            memory_cell = loaded.model.stride / float(group.frames[i].scale_xy.mean())
+            cell = memory_cell
             if loaded.config.zoom_margin is not None:
                 size = tuple(dataset.image_sizes_hw[images[i]])
                 flat = maps_on_image(layers.reshape(-1, *layers.shape[2:]), group.frames[i], size)
-                layers = flat.reshape(*layers.shape[:2], *flat.shape[1:])
+                layers, cell = flat.reshape(*layers.shape[:2], *flat.shape[1:]), float(WINDOW_CELL)
             box = found.boxes_xyxy[i] if loaded.config.answers_boxes else None
             steps = answers.slot_of_points(len(points))
-            samples[row] = AttentionSample(found.tokens[i], points, box, layers[:, -1], steps, layers)
+            samples[row] = AttentionSample(
+                found.tokens[i], points, box, layers[:, -1], steps, layers, cell, memory_cell
+            )
     return [samples[i] for i in range(len(sentences))]
 
 
+def measure_attention(
+    loaded: LoadedModel,
+    dataset: ReferringDataset,
+    sentences: NDArray[np.int64],
+    box_prompt: bool,
+    reporter: Reporter,
+) -> list[Attended]:
+    """Where the last decoder layer attends while it predicts each contour, against masks that `dataset` shows."""
+    rows = []
+    with reporter.progress("attention", len(sentences), "expression") as task:
+        for start in range(0, len(sentences), MEASURED_AT_ONCE):
+            part = sentences[start : start + MEASURED_AT_ONCE]
+            for sentence, s in zip(
+                part, attention_for_sentences(loaded, dataset, part, box_prompt), strict=True
+            ):
+                r = int(dataset.sentence_referent[sentence])
+                rows.append(
+                    attended(
+                        s.maps, s.step_of_point, s.points_xy, dataset.mask(r), dataset.boxes_xyxy[r], s.cell_px,
+                        s.memory_cell_px,
+                    )
+                )  # fmt: skip
+            task.advance(len(part))
+    return rows
+
+
 def maps_on_image(
-    maps: NDArray[np.float32], frame: Frame, size_hw: tuple[int, int], cell: int = 4
+    maps: NDArray[np.float32], frame: Frame, size_hw: tuple[int, int], cell: int = WINDOW_CELL
 ) -> NDArray[np.float32]:
     """Maps (K, h, w) of a window -> maps of the whole image with cells of `cell` pixels, 0 outside the window."""
     height, width = -(-size_hw[0] // cell), -(-size_hw[1] // cell)

@@ -311,3 +311,28 @@ def test_a_detector_is_shown_with_the_one_map_of_its_query(
     assert picture.shape == dotted.shape
     red = [(np.asarray(p) == overlays.CHOSEN).all(-1).sum() for p in (picture, dotted)]
     assert red[0] == 0 < red[1]
+
+
+def test_attention_of_a_whole_split_is_measured(
+    files: dict[str, Path], calls: list[Any], tmp_path: Path
+) -> None:
+    """Every masked val expression of both models; the numbers stand in columns, summary and page."""
+    second = write_model(tmp_path / "naive.h5", files["dataset"])
+    out = tmp_path / "a.h5"
+    result = run(Config(samples=1, measure=True), **files, compare_model=second, out=out)
+    with open_artifact(out, "attention") as a:
+        n = len(a["measured/model"]) // 2
+        assert n > 1 and a["measured/model"].tolist() == [0] * n + [1] * n
+        assert len(set(a["measured/sentence_index"][:n])) == n
+        inside, box = a["measured/in_mask"], a["measured/in_box"]
+        assert (inside <= box + 1e-6).all() and (box <= 1).all() and (a["measured/distance"] > 0).all()
+    means = result.summary["attention"]["model"]
+    assert means["expressions"] == n and means["without_contour"] == 0
+    assert means["in_box"] == pytest.approx(box[:n].mean(), abs=1e-6)
+    assert "Attention, measured" in (tmp_path / "a_figures" / "index.html").read_text("utf-8")
+    assert verify_artifact(out) == []
+
+    fewer = run(Config(samples=1, measure=True, max_expressions=2), **files, out=tmp_path / "b.h5")
+    assert fewer.summary["attention"]["model"]["expressions"] == 2
+    plain = run(Config(samples=1), **files, out=tmp_path / "c.h5")
+    assert "attention" not in plain.summary
