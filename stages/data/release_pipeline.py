@@ -1,8 +1,8 @@
 """What the public release does to a picture, its box and its mask before the network (golden/pipeline.json).
 
 Validation resizes to fit a square; training scales by a random factor and, when the picture became larger than
-the square, looks for a window that shows enough of the referent. `random_frame(rule="release")` draws its windows
-with `choose_window`; everything else here exists to be compared with the release number by number.
+the square, looks for a window that shows enough of the referent. `--jitter-rule release` draws its windows
+with `choose_window` (jitter.py); everything else here exists to be compared with the release number by number.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from stages.data.crop_refinement import CropRefinement, View
 from stages.data.dataset import ReferringDataset
+from stages.data.jitter import random_frame
 from stages.data.text import TextCodec, mirror_sentence
 from stages.data.transforms import (
     Augmentation,
@@ -23,7 +24,6 @@ from stages.data.transforms import (
     colour_noise,
     on_canvas,
     plain_frame,
-    random_frame,
     render,
 )
 from stages.geometry.boxes import polygon_extent

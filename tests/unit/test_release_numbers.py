@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from stages.data.dataset import ReferringDataset
+from stages.data.jitter import random_frame
 from stages.data.readers.refer import find_refer_files, read_refer
 from stages.data.release_pipeline import choose_window, jitter_boxes, jitter_pixels
 from stages.data.text import UNKNOWN, WordCodec
-from stages.data.transforms import Augmentation, random_frame
+from stages.data.transforms import Augmentation
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.quantisation import quantise_vertices_release
 from stages.geometry.rasterise import box_to_rle, rle_to_mask

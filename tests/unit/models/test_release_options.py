@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from stages.data.jitter import random_frame
 from stages.data.release_pipeline import choose_window, fit_size, jitter_boxes
-from stages.data.transforms import Augmentation, random_frame
+from stages.data.transforms import Augmentation
 from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
 from stages.geometry.resampling import contour_targets_release
 from stages.models.config import TextConfig

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.data.jitter import random_frame
 from stages.data.text import mirror_sentence
 from stages.data.transforms import (
     Augmentation,
@@ -14,7 +15,6 @@ from stages.data.transforms import (
     colour_noise,
     model_frame_size,
     plain_frame,
-    random_frame,
     random_zoom,
     render,
     zoom_frame,
