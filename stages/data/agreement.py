@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -221,9 +221,13 @@ def _splits(tables: ReferringTables) -> Doubt | None:
 
 def check_copies(tables: ReferringTables, root: Path) -> Doubt | None:
     """Pictures that are byte for byte those of another split under another name."""
-    splits: dict[int, set[int]] = {}
-    for image, split in zip(tables.image_index.tolist(), tables.split.tolist(), strict=True):
-        splits.setdefault(image, set()).add(split)
+    n_splits = len(tables.split_names)
+    pairs = np.unique(tables.image_index * n_splits + tables.split)  # (picture, split), sorted
+
+    def splits(image: int) -> set[int]:
+        start, stop = np.searchsorted(pairs, (image * n_splits, (image + 1) * n_splits))
+        return set((pairs[start:stop] % n_splits).tolist())
+
     by_size: dict[int, list[int]] = {}
     for image, name in enumerate(tables.image_files):
         try:
@@ -232,29 +236,29 @@ def check_copies(tables: ReferringTables, root: Path) -> Doubt | None:
             continue  # told with the missing pictures
     examples, n = [], 0
     for images in by_size.values():
-        if len(set().union(*(splits.get(i, set()) for i in images))) < 2:
+        if len(images) < 2 or len(set().union(*map(splits, images))) < 2:
             continue
-        for same in _equal(images, [root / tables.image_files[i] for i in images]):
+        for same in _equal(images, lambda image: root / tables.image_files[image]):
             first, *others = same
             for other in others:
-                if splits.get(other, set()) - splits.get(first, set()):
+                if splits(other) - splits(first):
                     n += 1
                     if n <= _SHOWN:
                         examples.append(f"{tables.image_files[other]} is {tables.image_files[first]}")
     return Doubt("pictures that are copies of one in another split", n, examples) if n else None
 
 
-def _equal(images: Sequence[int], paths: Sequence[Path]) -> list[list[int]]:
+def _equal(images: Sequence[int], path: Callable[[int], Path]) -> list[list[int]]:
     """Groups of files of one size with the same bytes; whole files are read only where their heads agree."""
-    groups: dict[bytes, list[tuple[int, Path]]] = {b"": list(zip(images, paths, strict=True))}
+    groups: dict[bytes, list[int]] = {b"": list(images)}
     for length in (_HEAD, -1):
-        finer: dict[bytes, list[tuple[int, Path]]] = {}
+        finer: dict[bytes, list[int]] = {}
         for members in groups.values():
-            for image, path in members if len(members) > 1 else ():
-                with open(path, "rb") as stream:
-                    finer.setdefault(hashlib.sha256(stream.read(length)).digest(), []).append((image, path))
+            for image in members if len(members) > 1 else ():
+                with open(path(image), "rb") as stream:
+                    finer.setdefault(hashlib.sha256(stream.read(length)).digest(), []).append(image)
         groups = finer
-    return [[image for image, _ in members] for members in groups.values() if len(members) > 1]
+    return [members for members in groups.values() if len(members) > 1]
 
 
 def _iou(a: Sequence[float] | Box, b: Sequence[float] | Box) -> float:

@@ -90,8 +90,8 @@ def read_grefcoco(
     check_file_size(files.refs)
     content = load_plain_pickle(files.refs) if files.refs.suffix == ".p" else load_json_lists(files.refs)
     refs = checked_refs(content, files.refs)
-    wanted = {i for ref in refs for value in _as_list(ref.get("ann_id")) if (i := id_of(value)) is not None}
-    coco = CocoTables.load(files.instances, wanted, pictures)
+    ann_ids = (value for ref in refs for value in _as_list(ref.get("ann_id")))
+    coco = CocoTables.load(files.instances, ann_ids, pictures)
     no_target: list[NoTarget] = []
     records = RecordColumns(_with_target(coco.read_refs(refs, _read_ref), no_target))
     coco.findings.finish(files.refs, skip_invalid)

@@ -6,9 +6,13 @@ two that differ, neither is taken, and what asks for them is invalid, with both 
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from stages.data.images import Unreadable, find_image_root, look_at, path_below
 from stages.data.picture_files import PictureHead
@@ -27,32 +31,51 @@ class ById:
         """`what`: one entry in words ("annotation"), `where`: the list ("annotations")."""
         self.what = what
         self._entries = entries
-        self._found: dict[int, int] = {}  # id -> the first place
         self._unclear: dict[int, str] = {}
         self.second: dict[int, str] = {}  # places of entries that differ from an earlier one -> both places
         self.repeated: set[int] = set()  # places of entries that were there before, alike
+        ids, places = array("q"), array("q")
         for place, entry in enumerate(entries):
             identity = id_of(entry.get(key)) if isinstance(entry, Mapping) else None
-            if identity is None:
-                continue
-            first = self._found.setdefault(identity, place)
-            if first == place:
-                continue
-            both = f"{where}[{first}] and {where}[{place}]"
-            if entries[first] == entry:
-                self.repeated.add(place)
-                findings.note(f"{what}s that are there twice, alike: taken once", f"{identity}: {both}")
-            else:
-                self.second[place] = both
-                self._unclear.setdefault(identity, f"{what} {identity} is there twice, and differs: {both}")
+            if identity is not None:
+                ids.append(identity)
+                places.append(place)
+        order = np.argsort(ids, kind="stable")
+        # Sorted, for bisection: a dict would take five times the memory
+        self._ids, self._places = (
+            array("q", np.array(column, np.int64)[order].tobytes()) for column in (ids, places)
+        )
+        for place in sorted(self._places[k] for k in range(1, len(ids)) if self._ids[k] == self._ids[k - 1]):
+            self._there_twice(place, where, key, findings)
+
+    def _there_twice(self, place: int, where: str, key: str, findings: Findings) -> None:
+        entry = self._entries[place]
+        identity = id_of(entry.get(key))
+        assert identity is not None
+        first = self._place(identity)
+        assert first is not None
+        both = f"{where}[{first}] and {where}[{place}]"
+        if self._entries[first] == entry:
+            self.repeated.add(place)
+            findings.note(f"{self.what}s that are there twice, alike: taken once", f"{identity}: {both}")
+        else:
+            self.second[place] = both
+            self._unclear.setdefault(identity, f"{self.what} {identity} is there twice, and differs: {both}")
+
+    def _place(self, identity: int) -> int | None:
+        """Of the first entry with this id."""
+        at = bisect_left(self._ids, identity)
+        return self._places[at] if at < len(self._ids) and self._ids[at] == identity else None
 
     def __contains__(self, identity: int) -> bool:
-        return identity in self._found
+        return self._place(identity) is not None
 
     def __getitem__(self, identity: int) -> Entry:
-        """Invalid where two entries with this id differ."""
+        """KeyError for an id that is not there; Invalid where two entries with this id differ."""
         self.check(identity)
-        found: Entry = self._entries[self._found[identity]]
+        if (place := self._place(identity)) is None:
+            raise KeyError(identity)
+        found: Entry = self._entries[place]
         return found
 
     def check(self, identity: int | None) -> None:
@@ -60,12 +83,26 @@ class ById:
             raise Invalid(self._unclear[identity])
 
     def items(self) -> Iterator[tuple[int, Entry]]:
-        """The first entry of each id."""
-        return ((identity, self._entries[place]) for identity, place in self._found.items())
+        """The first entry of each id, in their order."""
+        firsts = sorted((place, i) for i in set(self._ids) if (place := self._place(i)) is not None)
+        return ((identity, self._entries[place]) for place, identity in firsts)
 
     @property
     def unclear(self) -> list[str]:
         return list(self._unclear.values())
+
+
+class SeenIds:
+    """A set of ids, most of which are neighbours: a bit each."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, int] = {}
+
+    def __contains__(self, identity: int) -> bool:
+        return bool(self._blocks.get(identity >> 8, 0) >> (identity & 255) & 1)
+
+    def add(self, identity: int) -> None:
+        self._blocks[identity >> 8] = self._blocks.get(identity >> 8, 0) | 1 << (identity & 255)
 
 
 class PictureFiles:

@@ -10,7 +10,7 @@ A ref's own `file_name` carries the annotation's id; the name in `instances.json
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from stages.data.readers.build_tables import RecordColumns, build_tables
 from stages.data.readers.entry_file import EntryFile
 from stages.data.readers.json_lists import List, load_json_lists
-from stages.data.readers.lookups import ById, PictureFiles
+from stages.data.readers.lookups import ById, PictureFiles, SeenIds
 from stages.data.readers.plain_pickle import load_plain_pickle
 from stages.data.readers.records import (
     Findings,
@@ -109,8 +109,7 @@ def read_refer(
     """
     check_file_size(files.refs)
     refs = checked_refs(load_plain_pickle(files.refs), files.refs)
-    wanted = {a for r in refs if (a := id_of(r.get("ann_id"))) is not None}
-    coco = CocoTables.load(files.instances, wanted, pictures)
+    coco = CocoTables.load(files.instances, (r.get("ann_id") for r in refs), pictures)
     records = RecordColumns(coco.read_refs(refs, _record))
     coco.findings.finish(files.refs, skip_invalid)
     return build_tables(
@@ -142,11 +141,15 @@ class CocoTables:
     findings: Findings
     files: PictureFiles
     _without_pixel: set[int] = field(default_factory=set)  # ids of annotations that were told
-    _sentences: set[int] = field(default_factory=set)  # ids
+    _sentences: SeenIds = field(default_factory=SeenIds)
 
     @classmethod
-    def load(cls, path: Path, wanted: set[int], files: PictureFiles | None = None) -> CocoTables:
-        """Annotations only where their id is wanted: the others (three of four) are let go at once."""
+    def load(cls, path: Path, ann_ids: Iterable[Any], files: PictureFiles | None = None) -> CocoTables:
+        """Annotations only where their id is asked for: the others (three of four) are let go at once."""
+        wanted = SeenIds()
+        for value in ann_ids:
+            if (ann_id := id_of(value)) is not None:
+                wanted.add(ann_id)
 
         def keep(entry: dict[str, Any]) -> dict[str, Any] | None:
             if "bbox" not in entry or "image_id" not in entry:
