@@ -36,10 +36,10 @@ Name = Annotated[
     ),
 ]
 Scale = Annotated[
-    Literal["tiny", "smoke", "standard"],
+    Literal["tiny", "smoke", "standard", "objects-tiny", "objects-smoke", "objects"],
     _often(
-        metavar="[tiny|smoke|standard]",
-        help="size of RefShapes and training budget: a check, minutes per training, or hours",
+        metavar="[tiny|smoke|standard|objects-tiny|objects-smoke|objects]",
+        help="size of RefShapes and training budget: a check, minutes per training, or hours; of shapes or objects",
     ),
 ]
 Seeds = Annotated[str, _often(metavar="0,1,2", help="seeds of splits and trainings")]

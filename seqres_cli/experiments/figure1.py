@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqres_cli.experiments.settings import (
+    BUDGET,
     FIGURE1,
     SIRI_ROUNDS,
     Plan,
@@ -54,7 +55,7 @@ def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
 def _report(make: RowMaker, settings: Settings, curves: dict[str, list[str]]) -> Experiment:
     columns = (
         "miou", "oiou", "pr@0.5", "pr@0.7", "pr@0.9", "acc@0.5", "filled_box", "ellipse", "above_trivial",
-        "percent_of_full",
+        "percent_of_full", *BUDGET,
     )  # fmt: skip
     tables = (
         Table(
@@ -83,4 +84,5 @@ def _report(make: RowMaker, settings: Settings, curves: dict[str, list[str]]) ->
         rows=tuple(make.rows.values()),
         tables=tables,
         curves=tuple(Curve(FAMILIES[f][0], tuple(names), level=True) for f, names in curves.items()),
+        learning=tuple(n for n in make.rows if n.endswith(("@1", "@100")) and not n.startswith("siri")),
     )

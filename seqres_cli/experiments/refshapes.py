@@ -9,6 +9,7 @@ from pathlib import Path
 from seqres_cli.experiments.settings import (
     ALL,
     BESIDE,
+    BUDGET,
     CURVE,
     FEW,
     LATER_PROMPT,
@@ -53,7 +54,7 @@ METHODS = (
     Method("task-token", "+ learnable [TASK] token", "task-token", "naive", "paper-all"),
     Method("cctf", "+ CCTF", "cctf", "task-token", "paper-all"),
     Method("pmca", "+ PMCA", "pmca", "cctf", "paper-all"),
-    Method("rpp", "+ RPP: the paper's method", "pmca", "pmca", "paper-all", "free-plain", 1),
+    Method("rpp", "+ RPP: the paper's method, two trainings of half the length", "paper", "pmca", "paper-all", "free-plain", 1),
     Method("box-contour", "box, then contour (PMCA row; no pseudo labels)", "box-contour", "pmca", "full-all"),
     Method("point-content", "+ finer content of finished points", "point-content", "box-contour", "full-all"),
     Method("box-prompt", "+ pseudo labels, predicted with the box prompt", "point-content", "point-content", "full-all", "box-plain", 1, "all"),
@@ -70,6 +71,7 @@ METHODS = (
 )  # fmt: skip
 # Run only when named
 MORE_METHODS = (
+    Method("pmca-alone", "+ PMCA without CCTF", "pmca-alone", "task-token", "paper-all"),
     Method("weighting", "curves, weighted by agreement", FULL, "curved", "full-all", "box-all-weighted", 1, "all"),
     Method("keep-encoder", "curves, the round from the encoder before", FULL, "curved", "full-all", "box-all-curve", 1, "encoder"),
     Method("anew", "curves, the round from the box model", FULL, "curved", "full-all", "box-all-curve", 1),
@@ -86,20 +88,31 @@ ALL_MASKS = {
 }  # fmt: skip
 
 # Rows whose model is also scored with the box prompt, and by its auxiliary mask
+# Rows whose cross-attention is measured: plain, with CCTF, with PMCA, with both
+_ATTENTION = {
+    "naive": "naive", "cctf": "CCTF", "pmca-alone": "PMCA", "pmca": "CCTF and PMCA", "naive-all": "naive, all masks",
+    "paper-all": "CCTF and PMCA, all masks",
+}  # fmt: skip
 _LOOKED_AT = ("most-steps", "rounds", "refined-rounds", "full-all")
 SCORES = (
     "miou", "oiou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "acc@0.5", "filled_box", "ellipse",
-    "above_trivial", "gain", "percent_of_full", *BESIDE,
+    "above_trivial", "gain", "percent_of_full", *BESIDE, *BUDGET,
 )  # fmt: skip
 OF_LABELS = (
     "pseudo_referents", "pseudo_kept_share", "pseudo_all", "pseudo_ellipse", "pseudo_filled_box", "pseudo_all_kept",
     "pseudo_kept_outlines", "pseudo_kept_ellipse", "pseudo_kept_filled_box",
 )  # fmt: skip
 
+OF_ATTENTION = tuple(
+    f"attention_{name}" for name in ("in_mask", "in_box", "distance", "mask_share", "box_share")
+)
+_LEARNING = ("naive", "rpp", "naive-all", "paper-all")
+
 
 def trained(method: Method, ratio: float) -> Trained:
     """The files of a method at a share of the masks. Their names say what made them, so methods share them."""
     maker, model, pairs = method.recipe, f"first-{method.recipe}-{ratio:g}", []
+    models = [model]
     refined = "-refined" if method.labels.endswith("-refined") else ""
     prompt, _, select = method.labels.removesuffix(refined).rpartition("-")
     suffix = "".join(f"-{part}" for part in (method.labels, method.keep) if part)
@@ -109,7 +122,8 @@ def trained(method: Method, ratio: float) -> Trained:
             pairs.append((f"pseudo-{source}-{ratio:g}", f"points-{source}-{select}-{ratio:g}"))
         maker = f"round{number}-{method.recipe}{suffix}"
         model = f"{maker}-{ratio:g}"
-    return Trained(model, tuple(pairs))
+        models.append(model)
+    return Trained(model, tuple(models[:-1]), tuple(pairs))
 
 
 def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
@@ -127,6 +141,7 @@ def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
     curve = [*(n for names in curve_names.values() for n in names), *ALL_MASKS]
     groups = {
         "ablation": [*ablation, *ALL_MASKS],
+        "attention": list(_ATTENTION),
         "curve": curve,
         "all-masks": list(ALL_MASKS),
         **SECOND_NAMES,
@@ -142,6 +157,7 @@ def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
             ratio,
             trained(method, ratio),
             beside=tuple(BESIDE) if name in _LOOKED_AT else (),
+            attention=name in _ATTENTION,
             basis=None if share else method.basis,
             reference=method.reference,
         )
@@ -164,7 +180,7 @@ def _report(
             (*steps, *(n for n in ALL_MASKS if n in make.rows)),
             SCORES,
             "gain: mIoU minus that of the row it builds on, seed by seed; % of full supervision: of the method's own "
-            "row with all masks. What does not lie above the better of its box filled and the ellipse in it has "
+            "row with all masks; steps, steps × images and minutes: of all its trainings on masks. What does not lie above the better of its box filled and the ellipse in it has "
             "learned no contour.",
         ),
         Table(
@@ -177,7 +193,23 @@ def _report(
         Table(
             "Other shares of the masks",
             tuple(n for n in extra if n in make.rows),
-            ("miou", "oiou", "pr@0.5", "pr@0.7", "pr@0.9", "acc@0.5", "above_trivial", "percent_of_full"),
+            (
+                "miou",
+                "oiou",
+                "pr@0.5",
+                "pr@0.7",
+                "pr@0.9",
+                "acc@0.5",
+                "above_trivial",
+                "percent_of_full",
+                *BUDGET,
+            ),
+        ),
+        Table(
+            "Cross-attention of the last decoder layer",
+            tuple(n for n in _ATTENTION if n in make.rows),
+            OF_ATTENTION,
+            "Over all expressions of the split, mean of the steps that predict the contour.",
         ),
         Table("Comprehension", ("rec",), ("acc@0.5", "mean_box_iou")),
         Table(
@@ -197,4 +229,5 @@ def _report(
         rows=tuple(make.rows.values()),
         tables=tables,
         curves=lines,
+        learning=tuple(n for n in _LEARNING if n in make.rows),
     )

@@ -12,22 +12,25 @@ from stages.experiment_report import Experiment, Row, RunFiles
 
 ALL = 1.0
 # ------------------------------------------------------------------ shares of the masks, by scale
-FEW = {"tiny": 0.3, "smoke": 0.05, "standard": 0.01}  # of the ablation
-CURVE = {"tiny": (0.3, 1.0), "smoke": (0.02, 0.05, 0.2, 1.0), "standard": (0.005, 0.01, 0.05, 0.1, 1.0)}
-FIGURE1 = {"tiny": (0.3, 1.0), "smoke": (0.05, 0.25, 1.0), "standard": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)}
-# Trainings on masks alone take so many steps an epoch from a share of the masks on; below, those of their recipe
-STEPS_FROM: dict[str, dict[float, int]] = {
-    "tiny": {},
-    "smoke": {0.25: 240},
-    "standard": {0.05: 300, 0.25: 500},
-}
-MASKS_ALONE = ("naive", "task-token", "cctf", "pmca", "multitask-from-rec", "mdetr", "siri")
+_LARGE, _SMALL, _TINY = (0.005, 0.01, 0.05, 0.1, 1.0), (0.02, 0.05, 0.2, 1.0), (0.3, 1.0)
+FEW = {  # of the ablation
+    "tiny": 0.3, "smoke": 0.05, "standard": 0.01, "objects-tiny": 0.3, "objects-smoke": 0.05, "objects": 0.01,
+}  # fmt: skip
+CURVE = {
+    "tiny": _TINY, "smoke": _SMALL, "standard": _LARGE, "objects-tiny": _TINY, "objects-smoke": _SMALL, "objects": _LARGE,
+}  # fmt: skip
+FIGURE1 = {
+    "tiny": _TINY, "smoke": (0.05, 0.25, 1.0), "standard": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0),
+    "objects-tiny": _TINY, "objects-smoke": (0.05, 0.25, 1.0), "objects": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0),
+}  # fmt: skip
 ZOOMS = ("zoom", "zoom-augmented")  # recipes whose window follows --zoom
 SIRI_ROUNDS = 1  # trainings after the first one
 ROUNDS = 2  # further trainings of the full method
 LATER_PROMPT = "box"  # recipe of pseudo-label in the second round
 # Further evaluations of a model: column -> (beginning of the file's name; the recipe is eval-…)
 BESIDE = {"miou_given_box": "box-", "miou_marked": "marked-", "miou_marked_given_box": "marked-box-"}
+
+BUDGET = ("steps", "pictures", "minutes", "last_quarter")  # columns: what a row's trainings on masks cost
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Trained:
-    """The last model of a row, and the (pseudo, points) files of each round before it: names in a seed's folder."""
+    """The last model of a row, the models of the trainings on masks before it, and the (pseudo, points) files of each
+    round: names in a seed's folder.
+    """
 
     model: str
+    before: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
 
 
@@ -82,23 +88,33 @@ class RowMaker:
         trained: Trained,
         *,
         beside: Sequence[str] = (),
+        attention: bool = False,
         **relations: Any,
     ) -> None:
-        """A row and what it needs. `beside`: further columns, keys of BESIDE."""
+        """A row and what it needs. `beside`: further columns, keys of BESIDE; attention: its attention is measured."""
         runs = []
         for seed in self.settings.seeds:
             evaluation = self._scores(seed, trained.model)
             others = tuple((column, self._scores(seed, BESIDE[column] + trained.model)) for column in beside)
             labels = tuple((self._file(seed, a), self._file(seed, b)) for a, b in trained.labels)
             model = self._file(seed, trained.model)
-            runs.append(RunFiles(seed=seed, evaluation=evaluation, beside=others, model=model, labels=labels))
+            on_masks = (
+                tuple(self._file(seed, name) for name in (*trained.before, trained.model)) if ratio else ()
+            )
+            looked = self._wanted(seed, f"attention/{trained.model}") if attention else None
+            runs.append(
+                RunFiles(seed, evaluation, others, model, trainings=on_masks, attention=looked, labels=labels)
+            )
         self.rows[name] = Row(name, label, ratio, tuple(runs), **relations)
 
     def _file(self, seed: int, name: str) -> Path:
         return self.out / f"seed{seed}" / f"{name}.h5"
 
     def _scores(self, seed: int, name: str) -> Path:
-        path = self._file(seed, f"eval/{name}")
+        return self._wanted(seed, f"eval/{name}")
+
+    def _wanted(self, seed: int, name: str) -> Path:
+        path = self._file(seed, name)
         self.targets[path.relative_to(self.out).as_posix()] = None
         return path
 

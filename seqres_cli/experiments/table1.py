@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqres_cli.experiments.settings import ALL, Plan, RowMaker, Settings, Trained, chosen_rows
+from seqres_cli.experiments.settings import ALL, BUDGET, Plan, RowMaker, Settings, Trained, chosen_rows
 from stages.experiment_report import Experiment, Table
 
 # row -> label, recipe of its training, and what the paper prints for RefCOCOg val in percent (METHOD.md section 3)
@@ -31,7 +31,7 @@ def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
         Table(
             "[TASK] tokens, all masks",
             tuple(n for n in make.rows if n != "rec"),
-            (*_AT, "oiou", "acc@0.5", "filled_box", "ellipse", "above_trivial"),
+            (*_AT, "oiou", "acc@0.5", "filled_box", "ellipse", "above_trivial", *BUDGET),
             "Printed: RefCOCOg val, full-size model. Multi-task starts from no REC model and sees as many pictures as "
             "REC and refining together.",
         ),
@@ -44,5 +44,6 @@ def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
         f"{', '.join(map(str, settings.seeds))}.",
         rows=tuple(make.rows.values()),
         tables=tables,
+        learning=tuple(n for n in make.rows if n != "rec"),
     )
     return Plan(tuple(make.targets), report)

@@ -68,23 +68,37 @@ def line_chart(
 ) -> Markup:
     """SVG with one line a series, its (x, y) in order; x are whole numbers (epochs). What is no finite number is a gap."""
     with _drawing():
-        from matplotlib.ticker import MaxNLocator
+        return _svg(_lines(title, series, x_label, y_label), title)
 
-        figure, axes = _axes(title, x_label, y_label)
-        handles = []
-        for i, (name, points) in enumerate(series.items()):
-            kept = [(x, y if abs(y) < _LARGEST else math.nan) for x, y in points if math.isfinite(x)]
-            xs, ys = zip(*kept, strict=True) if kept else ((), ())
-            size = 4 if len(xs) <= 40 else 2
-            (drawn,) = axes.plot(xs, ys, **_look(i), markersize=size, linewidth=1.8)
-            if any(math.isfinite(y) for y in ys):
-                handles.append((name, drawn))
-        axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
-        low, high = axes.dataLim.intervalx
-        if low == high:
-            axes.set_xlim(low - 1, high + 1)
-        _finish(figure, axes, handles)
-        return _svg(figure, title)
+
+def line_png(
+    title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str
+) -> bytes:
+    """PNG of the same."""
+    with _drawing():
+        return _png(_lines(title, series, x_label, y_label))
+
+
+def _lines(
+    title: str, series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str
+) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _axes(title, x_label, y_label)
+    handles = []
+    for i, (name, points) in enumerate(series.items()):
+        kept = [(x, y if abs(y) < _LARGEST else math.nan) for x, y in points if math.isfinite(x)]
+        xs, ys = zip(*kept, strict=True) if kept else ((), ())
+        size = 4 if len(xs) <= 40 else 2
+        (drawn,) = axes.plot(xs, ys, **_look(i), markersize=size, linewidth=1.8)
+        if any(math.isfinite(y) for y in ys):
+            handles.append((name, drawn))
+    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    low, high = axes.dataLim.intervalx
+    if low == high:
+        axes.set_xlim(low - 1, high + 1)
+    _finish(figure, axes, handles)
+    return figure
 
 
 def histogram(

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.artifacts.provenance import plain_json
-from stages.figures.charts import Line, curve_png
+from stages.figures.charts import Line, curve_png, line_png
 from stages.figures.report import Figure, Section, page
 from stages.metrics.experiment import spread_of
 from stages.metrics.experiment_rows import Curve, Experiment, Table
 from stages.metrics.spread import spread
 
 Rows = Mapping[str, Mapping[str, Any]]
+LEARNING = "Learning curves"
 
 # column -> (heading, decimals); "kept" and percents are given in %, everything else in the unit interval
 COLUMNS: dict[str, tuple[str, int]] = {
@@ -33,6 +34,15 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "above_trivial": ("above the better of both", 3),
     "gain": ("gain", 3),
     "percent_of_full": ("% of full supervision", 1),
+    "steps": ("steps", 0),
+    "pictures": ("steps × images", 0),
+    "minutes": ("minutes of training", 1),
+    "last_quarter": ("gained in the last quarter", 3),
+    "attention_in_mask": ("attention in the mask", 3),
+    "attention_in_box": ("attention in the box", 3),
+    "attention_distance": ("distance from the point, cells", 2),
+    "attention_mask_share": ("in the mask if spread evenly", 3),
+    "attention_box_share": ("in the box if spread evenly", 3),
     "miou_given_box": ("mIoU, box prompt", 3),
     "miou_marked": ("mIoU, auxiliary mask", 3),
     "miou_marked_given_box": ("mIoU, auxiliary mask, box prompt", 3),
@@ -96,10 +106,21 @@ def report_files(
         links["curve.json"] = "numbers of the curve"
         caption = "Means over the seeds; bars are one standard deviation to either side."
         figures = [Figure("curve.png", caption, f"Chart: {experiment.curve_title}")]
+    learned = learning_curves(experiment.learning, measured)
+    if learned:
+        words = {"x_label": "steps of all trainings", "y_label": f"mIoU of {split}, validation sample"}
+        files["learning.png"] = line_png(LEARNING, learned, **words)
+        files["learning.json"] = _json_bytes({"x": "steps", "y": "mIoU", "series": learned})
+        links["learning.json"] = "numbers of the learning curves"
     files["report.md"] = _markdown(experiment, tables, links).encode("utf-8")
     sections = [Section(t.heading, t.note, table=rows) for t, rows in tables if rows]
     if figures:
         sections.append(Section(experiment.curve_title, figures=figures))
+    if learned:
+        caption = (
+            "Moving average of the weights; means over the seeds. No weights are chosen by these scores."
+        )
+        sections.append(Section(LEARNING, figures=[Figure("learning.png", caption, f"Chart: {LEARNING}")]))
     return numbers, page(experiment.title, experiment.intro, sections, links), files
 
 
@@ -157,6 +178,20 @@ def curve_line(curve: Curve, measured: Rows) -> Line:
     return Line(curve.label, tuple(sorted(points)), full[0] if curve.level and full else None)
 
 
+def learning_curves(names: Sequence[str], measured: Rows) -> dict[str, list[tuple[float, float]]]:
+    """Label and share -> (steps, mean mIoU over the seeds that were validated there)."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in (measured[name] for name in names if name in measured):
+        found: dict[int, list[float]] = {}
+        for curve in row.get("curves", {}).values():
+            for steps, score in curve:
+                found.setdefault(steps, []).append(score)
+        if found:
+            points = [(float(steps), sum(scores) / len(scores)) for steps, scores in sorted(found.items())]
+            lines[f"{row['label']}, {_share(row['ratio'])} of the masks"] = points
+    return lines
+
+
 def trivial_points(curves: Sequence[Curve], measured: Rows) -> list[tuple[float, float]]:
     """(share in percent, mIoU of the best trivial baseline in the boxes that a row of that share predicts): what lies
     below it on the picture lies below its own in the table or has worse boxes than another row."""
@@ -177,7 +212,8 @@ def _numbers(experiment: Experiment, measured: Rows, split: str) -> dict[str, An
         seeds = {str(seed): found for seed, found in row["seeds"].items()}
         rounds = {str(seed): found for seed, found in row["rounds"].items()}
         related = {"basis": spec.basis, "reference": spec.reference}
-        rows.append({**row, **related, "seeds": seeds, "rounds": rounds, "spread": spreads})
+        curves = {str(seed): found for seed, found in row.get("curves", {}).items()}
+        rows.append({**row, **related, "seeds": seeds, "rounds": rounds, "curves": curves, "spread": spreads})
     return {
         "experiment": experiment.name, "split": split, "frame": "original pixels",
         **experiment.facts, "rows": rows,

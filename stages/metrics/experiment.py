@@ -12,6 +12,7 @@ from typing import Any
 
 from stages.artifacts import open_artifact
 from stages.errors import ArtifactError
+from stages.metrics.budget import budget_of
 from stages.metrics.experiment_rows import Row, RunFiles
 from stages.metrics.hidden_truth import cached_audit
 from stages.metrics.spread import Spread, spread
@@ -25,7 +26,7 @@ TRIVIAL = ("filled_box", "ellipse", "true_filled_box", "true_ellipse", "upper_bo
 
 def measure_row(row: Row, split: str, dataset: Path, audits: Path) -> dict[str, Any]:
     """{"name", "label", "ratio", "printed", "seeds": {seed: numbers}, "missing": [seeds], "rounds": {seed: [...]},
-    "spread": {}}; `missing` are seeds whose evaluation is not there."""
+    "curves": {seed: [(steps, mIoU)]}, "spread": {}}; `missing` are seeds whose evaluation is not there."""
     seeds: dict[int, Numbers] = {}
     rounds: dict[int, list[dict[str, Any]]] = {}
     missing = []
@@ -42,6 +43,9 @@ def measure_row(row: Row, split: str, dataset: Path, audits: Path) -> dict[str, 
         "seeds": seeds,
         "missing": missing,
         "rounds": {seed: found for seed, found in rounds.items() if found},
+        "curves": {
+            run.seed: budget.curve for run in row.runs if (budget := budget_of(run.trainings)) is not None
+        },
         "spread": {},
     }
 
@@ -93,12 +97,28 @@ def _measure_run(
         numbers["masks"] = summary.get("contours_from_masks")
         numbers["pseudo"] = summary.get("contours_from_pseudo_points")
         rounds += [_siri_round(one) for one in summary.get("rounds", [])]
+    if run.attention is not None and run.attention.is_file():
+        numbers |= _attention(run.attention)
+    budget = budget_of(run.trainings)
+    if budget is not None:
+        numbers |= {
+            "steps": budget.steps, "pictures": budget.pictures, "minutes": budget.minutes,
+            "last_quarter": budget.last_quarter,
+        }  # fmt: skip
     for pseudo, points in run.labels:
         if pseudo.is_file() and points.is_file():
             audit = cached_audit(dataset, pseudo, points, audits)
             rounds.append({"round": len(rounds) + 1, **audit})
             numbers |= {f"pseudo_{key}": value for key, value in audit.items()}
     return numbers, rounds
+
+
+def _attention(path: Path) -> Numbers:
+    """Means over the split, of the one model that was measured."""
+    with open_artifact(path, "attention") as artifact:
+        (means,) = artifact.json("summary")["attention"].values()
+    names = ("in_mask", "in_box", "distance", "mask_share", "box_share")
+    return {f"attention_{name}": means[name] for name in names}
 
 
 def _siri_round(one: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ class RunFiles:
         tuple[str, Path], ...
     ] = ()  # (column, evaluation of the same model whose mIoU stands there)
     model: Path | None = None
+    trainings: tuple[Path, ...] = ()  # models of all trainings on masks, the last one is `model`
+    attention: Path | None = None  # what was measured of the model's cross-attention
     labels: tuple[tuple[Path, Path], ...] = ()  # (pseudo_points, resampled_points) of each round
 
 
@@ -64,4 +66,5 @@ class Experiment:
     tables: tuple[Table, ...]
     curves: tuple[Curve, ...] = ()
     curve_title: str = "mIoU against the share of masks"
+    learning: tuple[str, ...] = ()  # rows whose score during training is shown
     facts: Mapping[str, Any] = field(default_factory=dict)  # settings, stored with the numbers

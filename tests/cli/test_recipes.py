@@ -39,7 +39,7 @@ def test_a_file_builds_on_a_shipped_recipe_and_flags_win(seqres: Seqres) -> None
         "lr": (0.25, "flag"),
         "clip": (0.1, "file my.toml"),
         "epochs": (7, "file my.toml"),
-        "steps_per_epoch": (80, "recipe refshapes-smoke:naive"),
+        "steps_per_epoch": (60, "recipe refshapes-smoke:naive"),
         "task_token": ("zero", "recipe refshapes:naive"),
         "warmup_epochs": (0.1, "recipe refshapes-smoke"),
         "mirror": (0.0, "default"),

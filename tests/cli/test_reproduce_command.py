@@ -16,7 +16,7 @@ import pytest
 from seqres_cli.commands import COMMANDS
 from seqres_cli.commands.reproduce import make_plan, read_seeds
 from seqres_cli.experiments import session
-from seqres_cli.experiments.settings import MASKS_ALONE, STEPS_FROM, Settings
+from seqres_cli.experiments.settings import Settings
 from seqres_cli.experiments.workflow import Step
 from stages.config import semantic_dict
 from stages.errors import UsageError
@@ -26,7 +26,10 @@ from tests.oracles.stand_in import install_stand_in
 Seqres = Callable[..., Any]
 NAMES = ("refshapes", "table1", "figure1")
 OUT = Path("/nowhere/out")
-FURTHER = {"refshapes": ["ablation", "curve", "weighting", "keep-encoder", "anew"], "table1": ["all"]}
+FURTHER = {
+    "refshapes": ["ablation", "curve", "attention", "weighting", "keep-encoder", "anew"],
+    "table1": ["all"],
+}
 
 
 @functools.cache
@@ -56,15 +59,15 @@ STANDARD = Settings(scale="standard", seeds=(0,), device="cpu")
 @pytest.mark.parametrize(
     ("scale", "count", "digest"),
     [
-        ("tiny", 103, "39d1b80c62964669"),
-        ("smoke", 134, "457f4f230595195c"),
-        ("standard", 161, "5f6338d3967ef1cb"),
+        ("tiny", 112, "aeab84f42efabd55"),
+        ("smoke", 143, "c8d732ab2303e025"),
+        ("standard", 170, "f075d9d4d56b98c7"),
     ],
 )
 def test_no_file_of_an_earlier_version_is_made_again(scale: str, count: int, digest: str) -> None:
     """Over all steps and what their recipes make of the defaults: another number here means hours of work for somebody.
 
-    The numbers are those of the runner before Snakemake, whose flags stood in Python.
+    The numbers are those since rows see as many pictures as each other; a change is told in CHANGELOG under "Artifacts".
     """
     lines = []
     for out, step in steps(dataclasses.replace(STANDARD, scale=scale)).items():
@@ -126,13 +129,49 @@ def test_every_part_builds_on_a_row_that_is_there(tmp_path: Path) -> None:
     assert names <= shown
 
 
-def test_lengths_follow_the_share_of_masks_where_masks_are_all_there_is() -> None:
-    limits = STEPS_FROM["standard"]
-    for recipe in set(MASKS_ALONE) & {"naive", "mdetr", "siri"}:
-        assert config(STANDARD, f"seed0/first-{recipe}-0.01.h5")["steps_per_epoch"] == 200
-        assert config(STANDARD, f"seed0/first-{recipe}-0.1.h5")["steps_per_epoch"] == limits[0.05]
-        assert config(STANDARD, f"seed0/first-{recipe}-1.h5")["steps_per_epoch"] == limits[0.25]
-    assert config(STANDARD, "seed0/first-zoom-augmented-1.h5")["steps_per_epoch"] == 450
+def pictures(out: str) -> int:
+    """Of one training at the standard scale."""
+    found = config(STANDARD, out)
+    assert found["held_out"] == 0.0  # no split that is reported chooses the weights
+    return int(found["epochs"] * found["steps_per_epoch"] * found["batch_images"])
+
+
+def test_rows_that_are_compared_see_as_many_pictures() -> None:
+    """With few masks and with all, in one training or in several."""
+    budget = pictures("seed0/first-naive-0.01.h5")
+    for recipe in ("task-token", "cctf", "pmca", "pmca-alone"):
+        assert pictures(f"seed0/first-{recipe}-0.01.h5") == budget
+    for name in (
+        "first-naive-1",
+        "first-pmca-1",
+        "first-naive-0.1",
+        "first-mdetr-0.01",
+        "first-mdetr-1",
+        "first-siri-1",
+    ):
+        assert pictures(f"seed0/{name}.h5") == budget
+    for row in ("rpp", "most-steps", "full-all"):
+        plan = make_plan("refshapes", STANDARD, OUT, [row])
+        (run,) = next(r for r in plan.report.rows if r.name == row).runs
+        trainings = [file.relative_to(OUT).as_posix() for file in run.trainings]
+        assert len(trainings) == (2 if row == "rpp" else 3)
+        assert sum(map(pictures, trainings)) == budget, row
+    rec = config(STANDARD, "seed0/rec.h5")
+    boxes = rec["epochs"] * rec["steps_per_epoch"] * rec["batch_images"]
+    assert pictures("seed0/first-multitask-1.h5") == budget + boxes
+
+
+def test_attention_is_measured_of_plain_cctf_pmca_and_both() -> None:
+    plan = make_plan("refshapes", STANDARD, OUT, ["attention"])
+    table = next(t for t in plan.report.tables if t.heading.startswith("Cross-attention"))
+    assert table.rows[:4] == ("naive", "cctf", "pmca-alone", "pmca")
+    switches = {
+        name: [config(STANDARD, f"seed0/first-{name}-0.01.h5")[key] for key in ("cctf", "pmca")]
+        for name in table.rows[:4]
+    }
+    assert list(switches.values()) == [[False, False], [True, False], [False, True], [True, True]]
+    target = "seed0/attention/first-pmca-alone-0.01.h5"
+    assert target in plan.targets and config(STANDARD, target)["measure"] is True
 
 
 def test_flags_of_the_command_line_win_over_recipes_and_are_no_shell() -> None:
@@ -222,7 +261,7 @@ def test_failed_steps_are_named_with_their_log_and_every_split_has_its_report(
     log = str(tmp_path / "o" / "logs" / "seed0" / "rec.log")
     assert record["failed"] == [{"step": "seed0/rec.h5", "log": log}]
     assert f"see {log}" in done.err
-    assert record["counts"] == {"made": 1, "failed": 1, "blocked": 3}
+    assert record["counts"] == {"made": 1, "failed": 1, "blocked": 4}
     assert Path(record["report"]).is_file()
     assert [row["missing"] for row in record["rows"]] == [[0], [0]]
     for name in ("refshapes", "refshapes-test"):

@@ -195,3 +195,25 @@ def test_the_trivial_row_is_the_best_baseline_of_each_share() -> None:
     found = trivial_points((Curve("x", ("rec", "a", "gone")), Curve("y", ("b", "c"))), rows)
     assert found == [(1.0, 0.5)]
     assert curve_line(Curve("x", ("rec",)), {"rec": measured(0.0, miou=0.5)}).points == ()
+
+
+def test_attention_stands_beside_the_scores(tmp_path: Path) -> None:
+    evaluation, file = write_evaluation(tmp_path / "e.h5", 0.5), tmp_path / "attention.h5"
+    means = {"in_mask": 0.4, "in_box": 0.6, "distance": None, "mask_share": 0.1, "box_share": 0.2}
+    with write_artifact(file, "attention", fingerprint="f", provenance={}) as w:
+        for name in ("dataset_digest", "model_digest"):
+            w.attr(name, "x")
+        for name in ("model", "sentence_index", "referent_index"):
+            w.column(name, np.zeros(0, np.int64))
+        for name, dtype, shape in (
+            ("tokens", np.int32, (0,)), ("points_xy", np.float32, (0, 2)), ("step_of_point", np.int64, (0,)),
+            ("maps", np.float16, (0,)),
+        ):  # fmt: skip
+            w.ragged(name, np.zeros(shape, dtype), np.zeros(1, np.int64))
+        w.column("box_xyxy", np.zeros((0, 4), np.float32))
+        w.column("map_shape", np.zeros((0, 3), np.int64))
+        w.json("summary", {"attention": {"naive": means}})
+    row = Row("naive", "naive", 0.1, (RunFiles(0, evaluation, attention=file),))
+    found = measure_row(row, "val", tmp_path / "d.h5", tmp_path)["seeds"][0]
+    assert (found["attention_in_mask"], found["attention_box_share"]) == (0.4, 0.2)
+    assert found["attention_distance"] is None
