@@ -188,7 +188,9 @@ def _views(
         reporter.info(f"attention of {path} for {len(sentences)} expressions")
         loaded = load_model(path, choose_device(config.device), weights=config.weights)
         job.device = str(loaded.device)
-        views[label] = attention_for_sentences(loaded, data, np.asarray(sentences), config.box_prompt)
+        views[label] = attention_for_sentences(
+            loaded, data, np.asarray(sentences, np.int64), config.box_prompt
+        )
         histories[label] = loaded.history
         if config.measure:
             measured[label] = split, measure_attention(loaded, data, split, config.box_prompt, reporter)

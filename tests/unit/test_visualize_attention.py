@@ -45,6 +45,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def attention(
         loaded: Any, data: ReferringDataset, rows: Sequence[int], box_prompt: bool
     ) -> list[AttentionSample]:
+        assert np.asarray(rows).dtype.kind == "i"  # also where none is shown
         asked.append((loaded.path, list(rows), box_prompt))
         return [made_up(data, int(s)) for s in rows]
 
@@ -334,5 +335,7 @@ def test_attention_of_a_whole_split_is_measured(
 
     fewer = run(Config(samples=1, measure=True, max_expressions=2), **files, out=tmp_path / "b.h5")
     assert fewer.summary["attention"]["model"]["expressions"] == 2
+    alone = run(Config(samples=0, pseudo_samples=0, measure=True), **files, out=tmp_path / "d.h5")
+    assert alone.summary["attention"]["model"] == means and alone.summary["figures"] == []
     plain = run(Config(samples=1), **files, out=tmp_path / "c.h5")
     assert "attention" not in plain.summary
