@@ -6,10 +6,34 @@ bias -[s_x^2 (p_x - (u + 1/2))^2 + s_y^2 (p_y - (v + 1/2))^2] / 8 is added to th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from stages.models.memory import Memory
+
+
+@dataclass(frozen=True)
+class CellAxes:
+    """Where the cells of a memory are: computed once, used by every layer and position.
+
+    Attributes:
+        extent: (S, 1, 1, 2) float (W, H) of each image's own unpadded part; centres: (L,) 1/2, 3/2, … of the longer side.
+        grid_hw: (H, W) of the batch; n_text: memory tokens after the cells.
+    """
+
+    extent: Tensor
+    centres: Tensor
+    grid_hw: tuple[int, int]
+    n_text: int
+
+    @classmethod
+    def of(cls, memory: Memory) -> CellAxes:
+        h, w = memory.grid_hw
+        extent = memory.valid_cells_hw.flip(-1).to(memory.tokens.dtype)[:, None, None]
+        centres = torch.arange(max(h, w), device=extent.device, dtype=extent.dtype) + 0.5
+        return cls(extent, centres, memory.grid_hw, memory.tokens.shape[1] - h * w)
 
 
 class PointModulation(nn.Module):
@@ -32,20 +56,14 @@ class PointModulation(nn.Module):
         assert isinstance(last, nn.Linear)
         nn.init.constant_(last.bias[2 * n_heads :], 0.5)
 
-    def forward(self, state: Tensor, memory: Memory) -> Tensor:
+    def forward(self, state: Tensor, axes: CellAxes) -> Tensor:
         """state (S, T, D) -> bias (S, heads, T, M) with 0 for text tokens; computed per axis and broadcast."""
         s, t, _ = state.shape
-        h, w = memory.grid_hw
         centre, scale = (
             self.mlp(state).view(s, t, 2, self.n_heads, 2).permute(2, 0, 3, 1, 4)
         )  # each (S, heads, T, 2) xy
-        extent = memory.valid_cells_hw.flip(-1).to(centre.dtype)[:, None, None]  # (S, 1, 1, 2) as (W, H)
-        centre = centre.sigmoid() * extent
-        weight = scale.square() / 8
-        columns = torch.arange(w, device=state.device, dtype=centre.dtype) + 0.5
-        rows = torch.arange(h, device=state.device, dtype=centre.dtype) + 0.5
-        by_x = weight[..., :1] * (centre[..., :1] - columns).square()  # (S, heads, T, W)
-        by_y = weight[..., 1:] * (centre[..., 1:] - rows).square()  # (S, heads, T, H)
-        bias = -(by_y[..., :, None] + by_x[..., None, :]).flatten(-2)  # (S, heads, T, H*W)
-        n_text = memory.tokens.shape[1] - h * w
-        return nn.functional.pad(bias, (0, n_text)) if n_text else bias
+        distance = (centre.sigmoid() * axes.extent)[..., None] - axes.centres  # (S, heads, T, 2, longest side)
+        by_axis = distance.square() * (scale.square() / -8)[..., None]
+        h, w = axes.grid_hw
+        bias = (by_axis[..., 1, :h, None] + by_axis[..., 0, None, :w]).flatten(-2)  # (S, heads, T, H*W)
+        return nn.functional.pad(bias, (0, axes.n_text)) if axes.n_text else bias

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stages.models.cctf import Content
 from stages.models.config import ModelConfig
+from stages.models.decoding import DecoderSteps
 from stages.models.fusion import build_fusion
 from stages.models.grounding import GroundingHead
 from stages.models.image_maps import VisionMaps, encode_images
@@ -97,8 +98,9 @@ class PointSequenceModel(nn.Module):
         )
         axes = torch.from_numpy(self.layout.axis_of_output())
         self.register_buffer("output_axes", axes, persistent=False)
-        allowed = torch.from_numpy(self.semantics.end_allowed(self.layout))
-        self.register_buffer("end_allowed", allowed, persistent=False)
+        allowed = self.semantics.end_allowed(self.layout)
+        self.end_is_allowed = allowed.tolist()  # the same on the host, where the decoding loop runs
+        self.register_buffer("end_allowed", torch.from_numpy(allowed), persistent=False)
         self.output_axes: Tensor
         self.end_allowed: Tensor
 
@@ -232,38 +234,46 @@ class PointSequenceModel(nn.Module):
             keep_logits: also return the raw logits (S, K, V). keep_maps: also the cross-attention of each
                 layer, averaged over heads, (S, K, layers, M).
         """
-        content, n = self.content(memory), len(memory.tokens)
-        cache = self.decoder.new_cache(memory, self.layout.length)
-        tokens = memory.tokens.new_full((n, self.layout.length), self.layout.end, dtype=torch.long)
-        probability = memory.tokens.new_ones(n, self.layout.length)
-        logits_kept, maps_kept = [], []
-        n_prompt = 0 if prompt is None else prompt.shape[1]
-        decoded = set(self.layout.decoded)
-        for t in range(self.layout.length):
+        content, n, length = self.content(memory), len(memory.tokens), self.layout.length
+        steps = DecoderSteps(self.decoder, self.slot_embedding.weight, memory)
+        tokens = memory.tokens.new_full((n, length), self.layout.end, dtype=torch.long)
+        n_prompt = 0
+        if prompt is not None:
+            n_prompt = prompt.shape[1]
+            tokens[:, :n_prompt] = prompt
+        logits, maps_kept = [], []
+        decoded = list(self.layout.decoded)
+        for t in range(decoded[-1] + 1):
             if t in self.layout.starts:
                 x = self.start_input(self.layout.starts[t], n)
             else:
                 x = self.token_input(tokens[:, :t], t - 1, memory, content)
-            if t not in decoded and t + 1 == self.layout.length:
-                break
             maps: list[Tensor] | None = [] if keep_maps else None
-            state = self.decoder(x, self.slot_embedding.weight[t : t + 1], memory, cache, maps)
+            state = steps.step(x[:, 0], t, maps)
             if t not in decoded:
                 continue
-            logits = self.predictor(state[:, 0])
-            if keep_logits:
-                logits_kept.append(logits)
+            logits.append(self.predictor(state))
             if maps is not None:
                 maps_kept.append(torch.stack([m[:, :, 0].mean(1) for m in maps], 1))
-            if t < n_prompt and prompt is not None:
-                tokens[:, t] = prompt[:, t]
-                continue
-            p = (logits if bool(self.end_allowed[t]) else logits[:, :-1]).float().softmax(-1)
-            probability[:, t], tokens[:, t] = p.max(-1)
-        kept = list(self.layout.decoded)
+            if t >= n_prompt:
+                tokens[:, t] = self._allowed(logits[-1], t).argmax(-1)
+        kept_logits = torch.stack(logits, 1)
         return Decoded(
-            tokens[:, kept],
-            probability[:, kept],
-            torch.stack(logits_kept, 1) if keep_logits else None,
+            tokens[:, decoded],
+            self._probability(kept_logits, tokens, n_prompt),
+            kept_logits if keep_logits else None,
             torch.stack(maps_kept, 1) if keep_maps else None,
         )
+
+    def _allowed(self, logits: Tensor, t: int) -> Tensor:
+        """Logits (S, V) of the tokens that output slot t may predict: END, the last, only where the layout allows it."""
+        return logits if self.end_is_allowed[t] else logits[:, :-1]
+
+    def _probability(self, logits: Tensor, tokens: Tensor, n_prompt: int) -> Tensor:
+        """Probability (S, K) of the decoded tokens among the allowed ones, from logits (S, K, V); 1 in the prompt."""
+        slots = list(self.layout.decoded)
+        logits = logits.float()
+        ended = self.end_allowed[slots][:, None] | (torch.arange(logits.shape[-1], device=logits.device) < self.layout.end)
+        p = logits.masked_fill(~ended, -torch.inf).softmax(-1).gather(-1, tokens[:, slots, None]).squeeze(-1)
+        p[:, :n_prompt] = 1
+        return p

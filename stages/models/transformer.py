@@ -5,8 +5,6 @@ Letters: S sentences, M memory tokens, T decoder positions, D width, h heads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from stages.models.attention import MultiheadAttention
 from stages.models.dropout import Dropout
 from stages.models.memory import Memory
-from stages.models.pmca import PointModulation
+from stages.models.pmca import CellAxes, PointModulation
 
 
 class FeedForwardMixin(nn.Module):
@@ -56,22 +54,6 @@ class Encoder(nn.Module):
         return x
 
 
-@dataclass
-class LayerCache:
-    """Keys and values of one decoder layer: the memory's (fixed) and the predicted prefix's (growing)."""
-
-    memory_k: Tensor  # (S, h, M, D/h)
-    memory_v: Tensor
-    k: Tensor  # (S, h, T_max, D/h), filled up to `DecoderCache.length`
-    v: Tensor
-
-
-@dataclass
-class DecoderCache:
-    layers: list[LayerCache]
-    length: int = 0
-
-
 class CrossLayer(FeedForwardMixin):
     """Parts of a post-norm layer that attends to itself, then to the memory."""
 
@@ -93,52 +75,29 @@ class DecoderLayer(CrossLayer):
         super().__init__(d_model, n_heads, ffn_dim, dropout)
         self.point = PointModulation(d_model, n_heads) if pmca else None
 
-    def cross_mask(self, state: Tensor, memory: Memory) -> Tensor | None:
+    def cross_mask(self, state: Tensor, memory: Memory, axes: CellAxes) -> Tensor | None:
         """Padding mask and PMCA bias in one tensor: (S, h, T, M) float, (S, 1, 1, M) bool, or None."""
         padding = None if memory.all_valid else memory.mask[:, None, None]
         if self.point is None:
             return padding
-        bias: Tensor = self.point(state, memory)
+        bias: Tensor = self.point(state, axes)
         return bias if padding is None else bias.masked_fill(~padding, -torch.inf)
 
-    def forward(
-        self,
-        x: Tensor,
-        slots: Tensor,
-        memory: Memory,
-        cache: LayerCache | None = None,
-        start: int = 0,
-        maps: list[Tensor] | None = None,
-    ) -> Tensor:
-        """One layer over positions start … start+T-1.
-
-        Args:
-            x: (S, T, D) states; slots: (T, D) positions of those slots.
-            cache: predicted prefix, extended in place; None = x is the whole sequence.
-            maps: receives the cross-attention (S, h, T, M) when given.
-        """
+    def forward(self, x: Tensor, slots: Tensor, memory: Memory, axes: CellAxes) -> Tensor:
+        """One layer over the whole sequence: states x (S, T, D), slots (T, D) their positions -> (S, T, D)."""
         q, k, v = self.self_attn.self_project(x, slots)
-        t = x.shape[1]
-        if cache is None:
-            memory_k, memory_v = self.multihead_attn.project_memory(memory.tokens, memory.positions)
-            seen = self.self_attn.attend(q, k, v, causal=True)
-        else:
-            memory_k, memory_v = cache.memory_k, cache.memory_v
-            cache.k[:, :, start : start + t], cache.v[:, :, start : start + t] = k, v
-            k, v = cache.k[:, :, : start + t], cache.v[:, :, : start + t]
-            mask = None if t == 1 else torch.ones(t, start + t, dtype=torch.bool, device=x.device).tril(start)
-            seen = self.self_attn.attend(q, k, v, mask)
-        x = self.norm1(x + self.dropout(seen))
+        x = self.norm1(x + self.dropout(self.self_attn.attend(q, k, v, causal=True)))
         q = self.multihead_attn.project_query(x + slots)
-        mask = self.cross_mask(x, memory)
-        if maps is not None:
-            maps.append(self.multihead_attn.weights(q, memory_k, mask))
-        x = self.norm2(x + self.dropout(self.multihead_attn.attend(q, memory_k, memory_v, mask)))
+        k, v = self.multihead_attn.project_memory(memory.tokens, memory.positions)
+        mask = self.cross_mask(x, memory, axes)
+        x = self.norm2(x + self.dropout(self.multihead_attn.attend(q, k, v, mask)))
         out: Tensor = self.norm3(x + self.dropout(self.feed_forward(x)))
         return out
 
 
 class Decoder(nn.Module):
+    """The whole sequence at once (teacher forcing); `decoding.DecoderSteps` takes one position after another."""
+
     def __init__(
         self, n_layers: int, d_model: int, n_heads: int, ffn_dim: int, dropout: float, *, pmca: bool
     ) -> None:
@@ -148,29 +107,10 @@ class Decoder(nn.Module):
         )
         self.norm = nn.LayerNorm(d_model)
 
-    def new_cache(self, memory: Memory, length: int) -> DecoderCache:
-        """Project the memory once for every layer and reserve room for `length` positions."""
-        layers = []
+    def forward(self, x: Tensor, slots: Tensor, memory: Memory) -> Tensor:
+        """x (S, T, D) inputs, slots (T, D) -> states (S, T, D)."""
+        axes = CellAxes.of(memory)
         for layer in self.layers:
-            assert isinstance(layer, DecoderLayer)
-            k, v = layer.multihead_attn.project_memory(memory.tokens, memory.positions)
-            room = k.new_zeros(k.shape[0], k.shape[1], length, k.shape[3])
-            layers.append(LayerCache(k.contiguous(), v.contiguous(), room, room.clone()))
-        return DecoderCache(layers)
-
-    def forward(
-        self,
-        x: Tensor,
-        slots: Tensor,
-        memory: Memory,
-        cache: DecoderCache | None = None,
-        maps: list[Tensor] | None = None,
-    ) -> Tensor:
-        """x (S, T, D) inputs of the next T positions, slots (T, D) -> states (S, T, D); a cache is advanced by T."""
-        start = cache.length if cache else 0
-        for i, layer in enumerate(self.layers):
-            x = layer(x, slots, memory, cache.layers[i] if cache else None, start, maps)
-        if cache:
-            cache.length += x.shape[1]
+            x = layer(x, slots, memory, axes)
         out: Tensor = self.norm(x)
         return out
