@@ -31,23 +31,31 @@ class LayerSteps:
         own_value = own.in_proj_bias[2 * d_model :].expand(length, -1)
         self.own_bias = torch.cat((own_slots, own_value.to(own_slots)), 1).unbind()  # T times (3D,)
         self.own_weight = own.in_proj_weight.t()
-        self.query_bias = F.linear(slots, cross.in_proj_weight[:d_model], cross.in_proj_bias[:d_model]).unbind()
+        self.query_bias = F.linear(
+            slots, cross.in_proj_weight[:d_model], cross.in_proj_bias[:d_model]
+        ).unbind()
         self.query_weight = cross.in_proj_weight[:d_model].t()
         self.memory_k = projected(cross, memory.tokens + memory.positions, 1)  # (S h, d, M)
         self.memory_v = projected(cross, memory.tokens, 2)
-        self.prefix = self.memory_k.new_zeros(2, n, h, length, self.heads[1])  # keys and values predicted so far
+        self.prefix = self.memory_k.new_zeros(
+            2, n, h, length, self.heads[1]
+        )  # keys and values predicted so far
         self.prefix_k, self.prefix_v = self.prefix.flatten(1, 2)  # (S h, T, d) each
         # beta = 0 below: what the scaled product of queries and keys is added to when there is no bias
         self.nothing = self.memory_k.new_zeros(1, 1, 1)
 
-    def step(self, x: Tensor, t: int, axes: CellAxes, padding: Tensor | None, maps: list[Tensor] | None) -> Tensor:
+    def step(
+        self, x: Tensor, t: int, axes: CellAxes, padding: Tensor | None, maps: list[Tensor] | None
+    ) -> Tensor:
         """x (S, D) at position t -> (S, D). padding (S, 1, 1, M) float, 0 or -inf, or None."""
         layer, (n, d_model) = self.layer, x.shape
         qkv = torch.addmm(self.own_bias[t], x, self.own_weight)  # (S, 3D)
         self.prefix[:, :, :, t] = qkv[:, d_model:].unflatten(1, (2, *self.prefix.shape[2::2])).transpose(0, 1)
         q = qkv[:, :d_model].reshape(self.heads[0], 1, self.heads[1])
         k, v = self.prefix_k[:, : t + 1], self.prefix_v[:, : t + 1]
-        logits = torch.baddbmm(self.nothing, q, k.transpose(1, 2), beta=0, alpha=self.scale)  # (S h, 1, t + 1)
+        logits = torch.baddbmm(
+            self.nothing, q, k.transpose(1, 2), beta=0, alpha=self.scale
+        )  # (S h, 1, t + 1)
         seen = torch.bmm(logits.softmax(-1), v).view(n, d_model)
         x = normed(layer.norm1, x + linear(layer.self_attn.out_proj, seen))
 

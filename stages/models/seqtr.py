@@ -273,7 +273,9 @@ class PointSequenceModel(nn.Module):
         """Probability (S, K) of the decoded tokens among the allowed ones, from logits (S, K, V); 1 in the prompt."""
         slots = list(self.layout.decoded)
         logits = logits.float()
-        ended = self.end_allowed[slots][:, None] | (torch.arange(logits.shape[-1], device=logits.device) < self.layout.end)
+        ended = self.end_allowed[slots][:, None] | (
+            torch.arange(logits.shape[-1], device=logits.device) < self.layout.end
+        )
         p = logits.masked_fill(~ended, -torch.inf).softmax(-1).gather(-1, tokens[:, slots, None]).squeeze(-1)
         p[:, :n_prompt] = 1
         return p

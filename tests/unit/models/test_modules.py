@@ -8,7 +8,7 @@ import torch
 from stages.models.cctf import memory_content, memory_content_release
 from stages.models.losses import neighbour_targets, token_sums
 from stages.models.memory import Memory
-from stages.models.pmca import PointModulation
+from stages.models.pmca import CellAxes, PointModulation
 
 
 def memory(
@@ -52,7 +52,7 @@ def test_point_modulation_is_its_formula() -> None:
     torch.manual_seed(1)
     point = PointModulation(8, 2)
     state = torch.randn(1, 4, 8)
-    bias = point(state, m)
+    bias = point(state, CellAxes.of(m))
     raw = point.mlp(state)[0]
     assert bias.shape == (1, 2, 4, 16)
     assert not bias[..., 15].any()
@@ -69,7 +69,7 @@ def test_point_modulation_is_its_formula() -> None:
 def test_point_modulation_learns_from_its_start() -> None:
     """A zero start would kill it: bias ~ s^2 has zero gradient at s = 0 (METHOD.md section 4.2)."""
     point = PointModulation(8, 2)
-    point(torch.randn(1, 4, 8), memory()).sum().backward()
+    point(torch.randn(1, 4, 8), CellAxes.of(memory())).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in point.parameters())
 
 
