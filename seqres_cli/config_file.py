@@ -18,7 +18,7 @@ from typing import Any
 
 from stages.config import OptionType, coerce, config_dict, fields_by_name, flag_name, option_types
 from stages.configs import Layer, read_layers
-from stages.errors import UsageError, did_you_mean
+from stages.errors import UsageError, nearest_hint
 
 
 def resolve(
@@ -61,10 +61,10 @@ def _read_layer(config_class: type, stage: str, layer: Layer) -> dict[str, Any]:
     for key, value in layer.values.items():
         name = by_flag.get(key.replace("_", "-"))
         if name is None:
-            near = did_you_mean(key.replace("_", "-"), map(flag_name, dataclasses.fields(config_class)))
+            flags = map(flag_name, dataclasses.fields(config_class))
             raise UsageError(
                 f"unknown key {key!r} in {layer.place}",
-                hint=f"did you mean {near}?" if near else f"seqres {stage} --print-config lists all keys",
+                hint=nearest_hint(key, flags) or f"seqres {stage} --print-config lists all keys",
             )
         if name in found:
             raise UsageError(f"{key!r} is set twice in {layer.place}")

@@ -81,4 +81,4 @@ def _plain(name: str) -> str:
 def nearest_hint(value: str, known: Iterable[str], form: str = "{}") -> str | None:
     """A hint for a name that is not known, or None when none is near; `form` says how the name is to be written."""
     near = did_you_mean(value, known)
-    return None if near is None else f"did you mean {form.format(near)}?"
+    return None if near is None else f"did you mean {form.replace('{}', near)}?"

@@ -141,7 +141,7 @@ def _scored(
 
     sentences = choose_sentences(data, name, config.max_expressions, config.expressions, config.seed)
     predictions = predict_sentences(
-        loaded, data, sentences, batch_images=config.batch_size, box_prompt=config.box_prompt, outline=config.contour,
+        loaded, data, sentences, batch_images=config.batch_size, box_prompt=config.box_prompt, contour=config.contour,
         reporter=reporter, what=f"evaluate {name}", world=world,
     )  # fmt: skip
     return _measure(name, sentences, predictions, data, loaded, config, task) if world.first else None

@@ -177,9 +177,9 @@ def _predictor(
         )
     predictor = Predictor(
         model, weights=config.weights, precision=config.precision, device=config.device,
-        segmenter=config.segmenter, outline=config.contour, batch_size=config.batch_size,
+        segmenter=config.segmenter, contour=config.contour, batch_size=config.batch_size,
     )  # fmt: skip
-    if mask is not None and not (predictor.draws or config.segmenter):
+    if mask is not None and not (predictor.answers_masks or config.segmenter):
         raise UsageError("--mask: the model answers with boxes only", hint="add --segmenter")
     return predictor
 

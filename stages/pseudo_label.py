@@ -1,7 +1,7 @@
 """pseudo-label: let a res_model draw every referent whose mask is not known, or start from its box.
 
 In: dataset, split, res_model (or none: `--start ellipse`). Out: pseudo_points, one row a (referent, sentence). It exists
-because a model that saw few masks, but every box, draws outlines good enough to learn from. No mask of a training
+because a model that saw few masks, but every box, predicts contours good enough to learn from. No mask of a training
 referent can be read here; how good the drawings are is measured on another split (`--audit-split`), whose masks nothing
 was trained on. The ellipse in the box needs no model, and refine-masks makes more of it.
 """
@@ -131,7 +131,7 @@ def run(
     held_out = held_out_referents_of(job.artifact("model"), data.digest)
     sentences = unlabelled_sentences(data, seen_referents(job.artifact("split")), config, held_out)
     predictions = predict_sentences(
-        loaded, data, sentences, batch_images=config.batch_images, box_prompt=prompted, outline=config.contour,
+        loaded, data, sentences, batch_images=config.batch_images, box_prompt=prompted, contour=config.contour,
         reporter=reporter, what="pseudo-label", world=job.world,
     )  # fmt: skip
     audited = audit(loaded, dataset, split, config, prompted, reporter, job.world)
@@ -204,9 +204,9 @@ def _write(
     import numpy as np
 
     from stages.geometry.runs import pack_rles
-    from stages.inference.auxiliary_contours import POINTS_A_WRITTEN_ONE
+    from stages.inference.auxiliary_contours import POINTS_PER_DECODER_POINT
 
-    finer = POINTS_A_WRITTEN_ONE if config.contour == "auxiliary" else 1
+    finer = POINTS_PER_DECODER_POINT if config.contour == "auxiliary" else 1
     w.attr("n_points", loaded.config.n_points * finer)
     w.column("referent_index", data.sentence_referent[sentences])
     w.column("sentence_index", sentences)
@@ -332,7 +332,7 @@ def audit(
         sentences,
         batch_images=config.batch_images,
         box_prompt=prompted,
-        outline=config.contour,
+        contour=config.contour,
         reporter=reporter,
         what="audit",
         world=world,

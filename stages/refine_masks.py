@@ -233,10 +233,10 @@ def rule_of(config: Config, predicted: bool) -> Rule:
     promptable = config.segmenter != GRABCUT
     # An ellipse says no more about the object than its box. On 217 objects of COCO, masks of box IoU 0.6 to 0.8 are as
     # good as the ellipse or better.
-    box_iou, outline_iou = (0.6, 0.0) if promptable and not predicted else (0.8, 0.5)
+    box_iou, contour_iou = (0.6, 0.0) if promptable and not predicted else (0.8, 0.5)
     return Rule(
         least_box_iou=box_iou if config.min_box_iou is None else config.min_box_iou,
-        least_outline_iou=outline_iou if config.min_contour_iou is None else config.min_contour_iou,
+        least_contour_iou=contour_iou if config.min_contour_iou is None else config.min_contour_iou,
         whole=promptable,
     )
 
@@ -265,11 +265,11 @@ class Refinement:
         import numpy as np
 
         from stages.geometry.rasterise import rle_area, rle_to_mask
-        from stages.refinement.verdict import NO_OUTLINE, judge, nothing
+        from stages.refinement.verdict import NO_CONTOUR, judge, nothing
 
         c, rows = self.candidates, self.rows
         old = {int(i): _old_mask(c, int(rows[i])) for i in here}
-        verdicts = {i: nothing(NO_OUTLINE) for i in old}
+        verdicts = {i: nothing(NO_CONTOUR) for i in old}
         asked = [i for i, rle in old.items() if rle_area(rle) > 0]
         if not asked:
             return verdicts
@@ -373,7 +373,7 @@ def _write(
     w.column("decisions/sentence_index", c.sentence[rows])
     w.strings("decisions/reason", [v.reason for v in verdicts])
     w.column("decisions/box_iou", np.array([v.box_iou for v in verdicts], np.float32))
-    w.column("decisions/outline_iou", np.array([v.outline_iou for v in verdicts], np.float32))
+    w.column("decisions/outline_iou", np.array([v.contour_iou for v in verdicts], np.float32))
     if by_model:
         w.column("decisions/segmenter_score", np.array([v.score for v in verdicts], np.float32))
 
@@ -393,7 +393,7 @@ def _write_shapes(
     from stages.geometry.runs import pack_rles
 
     old = c.points.load()
-    rings = [verdicts[of_row[s]].outline_xy if refined[s] else old[s] for s in range(len(c.referent))]
+    rings = [verdicts[of_row[s]].contour_xy if refined[s] else old[s] for s in range(len(c.referent))]
     lengths = np.array([len(ring) for ring in rings], np.int64)
     w.ragged(
         "points_xy",
@@ -435,10 +435,10 @@ def summarise(
         "refined_share": float(kept.mean()) if len(rows) else 0.0,
         "left_as_they_were": {r: int((reasons == r).sum()) for r in REASONS if r != REFINED},
         "min_box_iou": rule.least_box_iou,
-        "min_outline_iou": rule.least_outline_iou,
+        "min_outline_iou": rule.least_contour_iou,
         "of_the_refined": {
             "box_iou_mean": mean([v.box_iou for v in verdicts if v.reason == REFINED]),
-            "outline_iou_mean": mean([v.outline_iou for v in verdicts if v.reason == REFINED]),
+            "outline_iou_mean": mean([v.contour_iou for v in verdicts if v.reason == REFINED]),
             "projection_score_before": mean(source.candidates.score[rows][kept]),
             "projection_score_after": mean(scores[kept]),
         },

@@ -1,9 +1,9 @@
-"""Keep the pseudo labels that agree with their box and put uniform points on their outlines (METHOD.md
+"""Keep the pseudo labels that agree with their box and put uniform points on their contours (METHOD.md
 section 3, RPP).
 
 In: a dataset (boxes and image sizes only, never a mask) and the pseudo points of its box-only referents,
-one row a (referent, sentence). Out: at most one outline a referent, the reason for every referent kept or
-dropped, and a histogram of scores. Why: a model trained on few masks draws many wrong contours; comparing
+one row a (referent, sentence). Out: at most one contour a referent, the reason for every referent kept or
+dropped, and a histogram of scores. Why: a model trained on few masks predicts many wrong contours; comparing
 the projections of a contour with those of the known box finds most of them without any mask. What a person decided
 about them (decisions.json of the review page) counts more than the score.
 """
@@ -32,8 +32,8 @@ NO_CONTOUR = "no contour"
 LOW_CONFIDENCE = "low confidence"
 ABOVE_THRESHOLD = "score above threshold"
 REJECTED = "review: rejected"
-BY_PERSON = ("accepted", "corrected")  # words of decisions that keep an outline
-# An outline just below the threshold was kept, so it shall count for something.
+BY_PERSON = ("accepted", "corrected")  # words of decisions that keep an contour
+# An contour just below the threshold was kept, so it shall count for something.
 SMALLEST_PROJECTION_WEIGHT = 0.05
 
 
@@ -81,7 +81,7 @@ def run(
 
     Args:
         decisions: file of a person's decisions about these pseudo labels (metrics/decisions.py). Rejected ones are dropped,
-            accepted ones kept whatever their score, edited outlines replace the contour; both then weigh 1 in training.
+            accepted ones kept whatever their score, edited contours replace the contour; both then weigh 1 in training.
 
     Raises:
         ArtifactError: an input cannot be used, or `pseudo` was not made from `dataset`, or the decisions are about
@@ -154,7 +154,7 @@ def _choose(
 
 @dataclass(frozen=True)
 class _Kept:
-    """K outlines: rows (K,) of the candidates, points (K, n, 2) xy in pixels, by_person (K,) bool."""
+    """K contours: rows (K,) of the candidates, points (K, n, 2) xy in pixels, by_person (K,) bool."""
 
     rows: Any
     points: Any
@@ -175,9 +175,9 @@ def _keep(
         candidates, rows[wanted], n, fit=config.fit == "box", curve=config.between == "curve", reporter=reporter
     )  # fmt: skip
     for i in np.flatnonzero(words[wanted] == "corrected"):
-        from stages.metrics.review import outline_points
+        from stages.metrics.review import contour_points
 
-        points[i], found[i] = outline_points(decided[int(candidates.referent[rows[wanted[i]]])], n), True
+        points[i], found[i] = contour_points(decided[int(candidates.referent[rows[wanted[i]]])], n), True
     reasons[wanted[~found]] = NO_CONTOUR
     return _Kept(rows[wanted[found]], points[found], np.isin(words[wanted[found]], BY_PERSON))
 
@@ -185,7 +185,7 @@ def _keep(
 def _write(
     w: ArtifactWriter, candidates: Candidates, rows: Any, reasons: Any, kept: _Kept, config: Config
 ) -> None:
-    """The outlines, and what was decided about every referent."""
+    """The contours, and what was decided about every referent."""
     import numpy as np
 
     score, confidence = candidates.score[kept.rows], candidates.confidence[kept.rows]
@@ -216,7 +216,7 @@ def decide(candidates: Candidates, rows: Any, config: Config, words: Any) -> Any
 
 
 def training_weight(score: Any, confidence: Any, config: Config) -> Any:
-    """(K,) projection scores and (K,) confidences of kept outlines -> (K,) float32 weights in the loss.
+    """(K,) projection scores and (K,) confidences of kept contours -> (K,) float32 weights in the loss.
 
     none: 1. confidence: c. projection: max(0.05, 1 - score / threshold). both: their product.
     """

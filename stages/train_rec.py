@@ -103,7 +103,7 @@ def model_config(config: Config) -> ModelConfig:
         "cctf": config.cctf,
         "pmca": config.pmca,
         "n_bins": config.bins,
-        "grounding": config.auxiliary_mask,
+        "auxiliary_mask": config.auxiliary_mask,
     }
     changes: dict[str, object] = {k: v for k, v in given.items() if v is not None}
     if config.image_size:

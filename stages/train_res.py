@@ -381,9 +381,9 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
         cctf=config.cctf,
         pmca=config.pmca,
         point_content=config.point_content,
-        grounding=config.auxiliary_mask
+        auxiliary_mask=config.auxiliary_mask
         if config.zoom
-        else rec.grounding
+        else rec.auxiliary_mask
         if config.sequence != "contour"
         else 0,
         zoom_margin=config.zoom_margin if config.zoom else None,

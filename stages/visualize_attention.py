@@ -3,7 +3,7 @@
 In: dataset, res_model, optionally a second one to compare with, pseudo points before and after resampling, and
 the split that says which training masks may be shown. Out: an attention artifact with the contours and maps, and
 beside it a folder of PNG files with one HTML page (supplement of the paper, Fig. 2 and 3). It exists because a
-score does not tell whether the points follow the outline, nor why. With --measure also the numbers of a whole split: how
+score does not tell whether the points follow the contour, nor why. With --measure also the numbers of a whole split: how
 much of the attention lies on the referent, and how far from the point that is predicted.
 """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.errors import UsageError, did_you_mean
+from stages.errors import UsageError, nearest_hint
 from stages.experiment_report import Experiment, Row, RunFiles
 
 ALL = 1.0
@@ -132,10 +132,9 @@ def chosen_rows(asked: Sequence[str], groups: Mapping[str, Sequence[str]], known
         elif name in known:
             wanted.add(name)
         else:
-            near = did_you_mean(name, [*groups, *known])
             raise UsageError(
                 f"no such row: {name!r}",
                 facts=[f"rows: {', '.join(known)}", f"groups: {', '.join(groups)}"],
-                hint=f"did you mean {near}?" if near else None,
+                hint=nearest_hint(name, [*groups, *known]),
             )
     return [name for name in known if name in wanted]

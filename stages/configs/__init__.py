@@ -23,7 +23,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from stages.errors import UsageError, did_you_mean
+from stages.errors import UsageError, nearest_hint
 
 _HERE = Path(str(resources.files(__name__)))
 _SHARED = {"training": ("train-rec", "train-res")}
@@ -142,7 +142,7 @@ def _read(path: Path, asked_by: _Book | None) -> _Book:
         raise UsageError(
             f"no such file: {path}",
             facts=[whose, f"shipped recipes: {', '.join(_shipped())}"],
-            hint=_nearest(did_you_mean(path.name, recipe_names())),
+            hint=nearest_hint(path.name, recipe_names()),
         ) from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
@@ -157,13 +157,12 @@ def _recipe_chain(lineage: Sequence[_Book], recipe: str) -> list[str]:
     last, name = lineage[-1].name, recipe
     while name:
         if name not in known:
-            near = did_you_mean(name, known)
             raise UsageError(
                 f"no such recipe: {last}:{name}"
                 if not chain
                 else f"{last}:{chain[-1]} extends {name!r}, which is none",
                 facts=[f"recipes of {last}: {', '.join(known) or 'none'}"],
-                hint=_nearest(f"{last}:{near}" if near and not chain else near),
+                hint=nearest_hint(name, known, "{}" if chain else f"{last}:{{}}"),
             )
         if name in chain:
             raise UsageError(f"{last}:{recipe} extends itself", facts=[" extends ".join([*chain, name])])
@@ -196,19 +195,15 @@ def _check_group(
         if name == "extends":
             continue
         if name not in known:
-            near = did_you_mean(name, [*known, "extends"])
             raise UsageError(
                 f"{book.name} has a table for the unknown stage {name!r}"
                 if isinstance(value, dict)
                 else f"{book.name} has the key {prefix + name!r} outside of any table",
-                hint=_nearest(near if near == "extends" else near and f"[{prefix}{near}]")
+                hint=nearest_hint(name, ["extends"])
+                or nearest_hint(name, known, f"[{prefix}{{}}]")
                 or f"one table a stage, for instance [{prefix}{stage}]",
             )
         if not isinstance(value, dict):
             raise UsageError(
                 f"{name!r} in {book.name} must be a table, got {value!r}", hint=f"write [{prefix}{name}]"
             )
-
-
-def _nearest(name: str | None) -> str | None:
-    return f"did you mean {name}?" if name else None

@@ -22,7 +22,7 @@ class AttentionRow:
     Attributes:
         points_xy: (P, 2) predicted contour, original pixels.
         chosen: positions in `points_xy` whose attention is shown; None when the model wrote no points and looked once
-            for the whole outline (a detector's query).
+            for the whole contour (a detector's query).
         maps: (len(chosen) or 1, h, w) float attention over the cells of the picture.
         box_xyxy: (4,) the box that the model wrote, or None.
     """

@@ -30,7 +30,7 @@ from stages.reporter import Reporter
 
 CHUNK = 48  # cards a file of shapes
 _MOST_PARTS = 12  # of a mask; more are specks
-_STRAY = 0.4  # px that a drawn outline of a mask may stray from its pixels
+_STRAY = 0.4  # px that the polygon of a mask may stray from its pixels
 _JPEG_QUALITY = 88
 
 
@@ -93,13 +93,13 @@ class CardWriter:
         self._candidates = None if shown.pseudo is None else read_candidates(dataset, shown.pseudo)
         self._reason: dict[int, str] = {}
         self._sentence: dict[int, int] = {}
-        self._outline: dict[int, NDArray[Any]] = {}
+        self._contour: dict[int, NDArray[Any]] = {}
         if shown.points is not None:
             p = shown.points
             decided = p["decisions/referent_index"].tolist()
             self._reason = dict(zip(decided, p.strings("decisions/reason"), strict=True))
             self._sentence = dict(zip(decided, p["decisions/sentence_index"].tolist(), strict=True))
-            self._outline = dict(zip(p["referent_index"].tolist(), p["points_xy"], strict=True))
+            self._contour = dict(zip(p["referent_index"].tolist(), p["points_xy"], strict=True))
         self._before: dict[int, int] = {}
         if shown.before is not None:
             self._before = {int(s): i for i, s in enumerate(shown.before["sentence_index"])}
@@ -202,8 +202,8 @@ class CardWriter:
         layers["refined" if refined else "pseudo"] = rings
         if refined and (before := self._before.get(card.sentence)) is not None:
             layers["pseudo"] = [_flat(self._before_rings[before])]
-        if r in self._outline:
-            layers["resampled"] = [_flat(self._outline[r])]
+        if r in self._contour:
+            layers["resampled"] = [_flat(self._contour[r])]
         why = self._reason.get(r, "")
         status = "pseudo" if self.shown.points is None else "kept" if why == "kept" else "dropped"
         line |= {
@@ -250,7 +250,7 @@ def write_picture(path: Path, picture: Picture, pixels: int) -> None:
 
 
 def mask_rings(mask: NDArray[np.bool_]) -> list[list[float]]:
-    """Outlines of the parts of a mask, the largest first, with no more points than it takes to see them."""
+    """Polygons of the parts of a mask, the largest first, with no more points than it takes to see them."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:_MOST_PARTS]
     rings = []

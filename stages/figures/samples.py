@@ -41,7 +41,7 @@ class Truth:
         return bool(data.mask_visible[referent]) and not hidden
 
     def contour(self, referent: int) -> NDArray[Any] | None:
-        """(M, 2) outline of the largest part, or None."""
+        """(M, 2) contour of the largest part, or None."""
         return largest_outer_contour(self._data.mask(referent)) if self.allowed(referent) else None
 
     def iou(self, points_xy: NDArray[Any], referent: int) -> float | None:
@@ -154,15 +154,15 @@ def pseudo_part(
             r, s = int(referent[row]), int(sentence[row])
             rough, score = drawn.get(s, (np.zeros((0, 2)), np.nan))
             even = None if points is None else points.rows("points_xy", slice(row, row + 1))[0]
-            outline = truth.contour(r)
+            contour = truth.contour(r)
             captions = (
                 "no pseudo file given" if pseudo is None else f"pseudo mask, projection score {score:.3f}",
                 "not resampled"
                 if even is None
                 else f"{len(even)} resampled points{_iou_words(truth.iou(even, r))}",
-                "ground truth hidden or absent" if outline is None else "ground truth",
+                "ground truth hidden or absent" if contour is None else "ground truth",
             )
-            true_points = _even_points(outline, 12 if even is None else len(even))
+            true_points = _even_points(contour, 12 if even is None else len(even))
             text = data.texts[s]
             image = data.image(int(data.referent_image[r]))
             picture = pseudo_label_figure(image, text, data.boxes_xyxy[r], rough, even, true_points, captions)
@@ -181,8 +181,8 @@ def _rows_by_sentence(pseudo: Artifact, sentences: NDArray[Any]) -> dict[int, tu
     return {int(owners[i]): (rings[int(i)], float(scores[i])) for i in rows}
 
 
-def _even_points(outline: NDArray[Any] | None, n: int) -> NDArray[Any] | None:
-    return None if outline is None or len(outline) == 0 else resample_uniform(outline, n)
+def _even_points(contour: NDArray[Any] | None, n: int) -> NDArray[Any] | None:
+    return None if contour is None or len(contour) == 0 else resample_uniform(contour, n)
 
 
 def _iou_words(iou: float | None) -> str:

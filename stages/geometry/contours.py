@@ -1,7 +1,7 @@
-"""Masks -> outlines along the pixel edges (METHOD.md sections 2 and 3, RPP).
+"""Masks -> contours along the pixel edges (METHOD.md sections 2 and 3, RPP).
 
 cv2 walks through pixel *centres*, which makes every object half a pixel too small on each side. Here the
-outline joins the midpoints of the outer pixel edges, in the order in which the walk meets them: straight
+contour joins the midpoints of the outer pixel edges, in the order in which the walk meets them: straight
 and diagonal borders have their true length and the enclosed area differs from the pixel count by half a
 pixel in all.
 """
@@ -46,7 +46,7 @@ def largest_pixel_chain(mask: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def largest_outer_contour(mask: NDArray[Any]) -> NDArray[np.float32]:
-    """Outline of the largest part of a mask (H, W): points_xy (M, 2) float32 in outer-corner coordinates.
+    """Contour of the largest part of a mask (H, W): points_xy (M, 2) float32 in outer-corner coordinates.
 
     Clockwise on the screen, from the top-most (then left-most) pixel edge; holes are ignored; (0, 2) for an
     empty mask.
@@ -76,7 +76,7 @@ def chain_turns(chain: NDArray[np.int32]) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class TurnTable:
-    """What the outline does at a pixel, for each pair (step in, step out); rows as `chain_turns` numbers
+    """What the contour does at a pixel, for each pair (step in, step out); rows as `chain_turns` numbers
     them."""
 
     edges: NDArray[np.intp]  # (82,) outer edges met at this pixel, 1 to 4

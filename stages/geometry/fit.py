@@ -1,4 +1,4 @@
-"""Fit a drawn outline to a known box (METHOD.md section 6)."""
+"""Fit a drawn contour to a known box (METHOD.md section 6)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Many predicted polygons at once: projection scores and uniform resampling (METHOD.md section 3, RPP).
 
-"Connect the points, fill, take the outline" gives back the polygon itself when it does not cross itself,
+"Connect the points, fill, take the contour" gives back the polygon itself when it does not cross itself,
 and the projections of a filled polygon are the intervals of its extent. So only polygons that cross or
 touch themselves, leave the image or hardly cover a pixel are rasterised; the others cost a few microseconds
 and are exact where pixels round (tests: test_scores_agree_with_pixels, test_outline_agrees_with_pixels).
@@ -50,7 +50,7 @@ def polygon_scores(
 def resample_polygons(
     points_xy: ArrayLike, offsets: ArrayLike, sizes_hw: ArrayLike, n: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Fill each polygon, take its outline, put n points on it at equal distances: ((N, n, 2) float32, found
+    """Fill each polygon, take its contour, put n points on it at equal distances: ((N, n, 2) float32, found
     (N,) bool).
 
     Clockwise on the screen from the left end of the top-most pixel row, as `largest_outer_contour`. `found`
@@ -73,7 +73,7 @@ def resample_polygons(
 def curve_through(points_xy: ArrayLike, pieces: int) -> Float:
     """The closed Catmull-Rom curve through the points (P, 2), as a ring (P * pieces, 2) that begins at the first one.
 
-    Points spread over a bent outline cut its bends; the curve follows them (uniform knots, which suit points that are
+    Points spread over a bent contour cut its bends; the curve follows them (uniform knots, which suit points that are
     equally far apart). Fewer than three points are returned as they are.
     """
     here = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)
@@ -103,7 +103,7 @@ def is_plain(rings_xy: Float, sizes_hw: NDArray[np.int64]) -> NDArray[np.bool_]:
     large = np.abs(_cross(rings_xy, ahead).sum(axis=1)) / 2 >= _MIN_AREA
     folded = (_cross(rings_xy - behind, ahead - rings_xy) == 0).any(axis=1)
     plain = np.asarray(inside & large & ~folded)
-    left = np.flatnonzero(plain)  # outlines of masks have straight runs, so few of theirs
+    left = np.flatnonzero(plain)  # contours of masks have straight runs, so few of theirs
     plain[left] = ~_meets_itself(rings_xy[left], ahead[left])
     return plain
 

@@ -55,7 +55,7 @@ def extent_scores(extents_xyxy: ArrayLike, boxes_xyxy: ArrayLike, sizes_hw: Arra
     """Scores from the extents (N, 4) of polygons alone: boxes (N, 4), sizes (N, 2) or (2,) -> (N,) float64.
 
     The profile of a connected region is an interval, so this is exact wherever the rasterised polygon
-    reaches its extent without a gap: always for outlines made by `largest_outer_contour`. A spike thinner
+    reaches its extent without a gap: always for contours made by `largest_outer_contour`. A spike thinner
     than a pixel, or a polygon partly outside the image, can differ from `projection_scores`. A NaN extent
     scores 2.
     """

@@ -1,4 +1,4 @@
-"""Outlines -> N points (METHOD.md section 3, RPP: uniformly by arc length), and the release's sampling."""
+"""Contours -> N points (METHOD.md section 3, RPP: uniformly by arc length), and the release's sampling."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from stages.geometry.contours import SLOTS, TURNS, chain_turns, largest_pixel_ch
 from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
 
 _CORNER = np.sqrt(0.5)  # distance between the midpoints of two edges that meet at a pixel's corner
-_LENGTH = (TURNS.edges - 1) * _CORNER + TURNS.way_out  # outline from a pixel's first edge to the next pixel's
+_LENGTH = (TURNS.edges - 1) * _CORNER + TURNS.way_out  # contour from a pixel's first edge to the next pixel's
 _START = TURNS.upper_edge * _CORNER
 _LAST_SLOT = TURNS.edges - 1
 
 
 def _lines() -> NDArray[np.float64]:
-    """(82 * SLOTS, 4): a point `rest` along the outline from a pixel's first edge lies at line[:2] + rest *
+    """(82 * SLOTS, 4): a point `rest` along the contour from a pixel's first edge lies at line[:2] + rest *
     line[2:]."""
     here = TURNS.midpoints
     piece = np.where(np.arange(SLOTS) == _LAST_SLOT[:, None], TURNS.way_out[:, None], _CORNER)[..., None]
@@ -57,14 +57,14 @@ def mask_to_points(mask: NDArray[Any], n: int) -> NDArray[np.float32]:
     """Mask (H, W) -> (n, 2) float32: equal to `resample_uniform(largest_outer_contour(mask), n)`, (0, 2)
     when empty.
 
-    The outline is never built: the length each border pixel adds comes from a table, and only the n wanted
+    The contour is never built: the length each border pixel adds comes from a table, and only the n wanted
     places are turned into coordinates. Costs about a third of cv2.findContours.
     """
     chain = largest_pixel_chain(mask)
     if len(chain) == 0:
         return np.zeros((0, 2), dtype=np.float32)
     turns = chain_turns(chain)
-    passed = np.cumsum(_LENGTH[turns])  # (M,) outline length up to the first edge of the next pixel
+    passed = np.cumsum(_LENGTH[turns])  # (M,) contour length up to the first edge of the next pixel
     total = passed[-1]
     # cv2's walk is counter-clockwise, ours clockwise: the same places, visited backwards
     wanted = (_START[turns[0]] - np.arange(n) * (total / n)) % total

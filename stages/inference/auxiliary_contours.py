@@ -16,19 +16,19 @@ from stages.models.memory import Memory
 from stages.models.seqtr import PointSequenceModel
 from stages.weights.model_file import LoadedModel
 
-Outline = Literal["decoder", "auxiliary"]
-# The few points of the decoder cut corners that the auxiliary mask shows
-POINTS_A_WRITTEN_ONE = 4
+ContourSource = Literal["decoder", "auxiliary"]
+# of an auxiliary contour: the few points of the decoder cut corners that the mask shows
+POINTS_PER_DECODER_POINT = 4
 
 
 def require_auxiliary_masks(loaded: LoadedModel) -> None:
     """UsageError for a model without such masks (one without crop refinement learned to fill boxes, if anything)."""
     config = loaded.config
-    if config.zoom_margin is None or not config.grounding or not config.draws:
+    if config.zoom_margin is None or not config.auxiliary_mask or not config.answers_masks:
         raise UsageError(
             "--contour auxiliary needs a model with crop refinement and an auxiliary mask head",
             facts=[
-                f"this one: crop refinement {_on(config.zoom_margin is not None)}, auxiliary mask head {_on(config.grounding)}"
+                f"this one: crop refinement {_on(config.zoom_margin is not None)}, auxiliary mask head {_on(config.auxiliary_mask)}"
             ],
             hint="train it with: seqres train-res --zoom 112 --auxiliary-mask 4",
         )
@@ -47,7 +47,7 @@ def auxiliary_contours(loaded: LoadedModel, memory: Memory, frames: list[Frame])
     model = loaded.model
     assert isinstance(model, PointSequenceModel) and model.grounding_head is not None
     logits = model.grounding_head.logits(memory)[0].float().cpu().numpy()
-    side, n = model.grounding_head.part_size, POINTS_A_WRITTEN_ONE * loaded.config.n_points
+    side, n = model.grounding_head.part_size, POINTS_PER_DECODER_POINT * loaded.config.n_points
     contours = []
     for frame, parts in zip(frames, logits, strict=True):
         fine = cv2.resize(parts, None, fx=side, fy=side, interpolation=cv2.INTER_LINEAR)

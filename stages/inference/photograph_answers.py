@@ -13,7 +13,7 @@ from stages.data.photographs import Photographs
 from stages.data.text import SPECIAL, WordCodec, clean
 from stages.geometry.rasterise import Rle
 from stages.inference.answers import Predictions
-from stages.inference.auxiliary_contours import Outline
+from stages.inference.auxiliary_contours import ContourSource
 from stages.inference.predictions import predict_sentences
 from stages.reporter import Reporter, SilentReporter
 from stages.weights.model_file import LoadedModel
@@ -46,7 +46,7 @@ def answer(
     loaded: LoadedModel,
     photographs: Photographs,
     *,
-    outline: Outline = "decoder",
+    contour: ContourSource = "decoder",
     batch_size: int = 16,
     reporter: Reporter | None = None,
     world: World = ALONE,
@@ -66,12 +66,12 @@ def answer(
         rows = np.flatnonzero(prompted == with_box)
         if len(rows):
             part = predict_sentences(
-                loaded, photographs, rows, batch_images=batch_size, box_prompt=with_box, outline=outline, reporter=reporter,
+                loaded, photographs, rows, batch_images=batch_size, box_prompt=with_box, contour=contour, reporter=reporter,
                 what="predict with boxes" if with_box else "predict", world=world,
             )  # fmt: skip
             found.put(rows, part)
     found = world.broadcast(found)
-    rles = found.masks([photographs.size_hw(i) for i in range(n)]) if loaded.config.draws else None
+    rles = found.masks([photographs.size_hw(i) for i in range(n)]) if loaded.config.answers_masks else None
     return Answers(found.boxes_xyxy, found.points_xy, rles, found.confidence(), prompted)
 
 

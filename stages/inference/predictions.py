@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.inference.answers import Predictions
-from stages.inference.auxiliary_contours import Outline
+from stages.inference.auxiliary_contours import ContourSource
 from stages.inference.devices import autocast
 from stages.inference.encoding import ReferringSource, encoded_groups, picture_groups
 from stages.inference.families import answers_of
@@ -24,7 +24,7 @@ def predict_sentences(
     *,
     batch_images: int = 32,
     box_prompt: bool = False,
-    outline: Outline = "decoder",
+    contour: ContourSource = "decoder",
     reporter: Reporter | None = None,
     what: str = "predict",
     world: World = ALONE,
@@ -34,10 +34,10 @@ def predict_sentences(
     Args:
         sentences: (S,) int64 sentence indices of `dataset`.
         box_prompt: give the dataset's box as the first four tokens (needs a sequence that starts with a box).
-        outline: `auxiliary` takes the contours from the auxiliary mask; tokens and boxes stay. UsageError for a model
+        contour: `auxiliary` takes the contours from the auxiliary mask; tokens and boxes stay. UsageError for a model
             without that head.
     """
-    answers = answers_of(loaded, outline=outline, box_prompt=box_prompt)
+    answers = answers_of(loaded, contour=contour, box_prompt=box_prompt)
     loaded.model.eval()
     out = Predictions.empty(sentences, len(loaded.model.layout.decoded))
     mine: list[tuple[NDArray[np.int64], Predictions]] = []

@@ -53,7 +53,7 @@ class Predictor:
         precision: Literal["fp32", "bf16"] = "fp32",
         device: str = "auto",
         segmenter: str | None = None,
-        outline: Literal["decoder", "auxiliary"] = "decoder",
+        contour: Literal["decoder", "auxiliary"] = "decoder",
         batch_size: int = 16,
     ) -> None:
         """ArtifactError when the model or the segmenter cannot be used."""
@@ -63,7 +63,7 @@ class Predictor:
 
         where = choose_device(device)
         self._loaded: LoadedModel = load_model(Path(model), where, weights=weights, precision=precision)
-        self._outline, self._batch_size = outline, batch_size
+        self._contour, self._batch_size = contour, batch_size
         self._segmenter: Segmenter | None = None
         self._promptable = segmenter != GRABCUT
         if segmenter is not None:
@@ -71,9 +71,9 @@ class Predictor:
         self.device = str(self._loaded.device)
 
     @property
-    def draws(self) -> bool:
+    def answers_masks(self) -> bool:
         """Whether the model answers with masks."""
-        return bool(self._loaded.config.draws)
+        return bool(self._loaded.config.answers_masks)
 
     def __call__(
         self,
@@ -113,7 +113,7 @@ class Predictor:
         from stages.inference.photograph_answers import answer
 
         found = answer(
-            self._loaded, photographs, outline=self._outline, batch_size=self._batch_size, reporter=reporter,
+            self._loaded, photographs, contour=self._contour, batch_size=self._batch_size, reporter=reporter,
             world=world,
         )  # fmt: skip
         if self._segmenter is None:
@@ -155,7 +155,7 @@ class Predictor:
         refined = [v.reason == REFINED and v.rle is not None for v in verdicts]
         found.rles = [v.rle if r and v.rle else m for v, m, r in zip(verdicts, masks, refined, strict=True)]
         found.points_xy = [
-            v.outline_xy if r else p for v, p, r in zip(verdicts, found.points_xy, refined, strict=True)
+            v.contour_xy if r else p for v, p, r in zip(verdicts, found.points_xy, refined, strict=True)
         ]
         return found
 

@@ -12,7 +12,7 @@ from stages.data.transforms import Frame
 from stages.geometry.boxes import polygon_extent
 from stages.geometry.quantisation import tokens_to_points
 from stages.inference.answers import EncodedGroup, Predictions
-from stages.inference.auxiliary_contours import Outline, auxiliary_contours, require_auxiliary_masks
+from stages.inference.auxiliary_contours import ContourSource, auxiliary_contours, require_auxiliary_masks
 from stages.models.semantics import semantics_of
 from stages.models.seqtr import Decoded, PointSequenceModel
 from stages.models.vocabulary import BOX_SLOTS, SequenceLayout
@@ -20,11 +20,11 @@ from stages.weights.model_file import LoadedModel
 
 
 class SequenceAnswers:
-    def __init__(self, loaded: LoadedModel, outline: Outline = "decoder") -> None:
-        """`outline`: see `predict_sentences`; UsageError for a model that has no auxiliary mask to trace."""
-        if outline == "auxiliary":
+    def __init__(self, loaded: LoadedModel, contour: ContourSource = "decoder") -> None:
+        """`contour`: see `predict_sentences`; UsageError for a model that has no auxiliary mask to trace."""
+        if contour == "auxiliary":
             require_auxiliary_masks(loaded)
-        self.loaded, self.outline = loaded, outline
+        self.loaded, self.contour = loaded, contour
         self.model = cast(PointSequenceModel, loaded.model)
 
     def answer(self, group: EncodedGroup, *, keep_maps: bool = False) -> Predictions:
@@ -40,7 +40,7 @@ class SequenceAnswers:
                 out.boxes_xyxy[row] = box
             elif len(contour) >= 2:
                 out.boxes_xyxy[row] = polygon_extent(contour)
-        if self.outline == "auxiliary":
+        if self.contour == "auxiliary":
             out.points_xy = auxiliary_contours(self.loaded, group.memory, group.frames)
         if decoded.maps is not None:
             h, w = group.memory.grid_hw

@@ -41,7 +41,7 @@ def score(
     referents = dataset.sentence_referent[sentences]
     box_iou = box_iou_pairwise(np.nan_to_num(found.boxes_xyxy), dataset.boxes_xyxy[referents])
     out = {"val_box_acc50": float((box_iou >= 0.5).mean()), "val_box_iou": float(box_iou.mean())}
-    if not loaded.config.draws:
+    if not loaded.config.answers_masks:
         return {"score": out["val_box_iou"], **out}
     truth = [dataset.mask_rle(int(r)) for r in referents]
     mask_iou = overlaps(found.masks([t["size"] for t in truth]), truth).iou

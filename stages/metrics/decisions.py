@@ -4,7 +4,7 @@
  "decisions": [{"ref_id": 12, "referent_index": 3, "sentence_index": 7, "verdict": "accept"},
                {"ref_id": 13, "polygon": [[x, y], …]}]}
 
-`verdict` is accept, reject or unsure; an edited outline (`polygon`, or `segmentation` as COCO writes it: polygons or run
+`verdict` is accept, reject or unsure; an edited contour (`polygon`, or `segmentation` as COCO writes it: polygons or run
 lengths, pixels of the original picture) takes the place of the pseudo contour and means accept. `pseudo_digest` may be
 absent from a file written by hand or by a tool; the indices may be absent, too. The file is not trusted: size, types,
 ids and coordinates are checked before anything is done with it.
@@ -30,7 +30,7 @@ FORMAT, VERSION = "seqres-decisions", 1
 Verdict = Literal["accept", "reject", "unsure"]
 VERDICTS: tuple[Verdict, ...] = ("accept", "reject", "unsure")
 _LARGEST = 64 << 20  # bytes of a file
-_MOST_NUMBERS = 40_000  # coordinates or runs of one outline
+_MOST_NUMBERS = 40_000  # coordinates or runs of one contour
 _OUTSIDE = 2.0  # pixels that an edited point may lie outside its picture; tools round
 _SHOWN = 10
 
@@ -163,7 +163,7 @@ def _verdict(where: str, entry: Mapping[str, Any], edited: bool) -> Verdict:
     if value not in VERDICTS:
         _wrong(where, f"verdict must be one of {', '.join(VERDICTS)}", value)
     if edited and value != "accept":
-        _wrong(where, f"has an edited outline and the verdict {value}; an outline means accept")
+        _wrong(where, f"has an edited contour and the verdict {value}; a contour means accept")
     verdict: Verdict = value
     return verdict
 
@@ -202,7 +202,7 @@ def _edited(
     except ArtifactError as error:
         _wrong(where, error.message)
     if rle_area(mask) == 0:
-        _wrong(where, "has an outline that covers no pixel of its picture")
+        _wrong(where, "has a contour that covers no pixel of its picture")
     return mask, ring
 
 
@@ -212,10 +212,10 @@ def _ring(where: str, value: Any, size_hw: tuple[int, int], *, flat: bool = Fals
     if flat and isinstance(value, list):
         pairs = [value[i : i + 2] for i in range(0, len(value), 2)]
     if not isinstance(pairs, list) or not 3 <= len(pairs) <= _MOST_NUMBERS // 2:
-        _wrong(where, f"an outline must be a list of 3 to {_MOST_NUMBERS // 2} points", value)
+        _wrong(where, f"a contour must be a list of 3 to {_MOST_NUMBERS // 2} points", value)
     for pair in pairs:
         if not isinstance(pair, list) or len(pair) != 2 or not all(map(_is_number, pair)):
-            _wrong(where, "a point of an outline must be two numbers", pair)
+            _wrong(where, "a point of a contour must be two numbers", pair)
     points = np.asarray(pairs, np.float64)
     size_wh = np.array([size_hw[1], size_hw[0]], np.float64)
     outside = ((points < -_OUTSIDE) | (points > size_wh + _OUTSIDE)).any(axis=1)

@@ -32,7 +32,7 @@ def audit_pseudo_labels(dataset: Path, pseudo: Path, points: Path) -> dict[str, 
 
     Returns:
         referents, kept, kept_share (of those with a true mask); mean IoU `all` (what the model drew, of every
-        referent), `all_kept` (the same, of the kept), `kept` (the resampled outlines that are learned from), and
+        referent), `all_kept` (the same, of the kept), `kept` (the resampled contours that are learned from), and
         `ellipse`, `filled_box` (in the true box, of every referent), `kept_ellipse`, `kept_filled_box`. None where
         there is nothing to average.
 
@@ -66,10 +66,12 @@ def _audit(dataset: Artifact, pseudo: Artifact, points: Artifact) -> dict[str, A
     rows = _row_of(pseudo, referent, sentence)
     known = has_mask[referent]
     referent, rows = referent[known], rows[known]
-    outline_of = {int(r): i for i, r in enumerate(points["referent_index"])}
-    outlines = points["points_xy"]
-    kept = np.array([int(r) in outline_of for r in referent], bool)
-    columns: dict[str, list[NDArray[np.float64]]] = {k: [] for k in ("drawn", "ellipse", "box", "outline")}
+    contour_of = {int(r): i for i, r in enumerate(points["referent_index"])}
+    contours = points["points_xy"]
+    kept = np.array([int(r) in contour_of for r in referent], bool)
+    columns: dict[str, list[NDArray[np.float64]]] = {
+        k: [] for k in ("predicted", "ellipse", "box", "contour")
+    }
     boxes, sizes = dataset["referents/box_xyxy"], _sizes(dataset)
     true_masks = dataset.ragged("masks/rle")
     rings = pseudo.ragged("points_xy")
@@ -81,17 +83,20 @@ def _audit(dataset: Artifact, pseudo: Artifact, points: Artifact) -> dict[str, A
             {"size": list(s), "counts": true_masks[int(r)].tobytes()} for r, s in zip(part, size, strict=True)
         ]
 
-        def drawn(row: int, s: tuple[int, int]) -> Rle:
+        def predicted_mask(row: int, s: tuple[int, int]) -> Rle:
             if masks is not None and len(masks[row]):
                 return {"size": list(s), "counts": masks[row].tobytes()}
             return polygon_to_rle(rings[row], s)
 
-        def outline(r: int, s: tuple[int, int]) -> Rle:
-            return polygon_to_rle(outlines[outline_of[r]], s) if r in outline_of else empty_rle(s)
+        def kept_mask(r: int, s: tuple[int, int]) -> Rle:
+            return polygon_to_rle(contours[contour_of[r]], s) if r in contour_of else empty_rle(s)
 
         for key, predicted in (
-            ("drawn", [drawn(int(i), s) for i, s in zip(rows[begin : begin + _PIECE], size, strict=True)]),
-            ("outline", [outline(int(r), s) for r, s in zip(part, size, strict=True)]),
+            (
+                "predicted",
+                [predicted_mask(int(i), s) for i, s in zip(rows[begin : begin + _PIECE], size, strict=True)],
+            ),
+            ("contour", [kept_mask(int(r), s) for r, s in zip(part, size, strict=True)]),
             ("ellipse", [ellipse_to_rle(boxes[r], s) for r, s in zip(part, size, strict=True)]),
             ("box", [box_to_rle(boxes[r], s) for r, s in zip(part, size, strict=True)]),
         ):
@@ -101,9 +106,9 @@ def _audit(dataset: Artifact, pseudo: Artifact, points: Artifact) -> dict[str, A
         "referents": len(referent),
         "kept": int(kept.sum()),
         "kept_share": _mean(kept.astype(np.float64)),
-        "all": _mean(iou["drawn"]),
-        "all_kept": _mean(iou["drawn"][kept]),
-        "kept_outlines": _mean(iou["outline"][kept]),
+        "all": _mean(iou["predicted"]),
+        "all_kept": _mean(iou["predicted"][kept]),
+        "kept_outlines": _mean(iou["contour"][kept]),
         "ellipse": _mean(iou["ellipse"]),
         "filled_box": _mean(iou["box"]),
         "kept_ellipse": _mean(iou["ellipse"][kept]),

@@ -138,12 +138,12 @@ _OF_REFERENT = ("true_filled_box", "true_ellipse", "upper_bound")
 def _of_referent(mask: NDArray[np.bool_], box_xyxy: Points, frame: Frame, n_points: int) -> dict[str, Rle]:
     framed = frame.mask(mask)
     box = framed_box(box_xyxy, frame)
-    outline = mask_to_points(framed, n_points)
+    contour = mask_to_points(framed, n_points)
     return {
         "truth": mask_to_rle(framed),
         "true_filled_box": box_to_rle(box, frame.size_hw),
         "true_ellipse": ellipse_to_rle(box, frame.size_hw),
-        "upper_bound": polygon_to_rle(outline, frame.size_hw) if len(outline) else empty_rle(frame.size_hw),
+        "upper_bound": polygon_to_rle(contour, frame.size_hw) if len(contour) else empty_rle(frame.size_hw),
     }
 
 

@@ -23,7 +23,7 @@ def apply_decisions(
 ) -> tuple[NDArray[np.int64], list[str]]:
     """The rows (K,), with the one that was looked at for accepted referents, and a word a row ("" = no decision).
 
-    The scores of edited outlines are those of the outlines from now on.
+    The scores of edited contours are those of the contours from now on.
 
     Raises:
         ArtifactError: a decision about a referent, or an accepted mask, that is not among the candidates.
@@ -49,8 +49,8 @@ def apply_decisions(
     return rows, words
 
 
-def outline_points(decision: Decision, n: int) -> NDArray[np.float32]:
-    """n points (n, 2) at equal distances on an edited outline (the largest part of several)."""
+def contour_points(decision: Decision, n: int) -> NDArray[np.float32]:
+    """n points (n, 2) at equal distances on an edited contour (the largest part of several)."""
     assert decision.mask is not None
     if decision.ring_xy is not None:
         size_hw = np.asarray([decision.mask["size"]], np.int64)

@@ -111,7 +111,7 @@ def resample_rows(
     curve: bool = False,
     reporter: Reporter | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Connect, fill, take the outline, n points at equal distances: ((K, n, 2) float32, found (K,) bool).
+    """Connect, fill, take the contour, n points at equal distances: ((K, n, 2) float32, found (K,) bool).
 
     `fit` stretches each shape to its box first; `curve` bends the edges between its points. Rows should
     ascend, so that they are read in order.
@@ -162,10 +162,10 @@ def _resample_piece(
         mask = rle_to_mask(_rle(c, int(row)))
         if not mask.any():
             continue
-        outline = mask_to_points(mask, n)
+        contour = mask_to_points(mask, n)
         if fit:
-            outline = resample_uniform(fit_extent_to_box(largest_outer_contour(mask), c.boxes_xyxy[row]), n)
-        result[np.searchsorted(rows, row)] = outline
+            contour = resample_uniform(fit_extent_to_box(largest_outer_contour(mask), c.boxes_xyxy[row]), n)
+        result[np.searchsorted(rows, row)] = contour
     return result
 
 

@@ -94,6 +94,11 @@ class DetectorConfig:
     sentence_gate: bool = False
 
 
+_STORED_NAMES = {
+    "auxiliary_mask": "grounding"
+}  # model files keep the names that they were first written with
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """A point-sequence model (`seqtr`, METHOD.md sections 2 and 3) or a detector (`mdetr`, section 5)."""
@@ -114,7 +119,7 @@ class ModelConfig:
     )
     # the auxiliary mask head: where the referent is, for a loss beside the tokens' (beyond the paper): so many sub-cells a side
     # of each memory cell; 0 = no such head
-    grounding: int = 0
+    auxiliary_mask: int = 0
     semantics: Literal["corrected", "release"] = "corrected"
     d_model: int = 256
     n_heads: int = 8
@@ -148,7 +153,7 @@ class ModelConfig:
         return dataclasses.replace(self, **changes)
 
     @property
-    def draws(self) -> bool:
+    def answers_masks(self) -> bool:
         """Whether it answers with a mask or contour, not only with a box."""
         return self.sequence != "box"
 
@@ -158,8 +163,8 @@ class ModelConfig:
         return self.sequence != "contour"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; what only the other family uses is left out."""
-        values = dataclasses.asdict(self)
+        """JSON-ready, under the names that files have; what only the other family uses is left out."""
+        values = {_STORED_NAMES.get(name, name): value for name, value in dataclasses.asdict(self).items()}
         if self.family == "seqtr":
             del values["detector"]
         return values
@@ -174,7 +179,8 @@ class ModelConfig:
             "text": TextConfig,
             "detector": DetectorConfig,
         }
-        values = dict(data)
+        own_names = {stored: name for name, stored in _STORED_NAMES.items()}
+        values = {own_names.get(name, name): value for name, value in data.items()}
         for name, part in parts.items():
             if name in values:
                 values[name] = _from_dict(part, values[name], name)
@@ -207,7 +213,7 @@ PRESETS: dict[str, ModelConfig] = {
         n_points=20,
         n_bins=100,
         text_in_memory="words",
-        grounding=1,
+        auxiliary_mask=1,
         d_model=128,
         n_heads=4,
         encoder_layers=2,

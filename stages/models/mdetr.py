@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from stages.models.auxiliary_mask import AuxiliaryMaskHead
 from stages.models.config import ModelConfig
 from stages.models.fusion import build_fusion
-from stages.models.grounding import GroundingHead
 from stages.models.image_maps import VisionMaps, encode_images
 from stages.models.language import SentenceFeatures, build_text_encoder
 from stages.models.mdetr_criterion import LayerOutputs
@@ -181,8 +181,11 @@ class DetectorModel(nn.Module):
         gated = config.detector.sentence_gate
         self.sentence_gate = SentenceGate(channels_in, self.text.channels) if gated else None
         self.detector = QueryDetector(config, channels_in, self.text.channels)
+        # named as its tensors are in model files
         self.grounding_head = (
-            GroundingHead(config.d_model, config.grounding, self.stride) if config.grounding else None
+            AuxiliaryMaskHead(config.d_model, config.auxiliary_mask, self.stride)
+            if config.auxiliary_mask
+            else None
         )
         self.mask_head: EmbeddingMaskHead | AttentionMaskHead | None = None
         if config.sequence == "mask":

@@ -148,4 +148,4 @@ def preset(name: str) -> ModelConfig:
 def released(config: ModelConfig) -> ModelConfig:
     """The same architecture as the public release computes it: its GRU also reads the padding, it has no auxiliary mask head."""
     text = dataclasses.replace(config.text, packed=False)
-    return config.replace(semantics="release", text=text, grounding=0)
+    return config.replace(semantics="release", text=text, auxiliary_mask=0)

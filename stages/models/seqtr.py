@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stages.models.auxiliary_mask import AuxiliaryMaskHead
 from stages.models.cctf import Content
 from stages.models.config import ModelConfig
 from stages.models.decoding import DecoderSteps
 from stages.models.fusion import build_fusion
-from stages.models.grounding import GroundingHead
 from stages.models.image_maps import VisionMaps, encode_images
 from stages.models.language import SentenceFeatures, build_text_encoder
 from stages.models.memory import Memory
@@ -33,7 +33,7 @@ class Taught:
 
     Attributes:
         logits: (S, T, V) float.
-        auxiliary: the auxiliary mask, when the model has that head: see `GroundingHead.logits`.
+        auxiliary: the auxiliary mask, when the model has that head: see `AuxiliaryMaskHead.logits`.
     """
 
     logits: Tensor
@@ -90,7 +90,10 @@ class PointSequenceModel(nn.Module):
         self.token_embedding = nn.Embedding(config.n_bins + 1, d)
         self.slot_embedding = nn.Embedding(self.layout.length, d)
         self.point_content = PointContent(levels[-2], d) if config.point_content else None
-        self.grounding_head = GroundingHead(d, config.grounding, self.stride) if config.grounding else None
+        # named as its tensors are in model files
+        self.grounding_head = (
+            AuxiliaryMaskHead(d, config.auxiliary_mask, self.stride) if config.auxiliary_mask else None
+        )
         n_tasks = len(self.layout.starts)
         self.task_embedding = None if config.task_token == "zero" else nn.Embedding(n_tasks, d)
         self.predictor = nn.Sequential(

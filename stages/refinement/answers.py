@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stages.geometry.rasterise import Rle, ellipse_to_rle, rle_area, rle_to_mask
 from stages.refinement.segmenter import Segmenter
-from stages.refinement.verdict import NO_OUTLINE, Rule, Verdict, judge, nothing
+from stages.refinement.verdict import NO_CONTOUR, Rule, Verdict, judge, nothing
 from stages.reporter import Reporter
 from stages.world import ALONE, World
 
@@ -37,9 +37,9 @@ def refine_answers(
     (N,): the box is known, or the mask is only the ellipse in it, so that a promptable segmenter need not agree with the
     mask (the same limits as in refine-masks).
     """
-    strict = Rule(least_box_iou=0.8, least_outline_iou=0.5, whole=promptable)
-    box_alone = Rule(least_box_iou=0.6, least_outline_iou=0.0, whole=promptable)
-    verdicts = [nothing(NO_OUTLINE) for _ in masks]
+    strict = Rule(least_box_iou=0.8, least_contour_iou=0.5, whole=promptable)
+    box_alone = Rule(least_box_iou=0.6, least_contour_iou=0.0, whole=promptable)
+    verdicts = [nothing(NO_CONTOUR) for _ in masks]
     pictures = world.share(np.unique(picture_of).tolist())
     with reporter.progress("refine", len(masks) // world.size, unit="mask") as task:
         for image in pictures:

@@ -1,7 +1,7 @@
 """Edges by colour: GrabCut (Rother et al. 2004) between the middle of a first mask and the known box.
 
 Needs no weights. Colours inside and outside are two mixtures of Gaussians, a cut through the pixels' graph separates
-them where neighbours differ. It knows nothing about objects: the outline says what to look for, the box where it ends.
+them where neighbours differ. It knows nothing about objects: the contour says what to look for, the box where it ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stages.geometry.boxes import pixel_interval
 MARGIN = 0.2  # ground seen on each side of the box, of its longer side
 # px of that window's longer side, at least and at most: a cut through few pixels loses small objects
 LONGER_SIDE = (128, 256)
-CORE = 0.3  # the deepest part of the outline is object for certain: the share of its depth, from the inside
+CORE = 0.3  # the deepest part of the contour is object for certain: the share of its depth, from the inside
 ITERATIONS = 2
 
 

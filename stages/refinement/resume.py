@@ -96,16 +96,16 @@ def _plain(verdict: Verdict) -> list[Any]:
     rle = verdict.rle
     return [
         verdict.reason,
-        verdict.outline_xy.ravel().tolist(),
+        verdict.contour_xy.ravel().tolist(),
         None if rle is None else [rle["size"], bytes(rle["counts"]).decode("ascii")],
         verdict.box_iou,
-        verdict.outline_iou,
+        verdict.contour_iou,
         verdict.score,
     ]
 
 
-def _verdict(reason: str, outline: list[float], rle: Any, *numbers: float) -> Verdict:
+def _verdict(reason: str, contour: list[float], rle: Any, *numbers: float) -> Verdict:
     if reason not in REASONS or len(numbers) != 3:
         raise ValueError(reason)
     mask = None if rle is None else {"size": [int(n) for n in rle[0]], "counts": rle[1].encode("ascii")}
-    return Verdict(reason, np.array(outline, np.float32).reshape(-1, 2), mask, *(float(n) for n in numbers))
+    return Verdict(reason, np.array(contour, np.float32).reshape(-1, 2), mask, *(float(n) for n in numbers))

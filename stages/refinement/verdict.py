@@ -22,12 +22,12 @@ from stages.geometry.rasterise import Rle, mask_to_rle, polygon_to_rle, rle_to_m
 from stages.metrics.segmentation import overlaps
 from stages.refinement.segmenter import cut_to_box
 
-REFINED = "refined"
-NO_OUTLINE = "no outline to refine"
+REFINED = "refined"  # the reasons are stored in masks.h5 as they stand here
+NO_CONTOUR = "no outline to refine"
 NOTHING_DRAWN = "nothing drawn"
 OFF_BOX = "differs from the box"
-OFF_OUTLINE = "differs from the outline"
-REASONS = (REFINED, NO_OUTLINE, NOTHING_DRAWN, OFF_BOX, OFF_OUTLINE)
+OFF_CONTOUR = "differs from the outline"
+REASONS = (REFINED, NO_CONTOUR, NOTHING_DRAWN, OFF_BOX, OFF_CONTOUR)
 # On 217 objects of COCO with a known box, weights of 2 to 8 choose equally well.
 PROJECTION_WEIGHT = 4.0
 _SIMPLER_PX = 0.5  # points closer than this to the line through their neighbours are left out
@@ -39,17 +39,17 @@ class Verdict:
     """What became of one pseudo label.
 
     Attributes:
-        outline_xy: (P, 2) float32, outer contour of the largest part of the best mask offered, original pixels.
+        contour_xy: (P, 2) float32, outer contour of the largest part of the best mask offered, original pixels.
         rle: that mask: all its parts, or the contour filled, see `judge`.
-        box_iou, outline_iou: its overlap with the known box (extents) and with the old mask; NaN = nothing drawn.
+        box_iou, contour_iou: its overlap with the known box (extents) and with the old mask; NaN = nothing drawn.
         score: the segmenter's own estimate of the mask's IoU; NaN = nothing drawn.
     """
 
     reason: str
-    outline_xy: NDArray[np.float32]
+    contour_xy: NDArray[np.float32]
     rle: Rle | None
     box_iou: float
-    outline_iou: float
+    contour_iou: float
     score: float
 
 
@@ -59,12 +59,12 @@ class Rule:
 
     Attributes:
         least_box_iou: of the extents of mask and box.
-        least_outline_iou: of the mask and the one it replaces; 0 = what is replaced says nothing about the object.
+        least_contour_iou: of the mask and the one it replaces; 0 = what is replaced says nothing about the object.
         whole: masks are cut at the box and keep all parts but specks; else the contour of the largest part is the mask.
     """
 
     least_box_iou: float
-    least_outline_iou: float
+    least_contour_iou: float
     whole: bool
 
 
@@ -89,24 +89,24 @@ def judge(
         # specks near the sides count here: a segmenter that leaves them there has understood the box
         shown = cut_to_box(offered, box_xyxy) if rule.whole else offered
         mask = without_specks(shown) if rule.whole else offered
-        outline = outline_of(mask)
-        if len(outline) < 3:
+        contour = contour_of(mask)
+        if len(contour) < 3:
             if offered.any() and best_rank == -np.inf:
                 best = nothing(OFF_BOX)  # all of it
             continue
-        rle = mask_to_rle(mask) if rule.whole else polygon_to_rle(outline, mask.shape)
-        extent = extent_of(mask) if rule.whole else polygon_extent(outline)
+        rle = mask_to_rle(mask) if rule.whole else polygon_to_rle(contour, mask.shape)
+        extent = extent_of(mask) if rule.whole else polygon_extent(contour)
         box_iou = float(box_iou_pairwise(extent, box_xyxy))
-        outline_iou = float(overlaps([rle], [old]).iou[0])
+        contour_iou = float(overlaps([rle], [old]).iou[0])
         rank = 0.0
         if len(masks) > 1:
             disagreement = projection_score(shown if rule.whole else rle_to_mask(rle), box_xyxy)
             rank = float(np.nan_to_num(score)) - PROJECTION_WEIGHT * disagreement
-            rank += outline_iou if rule.least_outline_iou else 0.0
+            rank += contour_iou if rule.least_contour_iou else 0.0
         if rank > best_rank:
-            reason = OFF_OUTLINE if outline_iou < rule.least_outline_iou else REFINED
+            reason = OFF_CONTOUR if contour_iou < rule.least_contour_iou else REFINED
             reason = OFF_BOX if box_iou < rule.least_box_iou else reason
-            best, best_rank = Verdict(reason, outline, rle, box_iou, outline_iou, float(score)), rank
+            best, best_rank = Verdict(reason, contour, rle, box_iou, contour_iou, float(score)), rank
     return best
 
 
@@ -127,7 +127,7 @@ def extent_of(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 
 
-def outline_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+def contour_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Largest outer contour of a mask (H, W) without points that say nothing: (P, 2) float32, (0, 2) when empty."""
     contour = largest_outer_contour(mask)
     if len(contour) == 0:

@@ -104,7 +104,7 @@ class StepDataset(Dataset[Batch]):
         self.augmentation, self.weights, self.seed = augmentation, weights, seed
         self.layout, self.semantics = sequence_layout(config), semantics_of(config)
         self.draws_masks = config.sequence == "mask"
-        self.fills_contours = config.grounding > 0 and config.zoom_margin is not None
+        self.fills_contours = config.auxiliary_mask > 0 and config.zoom_margin is not None
 
     def __getitem__(self, entry: Entry) -> Batch:
         epoch, number, step = entry

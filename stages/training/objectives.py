@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stages.models.auxiliary_mask import AuxiliaryMaskHead, auxiliary_mask_loss, box_share
 from stages.models.build import ReferringModel
 from stages.models.detection_boxes import corners_to_centre
-from stages.models.grounding import GroundingHead, box_share, grounding_loss
 from stages.models.losses import LossSum
 from stages.models.matcher import MatchCosts, match
 from stages.models.mdetr import Detections, DetectorModel
@@ -85,7 +85,7 @@ class SequenceObjective(Objective):
         if self.model.config.zoom_margin is None:
             return box_mask_term(head, outputs.auxiliary, batch, self.settings.auxiliary_mask_weight)
         share = torch.nn.functional.avg_pool2d(batch.masks.float(), head.part_size)
-        loss = grounding_loss(*outputs.auxiliary, share, batch.mask_weight)
+        loss = auxiliary_mask_loss(*outputs.auxiliary, share, batch.mask_weight)
         return dataclasses.replace(loss, scale=self.settings.auxiliary_mask_weight)
 
     def blame(self, outputs: Taught, batch: Batch) -> list[str]:
@@ -101,11 +101,13 @@ class SequenceObjective(Objective):
 
 
 def box_mask_term(
-    head: GroundingHead, auxiliary: tuple[Tensor, Tensor], batch: Batch, scale: float
+    head: AuxiliaryMaskHead, auxiliary: tuple[Tensor, Tensor], batch: Batch, scale: float
 ) -> LossSum:
     """The auxiliary mask against the inside of each sentence's box."""
     share = box_share(batch.boxes, auxiliary[0].shape[1:], head.part_size)
-    return dataclasses.replace(grounding_loss(*auxiliary, share, share.new_ones(len(share))), scale=scale)
+    return dataclasses.replace(
+        auxiliary_mask_loss(*auxiliary, share, share.new_ones(len(share))), scale=scale
+    )
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class DetectionObjective(Objective):
     """Every decoder layer answers for the box of its sentence; the last one also for the mask, where it is known."""
 
     model: DetectorModel
-    grounding_weight: float = 0.0
+    auxiliary_mask_weight: float = 0.0
     masks: MaskLossWeights = field(default_factory=MaskLossWeights)
     weights: LossWeights = field(default_factory=LossWeights)
     costs: MatchCosts = field(default_factory=MatchCosts)
@@ -176,7 +178,7 @@ class DetectionObjective(Objective):
         head = self.model.grounding_head
         if head is not None and not self.model.frozen:
             predicted = head.logits(found.memory)
-            out["auxiliary mask"] = box_mask_term(head, predicted, batch, self.grounding_weight)
+            out["auxiliary mask"] = box_mask_term(head, predicted, batch, self.auxiliary_mask_weight)
         if outputs.masks is not None:
             out["mask"] = self.mask_term(outputs.masks, outputs.rows, batch)
         return out

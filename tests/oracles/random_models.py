@@ -39,7 +39,7 @@ CONFIGS = {
     "multitask": TINY.replace(sequence="multitask", task_token="task-wise"),
     "second look": TINY.replace(sequence="contour", zoom_margin=0.2),
     "second look, box-contour": TINY.replace(sequence="box-contour", zoom_margin=0.2),
-    "second look with marks": TINY.replace(sequence="box-contour", zoom_margin=0.2, grounding=4),
+    "second look with marks": TINY.replace(sequence="box-contour", zoom_margin=0.2, auxiliary_mask=4),
     "detector": DETECTOR,
     "detector with masks": DETECTOR.replace(
         sequence="mask", detector=DetectorConfig(queries=5, mask_channels=8)
@@ -53,7 +53,7 @@ def write_random_model(path: Path, name: str, seed: int = 0) -> Path:
     config = CONFIGS[name]
     torch.manual_seed(seed)
     codec = WordCodec.from_sentences([WORDS], config.text.max_words)
-    kind = "res_model" if config.draws else "rec_model"
+    kind = "res_model" if config.answers_masks else "rec_model"
     with write_artifact(path, kind, fingerprint="f", provenance={}) as w:
         w.attr("dataset_digest", "0" * 64)
         write_model(w, config, codec, {"weights": _lively(build_model(config, codec.size)).state_dict()}, [])

@@ -126,7 +126,7 @@ def test_the_answers_are_those_of_evaluate(
         flat = (inside[:, 2:] - inside[:, :2] < 1).any(1)  # these are widened to a pixel
         assert np.allclose(np.array(boxes)[~flat], inside[~flat], atol=2e-3, equal_nan=True)
         assert np.allclose(np.array(boxes)[flat], inside[flat], atol=1.001)
-        if not CONFIGS[name].draws:
+        if not CONFIGS[name].answers_masks:
             assert all(row["mask"] is None and row["points_xy"] == [] for row in rows)
             return
         assert {len(row["points_xy"]) for row in rows} != {0}

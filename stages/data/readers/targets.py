@@ -1,7 +1,7 @@
 """Several objects that one sentence means -> one box and one mask.
 
-The point-sequence model writes one box and draws one outline, so that is the most it can be asked for: the hull of the
-boxes and the union of the masks. The mask has as many pieces as there are objects; one outline reaches at best the
+The point-sequence model predicts one box and one contour, so that is the most it can be asked for: the hull of the
+boxes and the union of the masks. The mask has as many pieces as there are objects; one contour reaches at best the
 largest piece, or runs round all of them.
 """
 

@@ -9,7 +9,7 @@ import pytest
 
 from stages.geometry.rasterise import box_to_rle, ellipse_to_rle, polygon_to_rle, rle_to_mask
 from stages.metrics.segmentation import overlaps
-from stages.refinement.verdict import Rule, judge, outline_of, without_specks
+from stages.refinement.verdict import Rule, contour_of, judge, without_specks
 
 SIZE = (60, 80)
 BOX = np.array([10.0, 12.0, 40.0, 48.0])
@@ -46,19 +46,19 @@ def test_a_mask_must_agree_with_box_and_outline(
     verdict = judge(np.array(masks), scores, BOX, ellipse(), Rule(0.8, 0.5, whole=False))
     assert verdict.reason == reason
     if best is None:
-        assert np.isnan([verdict.box_iou, verdict.outline_iou, verdict.score]).all()
-        assert verdict.rle is None and len(verdict.outline_xy) == 0
+        assert np.isnan([verdict.box_iou, verdict.contour_iou, verdict.score]).all()
+        assert verdict.rle is None and len(verdict.contour_xy) == 0
     else:
         assert verdict.score == scores[best]
         assert verdict.rle is not None
-        drawn = polygon_to_rle(verdict.outline_xy, SIZE)
-        assert verdict.outline_iou == pytest.approx(overlaps([drawn], [ellipse()]).iou[0])
+        drawn = polygon_to_rle(verdict.contour_xy, SIZE)
+        assert verdict.contour_iou == pytest.approx(overlaps([drawn], [ellipse()]).iou[0])
 
 
 def test_thresholds_are_reached_at_equality() -> None:
     mask = box_mask(10, 12, 40, 48)
     exact = Rule(1.0, 1.0, whole=False)
-    old = polygon_to_rle(outline_of(mask), SIZE)
+    old = polygon_to_rle(contour_of(mask), SIZE)
     assert judge(mask[None], np.ones(1), BOX, old, exact).reason == "refined"
     assert (
         judge(mask[None], np.ones(1), BOX + np.array([0, 0, 1, 0]), old, exact).reason
@@ -69,13 +69,13 @@ def test_thresholds_are_reached_at_equality() -> None:
 
 def test_outlines_have_few_points_and_lose_little() -> None:
     mask = rle_to_mask(ellipse())
-    outline = outline_of(mask)
+    outline = contour_of(mask)
     assert 8 <= len(outline) <= 50
     assert overlaps([polygon_to_rle(outline, SIZE)], [ellipse()]).iou[0] > 0.95
     one = np.zeros(SIZE, bool)
     one[3, 4] = True
-    assert len(outline_of(one)) >= 3
-    assert outline_of(np.zeros(SIZE, bool)).shape == (0, 2)
+    assert len(contour_of(one)) >= 3
+    assert contour_of(np.zeros(SIZE, bool)).shape == (0, 2)
 
 
 def test_whole_masks_are_cut_at_the_box_and_keep_their_parts() -> None:
@@ -83,7 +83,7 @@ def test_whole_masks_are_cut_at_the_box_and_keep_their_parts() -> None:
     verdict = judge([two | box_mask(40, 0, 80, 60)], np.ones(1), BOX, ellipse(), Rule(0.8, 0.0, whole=True))
     assert verdict.reason == "refined" and verdict.box_iou == 1.0
     assert verdict.rle is not None and np.array_equal(rle_to_mask(verdict.rle), two)
-    largest = polygon_to_rle(verdict.outline_xy, SIZE)
+    largest = polygon_to_rle(verdict.contour_xy, SIZE)
     assert overlaps([largest], [box_to_rle([10, 30, 40, 48], SIZE)]).iou[0] > 0.95
     speck = two.copy()
     speck[27, 12:14] = True

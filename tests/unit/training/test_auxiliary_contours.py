@@ -17,7 +17,7 @@ from stages.data.dataset import ReferringDataset
 from stages.data.transforms import zoom_frame
 from stages.errors import UsageError
 from stages.inference.auxiliary_contours import auxiliary_contours
-from stages.models.grounding import GroundingHead
+from stages.models.auxiliary_mask import AuxiliaryMaskHead
 from stages.weights.model_file import load_model
 from tests.oracles.random_models import write_random_model
 
@@ -36,11 +36,11 @@ def disc(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = 5 - torch.hypot(x - PARTS / 2, y - PARTS / 2)
     logits[0, 0] = 3.0
 
-    def in_the_middle(self: GroundingHead, memory: Any) -> Any:
+    def in_the_middle(self: AuxiliaryMaskHead, memory: Any) -> Any:
         s = len(memory.tokens)
         return logits.expand(s, -1, -1), torch.ones(s, PARTS, PARTS, dtype=torch.bool)
 
-    monkeypatch.setattr(GroundingHead, "logits", in_the_middle)
+    monkeypatch.setattr(AuxiliaryMaskHead, "logits", in_the_middle)
 
 
 class Memory:
@@ -59,7 +59,9 @@ def test_the_ring_runs_round_the_largest_marked_piece(model: Path, disc: None) -
 
 
 def test_nothing_marked_is_no_outline(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(GroundingHead, "logits", lambda self, memory: (torch.full((2, 16, 16), -1.0), None))
+    monkeypatch.setattr(
+        AuxiliaryMaskHead, "logits", lambda self, memory: (torch.full((2, 16, 16), -1.0), None)
+    )
     loaded = load_model(model, torch.device("cpu"))
     frame = zoom_frame(np.array([40, 60, 100, 90]), 64, 0.2)
     assert [len(r) for r in auxiliary_contours(loaded, Memory(), [frame, frame])] == [0, 0]  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from stages.models.losses import LossSum
 from stages.models.memory import Memory
 
 
-class GroundingHead(nn.Linear):
+class AuxiliaryMaskHead(nn.Linear):
     """Encoder output to logits of "this part of the picture shows the referent", k x k parts of each memory cell."""
 
     def __init__(self, d_model: int, parts: int, stride: int) -> None:
@@ -30,7 +30,7 @@ class GroundingHead(nn.Linear):
         return logits, valid.repeat_interleave(self.parts, 1).repeat_interleave(self.parts, 2)
 
 
-def grounding_loss(logits: Tensor, valid: Tensor, share: Tensor, weight: Tensor) -> LossSum:
+def auxiliary_mask_loss(logits: Tensor, valid: Tensor, share: Tensor, weight: Tensor) -> LossSum:
     """Binary cross-entropy of "this part of the picture shows the referent" against the share of it that does.
 
     A dense answer to every sentence, where the tokens of a box are four: the encoder finds out much sooner which part

@@ -14,8 +14,9 @@ from stages.artifacts import open_artifact
 from stages.data.dataset import ReferringDataset
 from stages.data.text import WordCodec
 from stages.errors import UsageError
+from stages.models.auxiliary_mask import auxiliary_mask_loss, box_share
 from stages.models.build import build_model
-from stages.models.grounding import box_share, grounding_loss
+from stages.models.config import ModelConfig
 from stages.models.presets import preset, released
 from stages.training.loader import ContourTable, StepDataset, filled
 from stages.training.objectives import SequenceObjective
@@ -40,28 +41,34 @@ def test_the_loss_leaves_padding_and_unknown_outlines_out() -> None:
     valid = torch.ones(3, 4, 4, dtype=torch.bool)
     valid[:, :, 3] = False
     weight = torch.tensor([1.0, 0.0, 2.0])
-    loss = grounding_loss(logits, valid, share, weight).mean()
+    loss = auxiliary_mask_loss(logits, valid, share, weight).mean()
     logits[1], logits[:, :, 3] = 99.0, -99.0
-    assert grounding_loss(logits, valid, share, weight).mean() == loss
+    assert auxiliary_mask_loss(logits, valid, share, weight).mean() == loss
     one = torch.nn.functional.binary_cross_entropy_with_logits(logits[0, :, :3], share[0, :, :3])
-    torch.testing.assert_close(grounding_loss(logits[:1], valid[:1], share[:1], weight[:1]).mean(), one)
-    assert grounding_loss(logits, valid, share, torch.zeros(3)).mean() == 0
+    torch.testing.assert_close(auxiliary_mask_loss(logits[:1], valid[:1], share[:1], weight[:1]).mean(), one)
+    assert auxiliary_mask_loss(logits, valid, share, torch.zeros(3)).mean() == 0
 
 
 def test_who_marks_what() -> None:
     """Released models and plain fine-tuning have no such head; the small preset marks the cells of a box."""
     small = preset("refshapes-small")
-    assert small.grounding == 1 and released(small).grounding == 0
-    assert preset("seqtr-darknet53").grounding == preset("partial-res-darknet53").grounding == 0
+    assert small.auxiliary_mask == 1 and released(small).auxiliary_mask == 0
+    assert preset("seqtr-darknet53").auxiliary_mask == preset("partial-res-darknet53").auxiliary_mask == 0
     plain = train_res.res_architecture(small, train_res.Config(sequence="contour"))
-    assert plain.grounding == 0
-    assert train_res.res_architecture(small, train_res.Config()).grounding == 1
-    assert train_res.res_architecture(small, train_res.Config(zoom=112)).grounding == 4
+    assert plain.auxiliary_mask == 0
+    assert train_res.res_architecture(small, train_res.Config()).auxiliary_mask == 1
+    assert train_res.res_architecture(small, train_res.Config(zoom=112)).auxiliary_mask == 4
     frozen = train_res.res_architecture(small, train_res.Config(frozen="all"))
     assert (small.vision.frozen, frozen.vision.frozen) == ("none", "all")
-    assert train_rec.model_config(train_rec.Config(auxiliary_mask=0)).grounding == 0
+    assert train_rec.model_config(train_rec.Config(auxiliary_mask=0)).auxiliary_mask == 0
     with pytest.raises(UsageError, match="auxiliary-mask must divide the stride 16, got 3"):
-        build_model(small.replace(grounding=3), 9)
+        build_model(small.replace(auxiliary_mask=3), 9)
+
+
+def test_model_files_keep_the_former_name_of_the_head() -> None:
+    stored = preset("refshapes-small").replace(auxiliary_mask=4).to_dict()
+    assert stored["grounding"] == 4 and "auxiliary_mask" not in stored
+    assert ModelConfig.from_dict(stored).auxiliary_mask == 4
 
 
 def objective_and_batch(
@@ -143,7 +150,7 @@ def test_each_stage_trains_a_head_of_its_own(tiny_dataset: Path, tiny_split: Pat
         train_res.Config(**{**FAST, "epochs": 1, "zoom": 64}), dataset=tiny_dataset, split=tiny_split, rec=rec, out=res
     )  # fmt: skip
     with open_artifact(rec) as a, open_artifact(res) as b:
-        assert architecture(a).grounding == 1 and architecture(b).grounding == 4
+        assert architecture(a).auxiliary_mask == 1 and architecture(b).auxiliary_mask == 4
         assert b["weights/grounding_head.weight"].shape == (16, 128)
         weighed = a.json("history")[0]["loss"]
     assert load_model(res).locator is not None
