@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from stages.geometry.polygons import polygon_scores, resample_polygons
-from stages.geometry.projection import KEEP_BELOW
 from stages.geometry.rasterise import mask_to_rle, polygon_to_rle, rle_to_mask
 from stages.geometry.resampling import mask_to_points
 from stages.metrics.segmentation import overlaps
@@ -81,7 +80,7 @@ def bench_selection(repeats: int) -> dict[str, Any]:
             select_and_resample(polygon_to_rle(ring, SIZE), box, 12)
 
     def ours() -> None:
-        kept = np.flatnonzero(polygon_scores(points, offsets, boxes, sizes) < KEEP_BELOW)
+        kept = np.flatnonzero(polygon_scores(points, offsets, boxes, sizes) < 0.1)
         chosen = (offsets[kept][:, None] + np.arange(12)).reshape(-1)
         resample_polygons(points[chosen], np.arange(len(kept) + 1) * 12, sizes[kept], 12)
 

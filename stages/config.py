@@ -263,12 +263,3 @@ def in_current_words(config_class: type, stored: Mapping[str, Any]) -> dict[str,
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def replace_from(config_class: type, values: Mapping[str, Any]) -> Any:
-    """`config_class(**values)` where unknown keys are a UsageError with the nearest known name."""
-    known = [f.name for f in dataclasses.fields(config_class)]
-    for key in values:
-        if key not in known:
-            raise UsageError(f"unknown option {key!r}", hint=nearest_hint(key, known))
-    return config_class(**values)

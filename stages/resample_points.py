@@ -32,8 +32,8 @@ NO_CONTOUR = "no contour"
 LOW_CONFIDENCE = "low confidence"
 ABOVE_THRESHOLD = "score above threshold"
 REJECTED = "review: rejected"
-BY_PERSON = ("accepted", "corrected")  # words of decisions that keep an contour
-# An contour just below the threshold was kept, so it shall count for something.
+BY_PERSON = ("accepted", "corrected")  # words of decisions that keep a contour
+# A contour just below the threshold was kept, so it shall count for something.
 SMALLEST_PROJECTION_WEIGHT = 0.05
 
 

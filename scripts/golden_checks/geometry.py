@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from golden_checks.released import (
+    batch_averaged,
+    projection_score_release,
+    quantise_vertices_release,
+    sample_by_angle,
+)
 from golden_checks.table import Report
 from stages.geometry.boxes import box_iou_pairwise
-from stages.geometry.projection import projection_score, projection_score_release
-from stages.geometry.quantisation import (
-    dequantise_release,
-    quantise_release,
-    quantise_vertices_release,
-    tokens_to_box,
-    tokens_to_points,
-)
+from stages.geometry.projection import projection_score
+from stages.geometry.quantisation import dequantise_release, quantise_release, tokens_to_box, tokens_to_points
 from stages.geometry.rasterise import mask_to_rle, polygon_to_rle, resize_mask_nearest, rle_area, rle_to_mask
 from stages.geometry.resampling import sample_release
-from stages.metrics.comprehension import batch_averaged
 from stages.metrics.segmentation import PRECISION_AT, overlaps, summarise_masks
 
 
@@ -34,7 +33,7 @@ def check_vertices(path: Path) -> Report:
     masks = [data["masks"][i] > 0 for i in filled]
     for name in sorted(k for k in data if k.startswith("vertices_")):
         n, kind = int(name.split("_")[1]), name.split("_")[2]
-        ours = np.array([sample_release(m, n, centre=kind == "center").T for m in masks])
+        ours = np.array([(sample_by_angle if kind == "center" else sample_release)(m, n).T for m in masks])
         report.close(f"{n} points, {kind}", ours, data[name][filled], 0.0 if kind == "uniform" else 1e-4)
     found = np.array([(sample_release(m, 12) >= 0).any() for m in masks])
     report.same("kept", found, np.asarray(data["keep"])[filled].astype(bool))

@@ -11,25 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from golden_checks.released import cardinality_error, positive_tokens, weighted_sum
 from golden_checks.table import Report
 from golden_checks.weights import by_rule
 from stages.geometry.boxes import box_iou_pairwise
 from stages.models.config import DetectorConfig, FusionConfig, ModelConfig
-from stages.models.detection_boxes import centre_to_corners, giou, giou_table
+from stages.models.detection_boxes import centre_to_corners, giou
 from stages.models.matcher import MatchCosts
 from stages.models.mdetr import Detections, DetectorMemory, QueryDetector
 from stages.models.mdetr_criterion import (
     DetectionTargets,
     LayerOutputs,
     LossWeights,
-    cardinality_error,
     dice_mask_loss,
     final_query_loss,
     focal_mask_loss,
     layer_losses,
-    positive_tokens,
     resize_masks,
-    weighted_sum,
 )
 from stages.models.mdetr_mask_head import AttentionMaskHead, MaskInputs, masks_in_image
 from stages.models.siri import fate
@@ -155,7 +153,7 @@ def check_criterion(path: Path) -> Report:
         )
         report.close("dice, 3 boxes", float(dice_mask_loss(x, t).sum() / 3), info.get("prim_dice_nb3"), LOSS)
     if "giou" in data:
-        report.close("giou", giou_table(data["giou_a"], data["giou_b"]), data["giou"], LOSS)
+        report.close("giou", giou(data["giou_a"][:, None], data["giou_b"][None]), data["giou"], LOSS)
     return report
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from golden_checks.released import resize_boxes
 from golden_checks.table import Report
-from stages.data.release_pipeline import choose_window, fit_size, jitter_boxes, jitter_pixels, resize_boxes
+from stages.data.release_pipeline import choose_window, fit_size, jitter_boxes, jitter_pixels
 from stages.data.text import PAD, WordCodec, clean
 from stages.data.transforms import model_frame_size, padded
 from stages.geometry.quantisation import quantise_release

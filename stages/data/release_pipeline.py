@@ -51,12 +51,6 @@ def fit_size(size_hw: tuple[int, int], square: int) -> tuple[int, int]:
     return scaled_size(size_hw, min(square / max(size_hw), square / min(size_hw)))
 
 
-def resize_boxes(boxes_xyxy: ArrayLike, size_hw: tuple[int, int], new_hw: tuple[int, int]) -> Float:
-    """Validation: boxes times the float32 ratio of the rounded sizes."""
-    factor = np.array([new_hw[1] / size_hw[1], new_hw[0] / size_hw[0]] * 2, np.float32)
-    return np.asarray(boxes_xyxy, np.float64) * factor
-
-
 def choose_window(
     draw: Callable[[], float],
     size_hw: tuple[int, int],

@@ -1,4 +1,4 @@
-"""Rotation of a picture and of an contour in it about a point (augmentation of the few masks)."""
+"""Rotation of a picture and of a contour in it about a point (augmentation of the few masks)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stages.data.transforms import Frame, Image, render
 from stages.geometry.boxes import box_iou_pairwise, polygon_extent
 
-# An contour tells how its box turns only if it reaches the box: one part of an object in several parts does not.
+# A contour tells how its box turns only if it reaches the box: one part of an object in several parts does not.
 SPANS_ITS_BOX = 0.8
 
 
@@ -58,7 +58,7 @@ class Turn:
 def random_turn(
     rng: np.random.Generator, ring_xy: NDArray[np.floating], box_xyxy: NDArray[np.floating], most: float
 ) -> Turn | None:
-    """A turn by U(-most, most) degrees about the box's centre; None without an contour (M, 2) that spans the box."""
+    """A turn by U(-most, most) degrees about the box's centre; None without a contour (M, 2) that spans the box."""
     if most <= 0 or len(ring_xy) < 3:
         return None
     if box_iou_pairwise(polygon_extent(ring_xy)[None], np.asarray(box_xyxy)[None])[0] < SPANS_ITS_BOX:

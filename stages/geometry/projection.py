@@ -11,16 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stages.geometry.boxes import pixel_interval
-from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
 from stages.geometry.runs import pack_rles, split_runs
 
 EPSILON = 1e-5
-KEEP_BELOW = 0.1
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
@@ -69,33 +66,6 @@ def extent_scores(extents_xyxy: ArrayLike, boxes_xyxy: ArrayLike, sizes_hw: Arra
         shared = np.maximum(np.minimum(stop, high) - np.maximum(start, low), 0)
         score += profile_distance(shared, stop - start, high - low)
     return score
-
-
-def projection_score_release(rle: Mapping[str, Any], box_xywh: ArrayLike) -> tuple[float | None, int]:
-    """The release's score: (score or None when it finds no polygon, number of polygons it finds).
-
-    The mask goes through cv2 polygons (losing a pixel in width and height; holes become filled polygons of
-    their own), the box is cut to whole numbers, and several polygons are compared with as many copies of
-    the box. With more than one polygon the release then rejects the sample whatever its score.
-    """
-    height, width = (int(v) for v in rle["size"])
-    pixels = rle_to_mask(rle).view(np.uint8)
-    contours, _ = cv2.findContours(pixels, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-    polygons = [c.reshape(-1, 2) for c in contours if len(c) > 2]
-    if not polygons:
-        return None, 0
-    filled = [polygon_to_rle(polygon, (height, width)) for polygon in polygons]
-    masks = np.stack([rle_to_mask(part) for part in filled], axis=-1)  # (H, W, polygons)
-    corner_size = np.asarray(box_xywh, dtype=np.float64).astype(np.int64)
-    score = 0.0
-    for axis, length in ((0, width), (1, height)):
-        profile = masks.any(axis=axis)
-        start = corner_size[axis]
-        wanted = np.zeros((length, 1), dtype=bool)
-        wanted[start : start + corner_size[axis + 2]] = True
-        shared, covered = (profile & wanted).sum(), profile.sum()
-        score += float(profile_distance(shared, covered, wanted.sum() * len(polygons)))
-    return score, len(polygons)
 
 
 def profile_distance(shared: Any, covered: Any, wanted: Any) -> Float:

@@ -42,17 +42,6 @@ def _finite(coords: ArrayLike, dtype: type[np.floating]) -> NDArray[np.floating]
     return values
 
 
-def quantise_vertices_release(vertices_xy: ArrayLike, size_wh: ArrayLike, n_bins: int) -> NDArray[np.int64]:
-    """Contour targets as the release makes them: (..., 2) vertices, -1 = none -> tokens, negative ones
-    become END.
-
-    The -1 passes through the scaling first, so on sides longer than `n_bins` pixels it truncates to bin 0,
-    not END.
-    """
-    tokens = quantise_release(vertices_xy, size_wh, n_bins)
-    return np.where(tokens < 0, n_bins, tokens)
-
-
 def dequantise(tokens: ArrayLike, size: ArrayLike, n_bins: int) -> NDArray[np.float64]:
     """Tokens -> float64 coordinates in pixels, the middle of the bin; `size` broadcasts as in `quantise`."""
     return (np.asarray(tokens, dtype=np.float64) + 0.5) / n_bins * np.asarray(size, dtype=np.float64)

@@ -101,12 +101,11 @@ def contour_targets_release(
     return np.where(points < 0, np.nan, points)
 
 
-def sample_release(mask: NDArray[Any], n: int, *, centre: bool = False) -> NDArray[np.float32]:
+def sample_release(mask: NDArray[Any], n: int) -> NDArray[np.float32]:
     """The release's contour targets: (n, 2) float32 pixel positions xy, rows of -1 where it finds fewer.
 
-    Every ceil(M / n)-th of the M pixels of the contour that cv2 measures largest; with `centre=True` one
-    point at each of n angles round the mass centre (`_sample_angles`), where there are n pixels and the
-    centre lies inside. A contour without area (a line, one pixel) gives only -1, as there.
+    Every ceil(M / n)-th of the M pixels of the contour that cv2 measures largest. A contour without area (a line, one
+    pixel) gives only -1, as there.
 
     Raises:
         ValueError: the mask is empty (the release fails with an IndexError).
@@ -117,32 +116,8 @@ def sample_release(mask: NDArray[Any], n: int, *, centre: bool = False) -> NDArr
     if len(chains) == 0:
         raise ValueError("the release cannot sample an empty mask")
     chain = max(chains, key=cv2.contourArea)
-    moments = cv2.moments(chain)
     points = np.full((n, 2), -1.0, dtype=np.float32)
-    if not moments["m00"] > 0:
-        return points
-    mass_centre = (moments["m10"] / moments["m00"], moments["m01"] / moments["m00"])
-    if centre and len(chain) >= n and cv2.pointPolygonTest(chain, mass_centre, False) > 0:
-        found = _sample_angles(chain.reshape(-1, 2), np.array(mass_centre), n)
-        found = np.clip(found, 0, (mask.shape[1] - 1, mask.shape[0] - 1))
-    else:
+    if cv2.moments(chain)["m00"] > 0:
         found = chain.reshape(-1, 2)[:: -(-len(chain) // n)]
-    points[: len(found)] = found
+        points[: len(found)] = found
     return points
-
-
-def _sample_angles(chain: NDArray[Any], mass_centre: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """For every 360/n-th whole degree the farthest contour pixel there, or at the nearest of the degrees
-    within +-5 (the larger first); none across 0/360; an angle without a pixel is left out."""
-    x, y = (chain - mass_centre).T
-    degrees = np.degrees(np.arctan2(y, x))
-    degrees = np.where(degrees < 0, degrees + 360, degrees).astype(np.int64)
-    farthest = np.full(360 + 6, -1.0)
-    np.maximum.at(farthest, degrees, np.hypot(x, y))
-    wanted = np.arange(0, 360, 360 // n)[:n, None]
-    candidates = wanted + np.array([0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5])
-    known = (candidates >= 0) & (farthest[candidates] >= 0)
-    rows = np.flatnonzero(known.any(axis=1))
-    angle = candidates[rows, known[rows].argmax(axis=1)]
-    direction = np.stack([np.cos(np.radians(angle)), np.sin(np.radians(angle))], axis=1)
-    return mass_centre + farthest[angle][:, None] * direction

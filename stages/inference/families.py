@@ -12,7 +12,7 @@ from stages.weights.model_file import LoadedModel
 def answers_of(
     loaded: LoadedModel, *, contour: ContourSource = "decoder", box_prompt: bool = False
 ) -> Answers:
-    """UsageError for a box prompt or an contour that the model's family does not have."""
+    """UsageError for a box prompt or a contour that the model's family does not have."""
     if contour == "auxiliary":
         require_auxiliary_masks(loaded)
     if loaded.config.family == "mdetr":

@@ -44,8 +44,3 @@ def giou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     outer = (outer_high - outer_low).clamp(min=0).prod(-1)
     union, outer = union.clamp(min=1e-12), outer.clamp(min=1e-12)  # boxes without area
     return shared / union - (outer - union) / outer
-
-
-def giou_table(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
-    """(N, 4), (M, 4) -> (N, M)."""
-    return giou(a_xyxy[:, None], b_xyxy[None])

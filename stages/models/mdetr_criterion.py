@@ -7,7 +7,6 @@ one means "no object"), L text tokens, C width of the contrastive space.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +15,6 @@ from torch import Tensor
 
 from stages.models.detection_boxes import centre_to_corners, giou
 from stages.models.matcher import MatchCosts, Matches, match
-
-Spans = Sequence[tuple[int, int]]  # [begin, end) of characters
 
 
 @dataclass
@@ -128,12 +125,6 @@ def final_query_loss(
     return loss, right.mean() if len(right) else right.new_ones(())
 
 
-def cardinality_error(logits: Tensor, row: Tensor) -> Tensor:
-    """How far the number of queries that see an object is from the number of targets, a row; not for training."""
-    seen = (logits.argmax(-1) != logits.shape[-1] - 1).sum(1).float()
-    return (seen - torch.bincount(row, minlength=len(logits)).float()).abs().mean()
-
-
 def focal_mask_loss(
     logits: Tensor, truth: Tensor, valid: Tensor | None = None, alpha: float = 0.25, gamma: float = 2.0
 ) -> Tensor:
@@ -194,52 +185,3 @@ def layer_losses(
     if outputs.is_final is not None and targets.is_final is not None:
         terms["final"], _ = final_query_loss(outputs.is_final, matches, targets.is_final, n_boxes)
     return terms, matches
-
-
-def weighted_sum(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
-    return torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
-
-
-def token_span(
-    table: Sequence[int | None], begin: int, end: int, fallback: Sequence[int | None] | None = None
-) -> tuple[int, int] | None:
-    """Characters [begin, end) -> tokens (first, last), both included, or None when they cover no token.
-
-    A span may begin or end on a blank, so up to two characters further in are tried.
-
-    Args:
-        table: token of each character, None between tokens.
-        fallback: table of the further tries; the release looks them up in the first sentence of the batch
-            (ODDITIES H3).
-    """
-
-    def look(places: tuple[int, int, int]) -> int | None:
-        for k, place in enumerate(places):
-            source = table if k == 0 or fallback is None else fallback
-            token = source[place] if 0 <= place < len(source) else None
-            if token is not None:
-                return token
-        return None
-
-    first, last = look((begin, begin + 1, begin + 2)), look((end - 1, end - 2, end - 3))
-    return None if first is None or last is None else (first, last)
-
-
-def positive_tokens(
-    spans_of_target: Sequence[Spans],
-    row: Sequence[int],
-    tables: Sequence[Sequence[int | None]],
-    n_tokens: int,
-    fallback: Sequence[int | None] | None = None,
-) -> Tensor:
-    """(N, L) bool: the tokens that the character spans of each target cover.
-
-    `tables[row]` maps characters to tokens; see `token_span` for `fallback`.
-    """
-    out = torch.zeros(len(spans_of_target), n_tokens, dtype=torch.bool)
-    for k, (spans, i) in enumerate(zip(spans_of_target, row, strict=True)):
-        for begin, end in spans:
-            found = token_span(tables[i], begin, end, fallback)
-            if found:
-                out[k, found[0] : found[1] + 1] = True
-    return out

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_checks.released import (
+    batch_averaged,
+    projection_score_release,
+    quantise_vertices_release,
+    sample_by_angle,
+)
 
 from stages.geometry.boxes import box_iou_pairwise
-from stages.geometry.projection import projection_score, projection_score_release
-from stages.geometry.quantisation import (
-    dequantise_release,
-    quantise_release,
-    quantise_vertices_release,
-    tokens_to_box,
-    tokens_to_points,
-)
+from stages.geometry.projection import projection_score
+from stages.geometry.quantisation import dequantise_release, quantise_release, tokens_to_box, tokens_to_points
 from stages.geometry.rasterise import (
     mask_to_rle,
     polygon_to_rle,
@@ -26,7 +26,6 @@ from stages.geometry.rasterise import (
     rle_to_mask,
 )
 from stages.geometry.resampling import sample_release
-from stages.metrics.comprehension import batch_averaged
 from stages.metrics.segmentation import PRECISION_AT, overlaps, summarise_masks
 
 
@@ -48,7 +47,7 @@ def test_sampled_vertices(folder: Path, n: int, kind: str) -> None:
             with pytest.raises(ValueError, match="empty mask"):
                 sample_release(mask > 0, n)
             continue
-        points = sample_release(mask > 0, n, centre=kind == "center")
+        points = (sample_by_angle if kind == "center" else sample_release)(mask > 0, n)
         assert pytest.approx(expected, abs=0 if kind == "uniform" else 1e-4) == points.T
         assert (points >= 0).any() == keep
 

@@ -11,14 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-sys.path.append(str(SCRIPTS))
-
-from golden_checks import run  # noqa: E402
-from golden_checks.models import check_model, compare_projections  # noqa: E402
-from golden_checks.table import Report, Row, lines  # noqa: E402
-from golden_checks.weights import released_state  # noqa: E402
+from golden_checks import run
+from golden_checks.models import check_model, compare_projections
+from golden_checks.table import Report, Row, lines
+from golden_checks.weights import released_state
 
 CASES = ("pres_rec_patched", "pres_res12", "seqtr_multi12", "seqtr_rec", "seqtr_res12")
 

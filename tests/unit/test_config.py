@@ -17,7 +17,6 @@ from stages.config import (
     option_info,
     option_types,
     range_words,
-    replace_from,
     semantic_dict,
 )
 from stages.errors import ArtifactError, SeqresError, StaleOutputError, UsageError, did_you_mean
@@ -122,13 +121,6 @@ def test_a_field_without_option_is_refused() -> None:
 def test_limits_in_words(limits: dict[str, Any], words: str) -> None:
     info = option(0, "x", **limits).metadata["option"]
     assert range_words(info) == words
-
-
-def test_unknown_options_name_the_nearest() -> None:
-    assert replace_from(Config, {"epochs": 7}).epochs == 7
-    with pytest.raises(UsageError, match="unknown option 'epoch'") as caught:
-        replace_from(Config, {"epoch": 7})
-    assert caught.value.hint == "did you mean epochs?"
 
 
 def test_none_only_where_it_is_allowed() -> None:

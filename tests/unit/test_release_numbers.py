@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden_checks.released import quantise_vertices_release, sample_by_angle
 
 from stages.data.dataset import ReferringDataset
 from stages.data.jitter import random_frame
@@ -16,7 +17,6 @@ from stages.data.release_pipeline import choose_window, jitter_boxes, jitter_pix
 from stages.data.text import UNKNOWN, WordCodec
 from stages.data.transforms import Augmentation
 from stages.geometry.contours import largest_outer_contour
-from stages.geometry.quantisation import quantise_vertices_release
 from stages.geometry.rasterise import box_to_rle, rle_to_mask
 from stages.geometry.resampling import contour_targets_release, resample_uniform, sample_release
 from stages.metrics.segmentation import Overlaps, summarise_masks
@@ -102,7 +102,7 @@ def test_thin_and_empty_masks() -> None:
 def test_points_by_angle() -> None:
     """A flat rectangle seen from its centre: some angles meet no pixel near, and stay empty."""
     mask = rle_to_mask(box_to_rle([10, 20, 50, 24], (60, 60)))
-    theirs = sample_release(mask, 36, centre=True)
+    theirs = sample_by_angle(mask, 36)
     ring = np.array([[10, 20], [50, 20], [50, 24], [10, 24]], np.float32)
     assert int((theirs[:, 0] >= 0).sum()) < 36 == len(resample_uniform(ring, 36))
 

@@ -13,13 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from golden_checks.released import batch_averaged, projection_score_release
 
 from seqres_cli.main import main
 from stages.data.release_sample import match_sample
 from stages.data.text import WordCodec
 from stages.data.transforms import plain_frame
 from stages.geometry.polygons import polygon_scores
-from stages.geometry.projection import projection_score_release, projection_scores
+from stages.geometry.projection import projection_scores
 from stages.geometry.rasterise import (
     box_to_rle,
     polygon_to_rle,
@@ -29,7 +30,6 @@ from stages.geometry.rasterise import (
     union_rle,
 )
 from stages.inference.sequence_answers import answer_of
-from stages.metrics.comprehension import batch_averaged
 from stages.metrics.segmentation import overlaps
 from stages.models.build import build_model
 from stages.models.config import ImageConfig
@@ -80,7 +80,7 @@ def test_every_option_exists(option: str, capsys: pytest.CaptureFixture[str]) ->
         assert main([name, *flags, "--print-config"]) == 0, capsys.readouterr().err
         assert "flag" in capsys.readouterr().out
         return
-    found = re.fullmatch(r"(stages[\w.]+)\.(\w+)\((\w+)=\)", option)
+    found = re.fullmatch(r"((?:stages|golden_checks)[\w.]+)\.(\w+)\((\w+)=\)", option)
     assert found is not None, option
     function = getattr(importlib.import_module(found[1]), found[2])
     assert found[3] in inspect.signature(function).parameters

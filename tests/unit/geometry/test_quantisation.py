@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from golden_checks.released import quantise_vertices_release
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,6 @@ from stages.geometry.quantisation import (
     dequantise_release,
     quantise,
     quantise_release,
-    quantise_vertices_release,
     tokens_to_box,
     tokens_to_points,
 )
