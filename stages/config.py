@@ -16,7 +16,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
@@ -32,22 +32,29 @@ Panel = Literal[
 
 @dataclass(frozen=True)
 class OptionInfo:
-    """What `option` records about a field."""
+    """What `option` records about a field.
+
+    Attributes:
+        semantic: False for what cannot change the result: device, workers, log interval.
+        min, max: limits of a number; with `min_open`, `max_open` the limit itself is not allowed.
+        flag: name on the command line without dashes, when it is not the field's own name.
+        added: the field came after files had been made, and its default means what the stage did before: these files
+            stay up to date.
+        panel: heading of `--help`. formerly: its name before. former_values: present value -> former one.
+    """
 
     help: str
     semantic: bool = True
     min: float | None = None
     max: float | None = None
-    min_open: bool = False  # True: min itself is not allowed
+    min_open: bool = False
     max_open: bool = False
     choices: tuple[Any, ...] | None = None
-    flag: str | None = None  # name on the command line without dashes, when it is not the field's own name
-    added: bool = (
-        False  # the field came after files had been made: its default leaves their fingerprint as it was
-    )
+    flag: str | None = None
+    added: bool = False
     panel: Panel | None = None
     formerly: str | None = None
-    former_values: Mapping[str, str] = dataclasses.field(default_factory=dict)  # present value -> former one
+    former_values: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def current(self, value: Any) -> Any:
         """A former value under its present name; any other value as it is."""
@@ -68,44 +75,14 @@ class OptionType:
     is_tuple: bool = False
 
 
-def option(
-    default: Any,
-    help: str,
-    *,
-    semantic: bool = True,
-    min: float | None = None,
-    max: float | None = None,
-    min_open: bool = False,
-    max_open: bool = False,
-    choices: Sequence[Any] | None = None,
-    flag: str | None = None,
-    added: bool = False,
-    panel: Panel | None = None,
-    formerly: str | None = None,
-    former_values: Mapping[str, str] | None = None,
-) -> Any:
-    """A dataclass field with its help text (state the unit), limits, flag name and panel of `--help`.
+def option(default: Any, help: str, **info: Any) -> Any:
+    """A dataclass field with its help text (state the unit) and whatever else `OptionInfo` holds.
 
-    `semantic=False` is for what cannot change the result: device, workers, log interval. `added=True` is for a
-    field that a stage got later and whose default means what the stage did before: files made then stay up to date.
-    `min_open` / `max_open` exclude the limit itself. Values are checked by `check_ranges`.
+    Values are checked by `check_ranges`.
     """
-    allowed = tuple(choices) if choices is not None else None
-    info = OptionInfo(
-        help,
-        semantic,
-        min,
-        max,
-        min_open,
-        max_open,
-        allowed,
-        flag,
-        added,
-        panel,
-        formerly,
-        former_values or {},
-    )
-    return dataclasses.field(default=default, metadata={"option": info})
+    if "choices" in info:
+        info["choices"] = tuple(info["choices"])
+    return dataclasses.field(default=default, metadata={"option": OptionInfo(help, **info)})
 
 
 def in_panel(panel: Panel) -> Callable[..., Any]:

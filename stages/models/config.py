@@ -41,9 +41,8 @@ class VisionConfig:
         default_factory=dict
     )  # the transformers config, so that a model artifact needs nothing else
     frozen: Literal["none", "all", "all-but-last-two"] = "none"  # which parts get no gradient
-    frozen_batch_norm: bool = (
-        True  # frozen parts also keep their batch-norm statistics (the release lets them drift)
-    )
+    # frozen parts also keep their batch-norm statistics (the release lets them drift)
+    frozen_batch_norm: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,8 @@ class TextConfig:
     hidden: int = 512  # a direction (gru)
     max_words: int = 15  # words (gru) or sub-words (auto) kept; 20 for RefCOCOg
     frozen_words: bool = True  # word vectors get no gradient (they come from GloVe)
-    packed: bool = (
-        True  # the backward direction starts at the last word; False = at the padding, as the release
-    )
+    # the backward direction starts at the last word; False = at the padding, as the release
+    packed: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,16 +76,13 @@ class DetectorConfig:
     """Queries and heads of the `mdetr` family (METHOD.md section 5)."""
 
     queries: int = 16  # boxes proposed for a sentence
-    classes: int = (
-        1  # soft-token classes beside "no object": 1 = SiRi's single class, 255 = MDETR's word positions
-    )
+    # soft-token classes beside "no object": 1 = SiRi's single class, 255 = MDETR's word positions
+    classes: int = 1
     align_dim: int = 0  # width of the contrastive space of queries and words; 0 = no contrastive loss
-    second_decoder: bool = (
-        False  # multi-task SiRi: a second decoder with a fixed 4 x 4 grid of queries, which answers
-    )
-    mask_head: Literal["embedding", "attention"] = (
-        "embedding"  # embedding: the supplement's; attention: the original's
-    )
+    # multi-task SiRi: a second decoder with a fixed 4 x 4 grid of queries, which answers
+    second_decoder: bool = False
+    # embedding: the supplement's; attention: the original's
+    mask_head: Literal["embedding", "attention"] = "embedding"
     mask_channels: int = 32  # pixel features of the embedding head at the finest level
     frozen: bool = False  # segmentation trains the mask head alone
     # cells enter the encoder multiplied by the sentence, as SeqTR's do (the original's meet the words only there)
@@ -111,12 +106,10 @@ class ModelConfig:
     text_in_memory: Literal["none", "sentence", "words"] = "none"
     cctf: bool = False
     pmca: bool = False
-    zoom_margin: float | None = (
-        None  # crop refinement: contours are predicted in a square window around the box, wider by this share
-    )
-    point_content: bool = (
-        False  # a finished point is shown the finer backbone map under it (beyond the paper)
-    )
+    # crop refinement: contours are predicted in a square window around the box, wider by this share
+    zoom_margin: float | None = None
+    # a finished point is shown the finer backbone map under it (beyond the paper)
+    point_content: bool = False
     # the auxiliary mask head: where the referent is, for a loss beside the tokens' (beyond the paper): so many sub-cells a side
     # of each memory cell; 0 = no such head
     auxiliary_mask: int = 0
