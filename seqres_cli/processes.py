@@ -9,7 +9,7 @@ from stages.errors import UsageError
 from stages.world import ALONE, World, join
 
 # The commands whose work several processes share.
-SHARING = ("pseudo-label", "refine-masks", "evaluate", "predict")
+SHARING = ("train-rec", "train-res", "pseudo-label", "refine-masks", "evaluate", "predict")
 
 
 def world_of_environment(arguments: Sequence[str]) -> World:

@@ -208,8 +208,10 @@ def run(
     done = fit_rounds(
         lambda number: _trainer(config, task, number, job, reporter),
         rounds=config.retrain_rounds, keep=config.retrain_keep, out=out, resume=resume,
-        start=start, fingerprint=job.fingerprint, reporter=reporter,
+        start=start, fingerprint=job.fingerprint, reporter=reporter, world=job.world,
     )  # fmt: skip
+    if not job.world.first:
+        return job.wait()
     fitted, rounds = done.fitted, round_summaries(done.fitted.history)
     best = rounds[-1]["best"] if rounds else chosen_row(fitted.history)
     selection = selection_record(task.data, config.train_split, task.held_out, best)
@@ -290,9 +292,10 @@ def _trainer(config: Config, task: _Task, number: int, job: StageJob, reporter: 
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
     no_contours = ContourTable.of_contours(len(data.boxes_xyxy), {}, {})
     job.require_writable(bytes_of_training(model))
+    steps = StepDataset(data, codec, task.architecture, no_contours, config, weights, seed, world=job.world)
     return Trainer(
-        model, codec, config, plan, StepDataset(data, codec, task.architecture, no_contours, config, weights, seed),
-        validator(data, config, task.held_out, reporter, with_mask=False),
+        model, codec, config, plan, steps,
+        validator(data, config, task.held_out, reporter, with_mask=False, world=job.world), world=job.world,
         device=choose_device(config.device), reporter=reporter, resume_file=resume_path(job.out),
         fingerprint=f"{job.fingerprint} round {number}" if number else job.fingerprint,
     )  # fmt: skip

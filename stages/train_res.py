@@ -141,15 +141,13 @@ def run(
     check_start(config, init)
     config = with_used_precision(config)
     job = _job(config, dataset, split, rec, points, init, out, options)
-    settled = job.settled()
-    if settled:
+    if settled := job.settled():
         return settled
 
     import torch
 
     from stages.data.dataset import ReferringDataset
     from stages.models.build import build_model
-    from stages.training.checkpoint import bytes_of_training
     from stages.training.selection import chosen_row, keep_back, selection_record
     from stages.weights.model_file import write_locator, write_model, write_selection
 
@@ -162,8 +160,9 @@ def run(
     held_out = keep_back(data, config.train_split, config.held_out, reporter)
     material = _material(data, config, points, held_out, model.config, reporter)
     trainer = _trainer(config, data, model, located, material, held_out, job, reporter)
-    job.require_writable(bytes_of_training(model))
     fitted = trainer.fit(resume=resume)
+    if not job.world.first:
+        return job.wait()
     best = chosen_row(fitted.history)
     selection = selection_record(data, config.train_split, held_out, best)
     summary: dict[str, Any] = {
@@ -306,7 +305,7 @@ def _trainer(
     from stages.data.crop_refinement import CropRefinement
     from stages.inference.devices import choose_device
     from stages.models.build import build_model
-    from stages.training.checkpoint import resume_path
+    from stages.training.checkpoint import bytes_of_training, resume_path
     from stages.training.loader import StepDataset
     from stages.training.loop import Trainer
     from stages.training.objectives import MaskLossWeights, build_objective
@@ -323,18 +322,21 @@ def _trainer(
     weights = SlotWeights(first_box=config.first_box_weight, end=config.end_weight)
     referents = np.setdiff1d(data.referents_in(config.train_split), held_out)
     crops = CropRefinement(config.rotate, config.paste, np.unique(data.referent_image[referents]))
-    steps = StepDataset(data, rec.codec, model.config, material.contours, config, weights, config.seed, crops)
+    steps = StepDataset(
+        data, rec.codec, model.config, material.contours, config, weights, config.seed, crops, job.world
+    )
     device, locator = choose_device(config.device), None
     if model.config.zoom_margin is not None:
         found = build_model(rec.architecture, rec.codec.size)
         load_state(found, rec.state, where=rec.where)
         locator = LoadedModel(found.to(device).eval(), rec.architecture, rec.codec, device)
     masks = MaskLossWeights(config.mask_weight, config.dice_weight, config.focal_weight)
+    job.require_writable(bytes_of_training(model))
     return Trainer(
         model, rec.codec, config, plan, steps,
-        validator(data, config, held_out, reporter, with_mask=True, locator=locator),
+        validator(data, config, held_out, reporter, with_mask=True, locator=locator, world=job.world),
         device=device, reporter=reporter, resume_file=resume_path(job.out), fingerprint=job.fingerprint,
-        objective=build_objective(model, config, masks),
+        objective=build_objective(model, config, masks), world=job.world,
     )  # fmt: skip
 
 

@@ -121,6 +121,10 @@ class JoinedWorld(World):
             raise value.error
         return value
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> JoinedWorld:
+        """Whatever holds it may be copied; there is one group."""
+        return self
+
     def speaks(self) -> bool:
         try:
             return self.store is None or self.store.add("ended", 1) == 1
@@ -173,5 +177,5 @@ def _together() -> Iterator[None]:
         raise LostProcessError(
             "another process of this run has ended, so this one cannot go on",
             facts=[str(error).splitlines()[0][:200]],
-            hint="look above for its message (none: it was killed); the same command starts again, refine-masks where it was",
+            hint="look above for its message (none: it was killed); the same command starts again: a training with --resume, refine-masks where it was",
         ) from error

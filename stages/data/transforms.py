@@ -182,9 +182,13 @@ def render(image: Image, frame: Frame) -> Image:
     return np.ascontiguousarray(part[:, ::-1] if frame.mirrored else part)
 
 
-def on_canvas(pictures: Sequence[Image], multiple: int) -> NDArray[np.uint8]:
+def on_canvas(
+    pictures: Sequence[Image], multiple: int, least_hw: tuple[int, int] = (1, 1)
+) -> NDArray[np.uint8]:
     """Pictures (h, w, 3) at the top left of one canvas (I, H, W, 3), black beside them; its sides are multiples."""
-    height, width = (padded(max(p.shape[axis] for p in pictures), multiple) for axis in (0, 1))
+    height, width = (
+        padded(max(least_hw[axis], *(p.shape[axis] for p in pictures)), multiple) for axis in (0, 1)
+    )
     canvas = np.zeros((len(pictures), height, width, 3), np.uint8)
     for place, picture in zip(canvas, pictures, strict=True):
         place[: picture.shape[0], : picture.shape[1]] = picture

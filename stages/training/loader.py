@@ -1,7 +1,8 @@
 """Entries of the plan become tensors.
 
 Every item's randomness depends only on (seed, epoch, step, position), so a resumed run sees exactly what an uninterrupted one
-would, with any number of workers.
+would, with any number of workers. Several processes share the items of a step: each sees what one process would see at the
+positions that are its own, on the same canvas.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from stages.models.vocabulary import sequence_layout
 from stages.training.batch import Batch
 from stages.training.plan import Entry
 from stages.training.targets import SlotWeights, sequence_targets
+from stages.world import ALONE, World
 
 MOSTLY = 0.3  # share of a box inside the window from which on its sentence is trained before others
 
@@ -98,24 +100,42 @@ class StepDataset(Dataset[Batch]):
         weights: SlotWeights,
         seed: int,
         crops: CropRefinement | None = None,
+        world: World = ALONE,
     ) -> None:
         self.dataset, self.codec, self.config, self.contours = dataset, codec, config, contours
         self.crops = crops or CropRefinement()
+        self.world = World(world.rank, world.size)  # the plain numbers can be sent to worker processes
         self.augmentation, self.weights, self.seed = augmentation, weights, seed
         self.layout, self.semantics = sequence_layout(config), semantics_of(config)
         self.draws_masks = config.sequence == "mask"
         self.fills_contours = config.auxiliary_mask > 0 and config.zoom_margin is not None
 
     def __getitem__(self, entry: Entry) -> Batch:
-        epoch, number, step = entry
+        step = entry[2]
+        # fewer items than processes: each does all of them, which changes no mean over the step
+        mine = self.world.share(range(len(step))) if len(step) >= self.world.size else range(len(step))
         views: list[View] = []
         examples: list[Example] = []
-        for position, (image_index, sentences) in enumerate(step):
-            rng = np.random.default_rng([self.seed, epoch, number, position])
+        for position in mine:
+            image_index, sentences = step[position]
+            rng = self._rng(entry, position)
             for view in self._views(rng, image_index, sentences):
                 examples += [self._example(rng, view, len(views), int(s)) for s in view.sentences]
                 views.append(view)
-        return self._batch(views, examples)
+        return self._batch(views, examples, self._least_canvas(entry) if len(mine) < len(step) else (1, 1))
+
+    def _least_canvas(self, entry: Entry) -> tuple[int, int]:
+        """(h, w) that the pictures of all the step's items need: what is padding must not depend on who shares them."""
+        if self.config.zoom_margin is not None:
+            return (self.config.image.size, self.config.image.size)
+        sizes = [
+            self._frame(self._rng(entry, position), image, sentences)[0].size_hw
+            for position, (image, sentences) in enumerate(entry[2])
+        ]
+        return max(h for h, _ in sizes), max(w for _, w in sizes)
+
+    def _rng(self, entry: Entry, position: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, entry[0], entry[1], position])
 
     def _example(self, rng: np.random.Generator, view: View, number: int, sentence: int) -> Example:
         referent, text = int(self.dataset.sentence_referent[sentence]), self.dataset.texts[sentence]
@@ -137,9 +157,9 @@ class StepDataset(Dataset[Batch]):
             weight=float(self.contours.weight[referent]) if known.any() else 0.0,
         )
 
-    def _batch(self, views: Sequence[View], examples: Sequence[Example]) -> Batch:
+    def _batch(self, views: Sequence[View], examples: Sequence[Example], least_hw: tuple[int, int]) -> Batch:
         multiple = self.config.image.multiple
-        canvas = on_canvas([view.picture for view in views], multiple)
+        canvas = on_canvas([view.picture for view in views], multiple, least_hw)
         padded_hw = np.array([view.frame.padded_hw(multiple) for view in views], np.int64)
         owners = np.array([e.view for e in examples])
         boxes, points = np.array([e.box_xyxy for e in examples]), np.array([e.points_xy for e in examples])
@@ -179,15 +199,22 @@ class StepDataset(Dataset[Batch]):
                     rng, self.dataset, image, int(sentence), self.contours.contour(referent), size, margin, self.augmentation
                 )  # fmt: skip
             return
-        boxes = self.dataset.boxes_xyxy[referents]
-        keep = boxes[rng.integers(len(boxes))]
-        frame = random_frame(rng, image.shape[:2], size, self.augmentation, keep)
-        shown = frame.shows(boxes)
-        if not shown.any():  # a window beside every referent teaches nothing: the whole picture instead
-            frame = plain_frame(image.shape[0], image.shape[1], size)
-            shown = np.ones(len(boxes))
+        frame, shown = self._frame(rng, image_index, sentences)
         picture = colour_noise(rng, render(image, frame), self.augmentation.colour)
         yield View(frame, picture, sentences[shown > (MOSTLY if (shown > MOSTLY).any() else 0)])
+
+    def _frame(
+        self, rng: np.random.Generator, image_index: int, sentences: NDArray[np.int64]
+    ) -> tuple[Frame, NDArray[np.float64]]:
+        """The window of an image and the share that it shows of each sentence's box."""
+        boxes = self.dataset.boxes_xyxy[self.dataset.sentence_referent[sentences]]
+        size, size_hw = self.config.image.size, tuple(map(int, self.dataset.image_sizes_hw[image_index]))
+        keep = boxes[rng.integers(len(boxes))]
+        frame = random_frame(rng, (size_hw[0], size_hw[1]), size, self.augmentation, keep)
+        shown = frame.shows(boxes)
+        if not shown.any():  # a window beside every referent teaches nothing: the whole picture instead
+            return plain_frame(size_hw[0], size_hw[1], size), np.ones(len(boxes))
+        return frame, shown
 
     def _masks(
         self, views: Sequence[View], examples: Sequence[Example], canvas_hw: tuple[int, ...]

@@ -28,7 +28,9 @@ from stages.training.optimiser import MovingAverage, build_optimiser, schedule_f
 from stages.training.plan import StepPlan
 from stages.training.selection import CHOICE
 from stages.training.settings import TrainingSettings
+from stages.training.sharing import share_batch_norm, sum_gradients
 from stages.weights.model_file import LoadedModel, channels_last
+from stages.world import ALONE, LostProcessError, World
 
 State = dict[str, Tensor]
 
@@ -74,7 +76,11 @@ class Trainer:
         resume_file: Path,
         fingerprint: str,
         objective: Objective | None = None,
+        world: World = ALONE,
     ) -> None:
+        """`world`: the processes that share each step; every one has a trainer, with the same arguments."""
+        share_batch_norm(model, world)
+        self.world = world
         self.model = channels_last(model.to(device))
         self.codec, self.settings, self.plan, self.steps = codec, settings, plan, steps
         self.validate = validate
@@ -99,22 +105,31 @@ class Trainer:
 
     def fit(self, *, resume: bool = False) -> Fitted:
         """Train to the end. The resume state stays until the caller has the result on disk and calls `forget`."""
+        if not self.world.first:  # the first draws what one process would
+            torch.manual_seed(torch.initial_seed() + (self.world.rank << 32))
         if resume:
-            self._restore(load_resume(self.resume_file, self.fingerprint))
+            self._restore(self.world.of_first(lambda: load_resume(self.resume_file, self.fingerprint)))
         try:
             return self._fit()
-        except KeyboardInterrupt:  # never inside a step, so the state is whole
-            if (self.progress.epoch, self.progress.step) != self.saved_at:
-                self._save()
-            here = f"interrupted in epoch {self.progress.epoch + 1}, step {self.progress.step}"
-            self.reporter.warn(f"{here}; saved: {self.saved or 'nothing yet'}")
-            if self.saved:
-                self.reporter.info("the same command with --resume goes on from there")
+        except LostProcessError:
+            self._tell_where()
             raise
+        except KeyboardInterrupt:  # never inside a step, so the state is whole
+            if (self.progress.epoch, self.progress.step) != self.saved_at and self.world.size == 1:
+                self._save()  # of several processes, the others may be past answering
+            self._tell_where()
+            raise
+
+    def _tell_where(self) -> None:
+        here = f"interrupted in epoch {self.progress.epoch + 1}, step {self.progress.step}"
+        self.reporter.warn(f"{here}; saved: {self.saved or 'nothing yet'}")
+        if self.saved:
+            self.reporter.info("the same command with --resume goes on from there")
 
     def forget(self) -> None:
         """Remove the resume state."""
-        self.resume_file.unlink(missing_ok=True)
+        if self.world.first:
+            self.resume_file.unlink(missing_ok=True)
 
     def _fit(self) -> Fitted:
         p, s = self.progress, self.settings
@@ -172,8 +187,8 @@ class Trainer:
                 memory_format=torch.channels_last
             )
             outputs = self.objective.predict(images, batch)
-        loss = self.objective.loss(outputs, batch)
-        value = loss.item()
+        loss = self.objective.loss(outputs, batch, self.world)
+        value = self.world.sum(loss.detach()).item()
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss is {value} at step {self.progress.step} of epoch {self.progress.epoch + 1}",
@@ -182,6 +197,7 @@ class Trainer:
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        sum_gradients(model, self.world)
         if s.clip:
             torch.nn.utils.clip_grad_norm_(trainable(model), s.clip)
         self.optimiser.step()
@@ -215,9 +231,10 @@ class Trainer:
 
     def _save(self) -> None:
         """A disk that is full just now costs the state, not the training."""
-        p = self.progress
+        p, random = self.progress, self.world.gather(random_state())
         try:
-            self._write_state(p)
+            if self.world.first:
+                self._write_state(p, random)
             self.saved_at = (p.epoch, p.step)
             self.saved = (
                 f"epoch {p.epoch + 1}, step {p.step}" if p.epoch < self.settings.epochs else "all epochs"
@@ -226,14 +243,15 @@ class Trainer:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             self.reporter.warn(f"the resume state {self.resume_file} could not be saved: {reason.lower()}")
 
-    def _write_state(self, p: _Progress) -> None:
+    def _write_state(self, p: _Progress, random: list[dict[str, Any]]) -> None:
         save_resume(self.resume_file, {
             "fingerprint": self.fingerprint,
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state(),
             "progress": dict(vars(p)),
-            "random": random_state(),
+            "random": random[0],
+            "random_of_others": random[1:],
         })  # fmt: skip
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -241,9 +259,19 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load(state["average"])
         self.progress = _Progress(**state["progress"])
-        restore_random_state(state["random"])
+        self._restore_random([state["random"], *state.get("random_of_others", [])])
         self.saved, self.saved_at = (
             "what this run was resumed from",
             (self.progress.epoch, self.progress.step),
         )
         self.reporter.info(f"resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+
+    def _restore_random(self, states: list[dict[str, Any]]) -> None:
+        """Each process goes on with its own numbers; of another number of processes, only the first can."""
+        if len(states) == self.world.size or self.world.first:
+            restore_random_state(states[self.world.rank])
+        if len(states) != self.world.size:
+            self.reporter.warn(
+                f"the run was begun by {len(states)} processes and goes on with {self.world.size}: the order of the data "
+                "stays, random numbers of dropout do not"
+            )

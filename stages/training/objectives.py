@@ -33,6 +33,7 @@ from stages.models.mdetr_criterion import (
 from stages.models.seqtr import PointSequenceModel, Taught
 from stages.training.batch import Batch
 from stages.training.settings import TrainingSettings
+from stages.world import ALONE, World
 
 
 class Objective(ABC):
@@ -45,9 +46,15 @@ class Objective(ABC):
     @abstractmethod
     def terms(self, outputs: Any, batch: Batch) -> dict[str, LossSum]: ...
 
-    def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        """() float: what a step minimises."""
-        return torch.stack([term.mean() for term in self.terms(outputs, batch).values()]).sum()
+    def loss(self, outputs: Any, batch: Batch, world: World = ALONE) -> Tensor:
+        """() float: what a step minimises; of several processes, each one's share of it."""
+        terms = list(self.terms(outputs, batch).values())
+        if world.size > 1:
+            counted = world.sum(torch.stack([term.weight.float() for term in terms]))
+            terms = [
+                dataclasses.replace(term, weight=all_) for term, all_ in zip(terms, counted, strict=True)
+            ]
+        return torch.stack([term.mean() for term in terms]).sum()
 
     def blame(self, outputs: Any, batch: Batch) -> list[str]:
         """Loss of each part, for the message about one that is not finite."""

@@ -82,13 +82,12 @@ class StepPlan:
         self.steps_per_epoch = steps or -(-len(self._main) // self._main_images)
         self._total = steps * self._main_images if steps else len(self._main)
 
-    def epoch(self, epoch: int, rank: int = 0, world: int = 1) -> list[Entry]:
-        """One entry a step of process `rank` of `world`."""
+    def epoch(self, epoch: int) -> list[Entry]:
+        """One entry a step."""
         drawn = [(self._main.draw(self.seed, epoch, self._total), self._main_images)]
         drawn += [(pool.draw(self.seed, epoch, self.steps_per_epoch * n), n) for pool, n in self._beside]
         steps = [
             [item for items, n in drawn for item in items[k * n : k * n + n]]
             for k in range(self.steps_per_epoch)
         ]
-        entries = [(epoch, number, step) for number, step in enumerate(steps)]
-        return entries[: len(entries) // world * world][rank::world]
+        return [(epoch, number, step) for number, step in enumerate(steps)]

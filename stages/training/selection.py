@@ -24,6 +24,7 @@ from stages.metrics.segmentation import overlaps
 from stages.reporter import Reporter
 from stages.training.settings import TrainingSettings
 from stages.weights.model_file import LoadedModel
+from stages.world import ALONE, World
 
 CHOICE = "held_out_score"  # key of a history row: what chooses the weights called best
 
@@ -109,6 +110,7 @@ def validator(
     *,
     with_mask: bool,
     locator: LoadedModel | None = None,
+    world: World = ALONE,
 ) -> Callable[[LoadedModel], dict[str, float]]:
     """What a trainer calls after an epoch: scores of the validation split, to watch, and of what is held out, to choose.
 
@@ -127,9 +129,11 @@ def validator(
         ):
             if len(sentences):
                 found = predict_sentences(
-                    loaded, data, sentences, batch_images=settings.batch_images, reporter=reporter, what=what
-                )
-                scores |= measure(loaded, data, sentences, found)
-        return scores
+                    loaded, data, sentences, batch_images=settings.batch_images, reporter=reporter, what=what,
+                    world=world,
+                )  # fmt: skip
+                if world.first:
+                    scores |= measure(loaded, data, sentences, found)
+        return world.broadcast(scores)
 
     return validate

@@ -14,6 +14,7 @@ from stages.reporter import Reporter
 from stages.training.checkpoint import belongs, load_resume, resume_path, save_resume
 from stages.training.loop import Fitted, State, Trainer
 from stages.training.selection import chosen_row
+from stages.world import ALONE, World
 
 Keep = Literal["encoder", "all"]
 
@@ -61,6 +62,7 @@ def fit_rounds(
     start: State | None = None,
     fingerprint: str,
     reporter: Reporter,
+    world: World = ALONE,
 ) -> Rounds:
     """One training, then `rounds` more.
 
@@ -71,13 +73,16 @@ def fit_rounds(
         out: beside it lie the private files of the run, until `forget_states`.
         start: moving average of an earlier training, which enters the first round; None = it starts from nothing.
         fingerprint: of the run; a state of another run is refused.
+        world: the processes that share the training; the first one's files count.
     """
     state_file = rounds_path(out)
     number, previous, history, seconds = 0, start, [], 0.0
-    if not resume:
+    if not resume and world.first:
         state_file.unlink(missing_ok=True)
-    elif rounds and state_file.exists():
-        state = load_resume(state_file, fingerprint)
+    state = world.of_first(
+        lambda: load_resume(state_file, fingerprint) if resume and rounds and state_file.exists() else None
+    )
+    if state is not None:
         number, previous, history, seconds = state["round"], state["kept"], state["history"], state["seconds"]
     while True:
         trainer = make(number)
@@ -86,7 +91,7 @@ def fit_rounds(
             trainer.restart_average()
         # interrupted after a round, the next one may have no state of its own yet, but still that of the round before
         fresh = not resume or (number > 0 and not belongs(trainer.resume_file, trainer.fingerprint))
-        fitted = trainer.fit(resume=not fresh)
+        fitted = trainer.fit(resume=not world.broadcast(fresh))
         history += [{"round": number + 1, **row} for row in fitted.history] if rounds else fitted.history
         seconds += fitted.seconds[-1]
         if number == rounds:
@@ -99,7 +104,8 @@ def fit_rounds(
             "history": history,
             "seconds": seconds,
         }
-        save_resume(state_file, save)
+        if world.first:
+            save_resume(state_file, save)
         trainer.forget()  # only now: a kill in between loses nothing
     return Rounds(Fitted(fitted.weights, history, fitted.seconds), trainer.model, seconds)
 
