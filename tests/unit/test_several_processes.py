@@ -202,8 +202,8 @@ def test_the_command_line_says_who_is_meant(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert world_of_environment(["doctor"]) is ALONE
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="train-rec is not for several processes, and this is one of 2"):
-        world_of_environment(["train-rec", "--out", "rec.h5"])
+    with pytest.raises(UsageError, match="verify is not for several processes, and this is one of 2"):
+        world_of_environment(["verify", "rec.h5"])
     with pytest.raises(UsageError, match="RANK is ''"):
         world_of_environment(["evaluate"])
     monkeypatch.setenv("RANK", "0")

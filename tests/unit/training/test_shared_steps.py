@@ -113,6 +113,7 @@ def rec_config(name: str, **more: Any) -> train_rec.Config:
     return train_rec.Config(**values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rec", "detector"])
 def test_training_by_two_is_training_by_one(
     plain_descent: None, tiny_dataset: Path, tmp_path: Path, name: str
@@ -135,12 +136,13 @@ def test_training_by_two_is_training_by_one(
     with open_artifact(tmp_path / "one.h5") as one, open_artifact(tmp_path / "of-0" / "rec.h5") as two:
         assert one.fingerprint == two.fingerprint
         for name in one.names("weights/"):
-            assert np.allclose(one[name], two[name], rtol=1e-5, atol=1e-6), name
+            assert np.allclose(one[name], two[name], rtol=1e-5, atol=1e-5), name  # of updates up to 1e-2
 
 
+@pytest.mark.slow
 def test_contours_by_three(plain_descent: None, tiny_dataset: Path, tiny_split: Path, tmp_path: Path) -> None:
     train_rec.run(rec_config("frozen"), dataset=tiny_dataset, out=tmp_path / "rec.h5")
-    values: dict[str, Any] = {**FAST, "batch_images": 4, "epochs": 1, "steps_per_epoch": 3, "zoom": 64}
+    values: dict[str, Any] = {**FAST, "batch_images": 4, "epochs": 1, "steps_per_epoch": 2, "zoom": 64}
     config = train_res.Config(**values)
     inputs: Any = {"dataset": tiny_dataset, "split": tiny_split, "rec": tmp_path / "rec.h5"}
     alone = train_res.run(config, out=tmp_path / "one.h5", **inputs)
@@ -152,6 +154,7 @@ def test_contours_by_three(plain_descent: None, tiny_dataset: Path, tiny_split: 
     in_processes(3, work, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_a_process_is_resumed_exactly(tiny_dataset: Path, tmp_path: Path) -> None:
     """With dropout: each process goes on with its own random numbers."""
     config = rec_config("frozen", save_every=1)
