@@ -79,3 +79,6 @@ def require_one_dataset(artifacts: Sequence[Artifact]) -> None:
                 facts=[f"{p}: dataset {digests[p][:12]}" for p in (first, path)],
                 hint="make one report for each dataset",
             )
+    for dataset in (a for a in artifacts if a.kind == "dataset"):
+        for artifact in artifacts:
+            artifact.require_rows_of(dataset)

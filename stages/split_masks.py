@@ -336,7 +336,7 @@ def _export_of_existing(job: StageJob, settled: StageResult, path: Path) -> Stag
         from stages.artifacts import open_artifact
 
         with open_artifact(job.out, kind="split") as split:
-            count = int(split.attrs.get("n_chosen", split["visible"].sum()))
+            count = split.whole_attr("n_chosen", int(split["visible"].sum()))
             rank = split["rank"]
         if not job.options.dry_run:
             _export(job.artifact("dataset"), rank, count, path, force=False)
@@ -346,7 +346,9 @@ def _export_of_existing(job: StageJob, settled: StageResult, path: Path) -> Stag
 
 
 def _split_index(data: Artifact, name: str) -> int:
-    names = [str(s) for s in data.attrs["split_names"]]
+    from stages.data.dataset import split_names_of
+
+    names = split_names_of(data)
     if name not in names:
         raise UsageError(
             f"unknown split {name!r}",

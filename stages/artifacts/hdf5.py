@@ -8,6 +8,7 @@ these are refused, so an artifact stays data.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,16 @@ from typing import Any
 import h5py
 import numpy as np
 
+from stages.artifacts.text_heap import DamagedText, texts
 from stages.errors import ArtifactError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_DEPTH = 8
 MAX_ATTRIBUTE_BYTES = 64 << 10
 DEFLATE_LIMIT = 1040  # deflate cannot expand a byte to more than 1032
+# What is larger than this has never been found to shrink to a hundredth: it would be zeros, made to fill the memory.
+_LARGE_BYTES, _LARGE_LIMIT = 64 << 20, 100
+_LARGEST_CHUNK = 16 << 20  # bytes unpacked; the writer's have 4 MiB, or are one row
 _SIMPLE_CLASSES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING}
 _KNOWN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
@@ -57,7 +62,10 @@ def damage_as_error(path: Path, doing: str = "reading") -> Iterator[None]:
 def open_file(path: Path) -> h5py.File:
     """Open for reading without locks: artifacts never change in place, they are replaced as a whole."""
     with damage_as_error(path, "opening"):
-        return h5py.File(path, "r", locking=False, rdcc_nbytes=1 << 20)
+        file = h5py.File(path, "r", locking=False, rdcc_nbytes=1 << 20)
+        if file.userblock_size or file.id.get_create_plist().get_sizes() != (8, 8):
+            raise _refused(path, "it begins with a block that is no HDF5, or counts in other than 8 bytes")
+        return file
 
 
 def entries(file: h5py.File, path: Path) -> dict[str, Entry]:
@@ -104,16 +112,23 @@ def _entry(dataset: h5py.h5d.DatasetID, name: str, path: Path) -> Entry:
     if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
         raise _refused(path, f"{name} is stored in another file")
     filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
+    kind = dataset.get_type()
+    in_heap = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
+    if in_heap and (creation.get_layout() != h5py.h5d.CONTIGUOUS or filters):
+        raise _refused(path, f"{name} is text in chunks")
     if set(filters) - _KNOWN_FILTERS or filters.count(h5py.h5z.FILTER_DEFLATE) > 1:
         raise _refused(path, f"{name} uses filters {filters}")
     if dataset.get_space().get_simple_extent_type() == h5py.h5s.NULL:
         raise _refused(path, f"{name} holds nothing")
     shape, stored = dataset.shape, dataset.get_storage_size()
-    logical = dataset.get_type().get_size()
-    for n in shape:
-        logical *= n
-    if logical > stored * (DEFLATE_LIMIT if filters else 1):
+    logical = kind.get_size() * math.prod(shape)
+    limit = DEFLATE_LIMIT if logical <= _LARGE_BYTES else _LARGE_LIMIT
+    if logical > stored * (limit if filters else 1):
         raise _refused(path, f"{name} claims {logical} bytes but {stored} are stored")
+    if creation.get_layout() == h5py.h5d.CHUNKED:
+        chunk = kind.get_size() * math.prod(creation.get_chunk())
+        if chunk > max(_LARGEST_CHUNK, logical):
+            raise _refused(path, f"{name} claims chunks of {chunk} bytes for {logical}")
     return Entry(name, _dtype_name(dataset, name, path), shape, stored)
 
 
@@ -138,26 +153,22 @@ def _refused(path: Path, fact: str) -> ArtifactError:
 
 
 def read_text(dataset: h5py.Dataset, path: Path) -> list[str]:
-    """All strings of a text dataset (any shape, flattened).
-
-    A small file can point many rows at one long string; the sum is held against the file's size.
-    """
-    limit = path.stat().st_size
-    if dataset.shape == ():
-        return [_decode(dataset[()])]
-    texts: list[str] = []
-    length = 0
-    for start in range(0, dataset.shape[0], 4096):
-        piece = [_decode(v) for v in np.ravel(dataset[start : start + 4096])]
-        length += sum(map(len, piece))
-        if length > limit:
-            raise _refused(path, f"{dataset.name} holds more text than the file can")
-        texts += piece
-    return texts
-
-
-def _decode(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    """All strings of a text dataset (any shape, flattened), each checked before it is read (text_heap.py)."""
+    if h5py.check_string_dtype(dataset.dtype).length is not None:
+        return [str(plain_attribute(value)) for value in np.ravel(dataset[()]).tolist()]
+    if not dataset.size:
+        return []
+    offset = dataset.id.get_offset()
+    if offset is None:
+        raise _refused(path, f"{dataset.name} stores nothing")
+    try:
+        return texts(dataset.file.id.get_vfd_handle(), offset, dataset.size)
+    except DamagedText as error:
+        raise ArtifactError(
+            f"{path} is damaged: reading {dataset.name.removeprefix('/')} failed",
+            facts=[str(error)],
+            hint="make the file again, or copy it again",
+        ) from error
 
 
 def plain_attribute(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from stages.artifacts.ragged import Ragged, offsets_problem
 from stages.errors import ArtifactError
 from stages.file_kinds import what_it_is
 from stages.nearest import file_hint
+from stages.untrusted import parse_json, require_regular, shown
 
 if TYPE_CHECKING:
     import h5py
@@ -75,8 +75,10 @@ class Artifact:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """How, from what and when the file was made; see provenance.py."""
-        return self.json(PROVENANCE) if PROVENANCE in self.entries else {}
+        """How, from what and when the file was made, as far as it can be told; see provenance.py."""
+        from stages.artifacts import json_forms
+
+        return json_forms.tidy_record(self._parsed(PROVENANCE)) if PROVENANCE in self.entries else {}
 
     def __contains__(self, name: str) -> bool:
         return name in self.entries or f"{name}/values" in self.entries
@@ -135,15 +137,52 @@ class Artifact:
             return hdf5.read_text(dataset, self.path)
 
     def json(self, name: str) -> Any:
-        texts = self.strings(name)
+        """A JSON text as plain Python values, of the form that its readers rely on (json_forms.py)."""
+        from stages.artifacts import json_forms
+
+        value = self._parsed(name)
+        if (problem := json_forms.problem(self.kind, name, value)) is not None:
+            raise self._damaged(problem)
+        return value
+
+    def _parsed(self, name: str) -> Any:
         try:
-            return json.loads(texts[0])
-        except (ValueError, IndexError, RecursionError) as error:
-            raise self._damaged(f"{name} is no valid JSON") from error
+            return parse_json(self.strings(name)[0])
+        except (ValueError, IndexError) as error:
+            raise self._damaged(f"{name} is no valid JSON: {error}") from error
 
     def note_json(self, name: str) -> Any:
         """What `note_json` of the writer stored, None when there is no such note."""
         return self.json(f"{NOTES}/{name}") if f"{NOTES}/{name}" in self.entries else None
+
+    def whole_attr(self, name: str, default: int, *, low: int = 0, high: int = 2**53) -> int:
+        """A whole number among the attributes, `default` where it is absent or none at all."""
+        value = self.attrs.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise self._damaged(f"attribute {name} is {shown(value)}, expected a whole number from {low} on")
+        return value
+
+    def require_rows_of(self, dataset: Artifact) -> None:
+        """ArtifactError unless every column that names rows of this dataset stays within it."""
+        for name, n_rows in schema.rows_elsewhere(self.kind, dataset.entries):
+            if name not in self.entries:
+                continue
+            values = self[name]
+            if values.size and int(values.max()) >= n_rows:
+                what = (
+                    "referent" if name.endswith("referent_index") or name.startswith("held") else "expression"
+                )
+                raise ArtifactError(
+                    f"{self.path} names {what} {int(values.max())}, the dataset has {n_rows}",
+                    facts=[f"{name} must be rows of {dataset.path}"],
+                    hint=f"seqres verify {self.path}",
+                )
+        for letter, n_rows in schema.shared_sizes(self.kind, dataset.entries):
+            n = schema.dimension_size(self.kind, self.entries, letter)
+            if n is not None and n != n_rows:
+                raise self._damaged(f"{n} rows, but {dataset.path} has {n_rows}")
 
     def close(self) -> None:
         if self._file is not None and self._pid == os.getpid():
@@ -166,6 +205,13 @@ class Artifact:
         return self._numbers(name, slice(start, stop))
 
     def _numbers(self, name: str, rows: slice) -> np.ndarray:
+        values = self.as_stored(name, rows)
+        if (problem := schema.value_problem(self, name, values, rows.start or 0)) is not None:
+            raise self._damaged(problem)
+        return values
+
+    def as_stored(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        """A number column whose values are not held against the schema: for `verify`."""
         from stages.artifacts import hdf5
 
         dataset = self.dataset(name)
@@ -231,9 +277,10 @@ def open_artifact(
 def _require_hdf5(path: Path, wanted: tuple[str, ...]) -> None:
     from stages.artifacts.hdf5 import SIGNATURE
 
-    if path.is_dir():
-        raise ArtifactError(f"{path} is a folder, not an artifact", hint="give the .h5 file itself")
     try:
+        if path.is_dir():
+            raise ArtifactError(f"{path} is a folder, not an artifact", hint="give the .h5 file itself")
+        require_regular(path, what="artifact")
         with open(path, "rb") as stream:
             head = stream.read(4096)
     except FileNotFoundError as error:
@@ -260,7 +307,7 @@ def _require_kind(artifact: Artifact, wanted: tuple[str, ...]) -> None:
         )
     if kind not in schema.KINDS:
         raise ArtifactError(
-            f"{path} is of the unknown kind {kind!r}",
+            f"{path} is of the unknown kind {shown(kind)}",
             facts=[f"written by {artifact.created_by}"],
             hint="update seqres: the file may come from a newer release",
         )
@@ -269,7 +316,9 @@ def _require_kind(artifact: Artifact, wanted: tuple[str, ...]) -> None:
 def _require_version(artifact: Artifact) -> None:
     version, newest = artifact._reserved["schema_version"], schema.KINDS[artifact.kind]
     if not isinstance(version, int) or version < 1:
-        raise ArtifactError(f"{artifact.path} has the schema version {version!r}", hint="make the file again")
+        raise ArtifactError(
+            f"{artifact.path} has the schema version {shown(version)}", hint="make the file again"
+        )
     if version > newest:
         raise ArtifactError(
             f"{artifact.path} has {artifact.kind} schema version {version}; this seqres reads up to {newest}",

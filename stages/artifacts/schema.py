@@ -2,7 +2,8 @@
 
 A column is written as one line: path -> Column(dtype class, dimensions, index="I"). Dimensions are
 letters that must agree within a file ("R 4" = one row a referent, four columns; "R+1" = offsets);
-`index="I"` says that the values point into the rows of dimension I and is checked by `verify`.
+`index="I"` says that the values point into the rows of dimension I, `index="dataset R"` into those of the dataset that
+the file was made from; both are checked whenever a column is read, and by `verify`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
+LARGEST_SIDE = 100_000  # pixels of a picture
+LARGEST_PICTURE = 1 << 28  # pixels; more than any camera makes, and 0.8 GB when decoded
 COORDINATES = "xy, pixels, origin = outer corner of the top-left pixel"
 
 # kind -> the schema version that this program writes, and the newest that it reads
@@ -48,7 +53,9 @@ class Column:
     type: ColumnType
     dims: str = ""
     unit: str = ""
-    index: str | None = None  # dimension whose rows the values point at
+    index: str | None = None  # dimension whose rows the values point at; "dataset R": of the dataset
+    lowest: int | None = None  # smallest and largest value
+    largest: int | None = None
     absent: bool = False  # True: -1 means "none" and is allowed beside `index`
     required: bool = True
 
@@ -76,6 +83,15 @@ class KindSchema:
     )  # column -> the ragged group whose rows it offsets
 
 
+class FileLike(Protocol):
+    """What the checks of values need to know of a file."""
+
+    kind: str
+
+    @property
+    def entries(self) -> Mapping[str, EntryLike]: ...
+
+
 class EntryLike(Protocol):
     """What the checks need to know of a dataset; `hdf5.Entry` and the writer's record both are."""
 
@@ -88,6 +104,7 @@ class EntryLike(Protocol):
 
 _SUMMARY = Column("json", required=False)
 _BOX = "px, x1 y1 x2 y2"
+_R, _S = "dataset R", "dataset S"
 _MODEL = KindSchema(
     columns={
         "architecture": Column("json"),
@@ -95,7 +112,7 @@ _MODEL = KindSchema(
         "preprocessing": Column("json"),
         "history": Column("json"),
         "selection": Column("json", required=False),
-        "held_out_referent": Column("int", "H", required=False),
+        "held_out_referent": Column("int", "H", index=_R, required=False),
         "summary": _SUMMARY,
     },
     attributes=("dataset_digest",),
@@ -107,8 +124,8 @@ SCHEMAS: dict[str, KindSchema] = {
         columns={
             "images/id": Column("int", "I"),
             "images/file_name": Column("text", "I"),
-            "images/height": Column("int", "I", "px"),
-            "images/width": Column("int", "I", "px"),
+            "images/height": Column("int", "I", "px", lowest=1, largest=LARGEST_SIDE),
+            "images/width": Column("int", "I", "px", lowest=1, largest=LARGEST_SIDE),
             "images/encoded": RaggedColumn("uint8", "I", unit="JPEG or PNG bytes", required=False),
             "categories/id": Column("int", "C"),
             "categories/name": Column("text", "C"),
@@ -116,7 +133,7 @@ SCHEMAS: dict[str, KindSchema] = {
             "referents/ann_id": Column("int", "R"),
             "referents/image_index": Column("int", "R", index="I"),
             "referents/category_index": Column("int", "R", index="C", absent=True),
-            "referents/split": Column("int", "R"),
+            "referents/split": Column("int", "R", lowest=0),
             "referents/box_xyxy": Column("float", "R 4", _BOX),
             "referents/has_mask": Column("bool", "R"),
             "referents/is_crowd": Column("bool", "R"),
@@ -154,8 +171,8 @@ SCHEMAS: dict[str, KindSchema] = {
     "res_model": _MODEL,
     "pseudo_points": KindSchema(
         columns={
-            "referent_index": Column("int", "S"),
-            "sentence_index": Column("int", "S"),
+            "referent_index": Column("int", "S", index=_R),
+            "sentence_index": Column("int", "S", index=_S),
             "tokens": Column("int", "S T"),
             "token_probability": Column("float", "S T"),
             "points_xy": RaggedColumn("float", "S", (2,), "px"),
@@ -164,8 +181,8 @@ SCHEMAS: dict[str, KindSchema] = {
             "confidence": Column("float", "S"),
             "masks/rle": RaggedColumn("uint8", "S", unit="compressed RLE", required=False),
             "refined": Column("bool", "S", required=False),
-            "decisions/referent_index": Column("int", "D", required=False),
-            "decisions/sentence_index": Column("int", "D", required=False),
+            "decisions/referent_index": Column("int", "D", index=_R, required=False),
+            "decisions/sentence_index": Column("int", "D", index=_S, required=False),
             "decisions/reason": Column("text", "D", required=False),
             "decisions/box_iou": Column("float", "D", required=False),
             "decisions/outline_iou": Column("float", "D", required=False),
@@ -177,16 +194,16 @@ SCHEMAS: dict[str, KindSchema] = {
     ),
     "resampled_points": KindSchema(
         columns={
-            "referent_index": Column("int", "K"),
-            "sentence_index": Column("int", "K"),
+            "referent_index": Column("int", "K", index=_R),
+            "sentence_index": Column("int", "K", index=_S),
             "points_xy": Column("float", "K N 2", "px"),
             "score": Column("float", "K"),
             "confidence": Column("float", "K"),
             "weight": Column("float", "K"),
-            "decisions/referent_index": Column("int", "D"),
+            "decisions/referent_index": Column("int", "D", index=_R),
             "decisions/reason": Column("text", "D"),
             "decisions/score": Column("float", "D"),
-            "decisions/sentence_index": Column("int", "D"),
+            "decisions/sentence_index": Column("int", "D", index=_S),
             "decisions/review": Column("text", "D", required=False),
             "summary": _SUMMARY,
         },
@@ -194,8 +211,8 @@ SCHEMAS: dict[str, KindSchema] = {
     ),
     "evaluation": KindSchema(
         columns={
-            "referent_index": Column("int", "S"),
-            "sentence_index": Column("int", "S"),
+            "referent_index": Column("int", "S", index=_R),
+            "sentence_index": Column("int", "S", index=_S),
             "split": Column("int", "S"),
             "predicted_box_xyxy": Column("float", "S 4", _BOX),
             "box_iou": Column("float", "S"),
@@ -212,18 +229,18 @@ SCHEMAS: dict[str, KindSchema] = {
     ),
     "attention": KindSchema(
         columns={
-            "model": Column("int", "V"),
-            "referent_index": Column("int", "V"),
-            "sentence_index": Column("int", "V"),
+            "model": Column("int", "V", lowest=0, largest=1),
+            "referent_index": Column("int", "V", index=_R),
+            "sentence_index": Column("int", "V", index=_S),
             "tokens": RaggedColumn("int", "V"),
             "points_xy": RaggedColumn("float", "V", (2,), "px"),
             "step_of_point": RaggedColumn("int", "V"),
             "box_xyxy": Column("float", "V 4", _BOX),
-            "map_shape": Column("int", "V 3", "steps, rows, columns"),
+            "map_shape": Column("int", "V 3", "steps, rows, columns", lowest=0),
             "maps": RaggedColumn("float", "V"),
             "layer_maps": RaggedColumn("float", "V", required=False),
-            "pseudo/referent_index": Column("int", "P", required=False),
-            "pseudo/sentence_index": Column("int", "P", required=False),
+            "pseudo/referent_index": Column("int", "P", index=_R, required=False),
+            "pseudo/sentence_index": Column("int", "P", index=_S, required=False),
             "summary": Column("json"),
         },
         attributes=("dataset_digest", "model_digest"),
@@ -322,3 +339,40 @@ def dimension_size(kind: str, found: Mapping[str, EntryLike], letter: str) -> in
         if isinstance(column, Column) and column.dims.split()[:1] == [letter] and path in found:
             return found[path].shape[0]
     return None
+
+
+def value_problem(file: FileLike, name: str, values: np.ndarray, first_row: int = 0) -> str | None:
+    """The first value of a column (or of some rows of it) that points nowhere or cannot be, in words."""
+    column = SCHEMAS[file.kind].columns.get(name) if file.kind in SCHEMAS else None
+    if not isinstance(column, Column) or not values.size or values.dtype.kind not in "iu":
+        return None
+    low, high = column.lowest, column.largest
+    if column.index is not None:
+        low = -1 if column.absent else 0
+        n = dimension_size(file.kind, file.entries, column.index)
+        high = None if n is None else n - 1
+    low = -(2**63) if low is None else low
+    high = 2**63 - 1 if high is None else high
+    if low <= int(values.min()) and int(values.max()) <= high:
+        return None
+    bad = np.flatnonzero((values < low) | (values > high))
+    row = bad[0] // max(1, values.size // len(values)) if values.ndim else 0
+    number = values.reshape(-1)[bad[0]]
+    return f"{name}: row {first_row + row} is {number}, outside {low}..{high} ({len(bad)} rows)"
+
+
+def rows_elsewhere(kind: str, dataset: Mapping[str, EntryLike]) -> Iterator[tuple[str, int]]:
+    """Columns whose values are rows of the dataset that a file was made from, and how many rows there are."""
+    for path, column in SCHEMAS[kind].columns.items():
+        index = column.index if isinstance(column, Column) else None
+        if index is not None and index.startswith("dataset "):
+            n = dimension_size("dataset", dataset, index.removeprefix("dataset "))
+            if n is not None:
+                yield path, n
+
+
+def shared_sizes(kind: str, dataset: Mapping[str, EntryLike]) -> Iterator[tuple[str, int]]:
+    """Dimensions of a file that are dimensions of its dataset, and their size there: a split has a row a referent."""
+    n = dimension_size("dataset", dataset, "R")
+    if kind == "split" and n is not None:
+        yield "R", n

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from stages.artifacts import Artifact, open_artifact
 from stages.artifacts.provenance import stored_path
+from stages.artifacts.schema import LARGEST_PICTURE
 from stages.data.images import decode_rgb, path_below
 from stages.errors import ArtifactError, HiddenMaskError, UsageError, nearest_hint
 from stages.geometry.rasterise import rle_to_mask
+from stages.untrusted import shown
 
 MaskAccess = Literal["none", "split", "training", "all"]
 
@@ -42,7 +44,7 @@ class ReferringDataset:
     ) -> None:
         a = self._artifact = open_artifact(path, kind="dataset")
         self.path, self.digest, self.access = Path(path), a.digest, access
-        self.split_names: list[str] = list(a.attrs["split_names"])
+        self.split_names = split_names_of(a)
         self.image_ids = a["images/id"]
         self.image_sizes_hw = np.stack((a["images/height"], a["images/width"]), 1).astype(np.int64)
         self.image_files = a.strings("images/file_name")
@@ -52,6 +54,7 @@ class ReferringDataset:
         self.category_index = a["referents/category_index"]
         self.categories = a.strings("categories/name")
         self.boxes_xyxy = a["referents/box_xyxy"]
+        _require_possible(a, self)
         self.has_mask = a["referents/has_mask"].astype(np.bool_)
         self.sentence_referent = a["sentences/referent_index"]
         self.sentence_offsets = a["referents/sentence_offsets"]
@@ -86,8 +89,13 @@ class ReferringDataset:
                     f"{split} was not made from {path}",
                     hint=f"seqres split-masks --dataset {path} --out {split} --force",
                 )
-            names = list(a.attrs["split_names"])
-            guarded = names.index(str(s.attrs["split_name"]))
+            s.require_rows_of(a)
+            names = split_names_of(a)
+            if (guarded_name := str(s.attrs["split_name"])) not in names:
+                raise ArtifactError(
+                    f"{split} is of the split {shown(guarded_name)}, which {path} does not have"
+                )
+            guarded = names.index(guarded_name)
             visible = np.where(a["referents/split"] == guarded, s["visible"].astype(np.bool_), True)
             accepted = _accepted_masks(s, len(visible)) if masks == "training" else {}
         return cls(Path(path), visible, masks, accepted)
@@ -149,6 +157,29 @@ class ReferringDataset:
     def mask(self, referent: int) -> NDArray[np.bool_]:
         """(H, W) bool, True inside."""
         return rle_to_mask(self.mask_rle(referent))
+
+
+def split_names_of(dataset: Artifact) -> list[str]:
+    """The names of a dataset's splits; ArtifactError where the attribute is no list of texts."""
+    names = dataset.attrs["split_names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ArtifactError(f"{dataset.path} is damaged", facts=[f"attribute split_names is {shown(names)}"])
+    return names
+
+
+def _require_possible(dataset: Artifact, data: ReferringDataset) -> None:
+    """ArtifactError for splits that have no name, pictures larger than can be read, and boxes that are no numbers."""
+    problem = None
+    if data.referent_split.size and int(data.referent_split.max()) >= len(data.split_names):
+        problem = f"referents/split: {int(data.referent_split.max())} of {len(data.split_names)} splits"
+    elif data.image_sizes_hw.size and int(data.image_sizes_hw.prod(axis=1).max()) > LARGEST_PICTURE:
+        problem = f"images/height, images/width: a picture of more than {LARGEST_PICTURE >> 20} megapixels"
+    elif not np.isfinite(data.boxes_xyxy).all():
+        problem = "referents/box_xyxy: a box that is not finite"
+    if problem:
+        raise ArtifactError(
+            f"{dataset.path} is damaged", facts=[problem], hint=f"seqres verify {dataset.path}"
+        )
 
 
 def seen_referents(split: Artifact) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.artifacts.schema import LARGEST_PICTURE, LARGEST_SIDE
 from stages.data.images import (
     ImageCheck,
     Unreadable,
@@ -29,14 +30,13 @@ from stages.data.images import (
     path_below,
 )
 from stages.data.picture_files import PictureHead
-from stages.data.readers.records import LARGEST_SIDE, Findings, Invalid, checked_box, clean_text
+from stages.data.readers.records import Findings, Invalid, checked_box, clean_text
 from stages.data.readers.table_file import open_lines, open_table
 from stages.data.readers.values import is_nothing, text_of
 from stages.errors import ArtifactError, UsageError
 from stages.nearest import PICTURE_SUFFIXES, nearest_file, shown_name
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
-LARGEST_PICTURE = 1 << 28  # pixels; more than any camera makes, and 0.8 GB when decoded
 
 Box = tuple[float, float, float, float]
 

@@ -141,7 +141,18 @@ class HubCodec:
 
 
 def codec_from_dict(data: Mapping[str, Any]) -> TextCodec:
-    """Inverse of `to_dict`."""
-    if data.get("kind") == "words":
-        return WordCodec(data["words"], int(data["max_words"]))
-    return HubCodec(data["tokenizer"], int(data["pad_id"]), int(data["max_words"]))
+    """Inverse of `to_dict`; ArtifactError for anything else, as the file may be anybody's."""
+    from stages.artifacts.json_forms import Vocabulary, problem_of_form
+
+    needed = ("words", "max_words") if data.get("kind") == "words" else ("tokenizer", "pad_id", "max_words")
+    missing = next((f"vocabulary.{key} is missing" for key in ("kind", *needed) if key not in data), None)
+    if problem := missing or problem_of_form(Vocabulary, "vocabulary", data):
+        raise ArtifactError("the vocabulary of the model cannot be read", facts=[problem])
+    if data["kind"] == "words":
+        return WordCodec(data["words"], data["max_words"])
+    try:
+        return HubCodec(data["tokenizer"], data["pad_id"], data["max_words"])
+    except Exception as error:  # tokenizers raises bare exceptions
+        raise ArtifactError(
+            "the tokenizer of the model cannot be read", facts=[f"{type(error).__name__}: {str(error)[:200]}"]
+        ) from error

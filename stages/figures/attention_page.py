@@ -100,7 +100,11 @@ def history_charts(histories: Mapping[str, list[dict[str, Any]]]) -> list[Markup
         series = {}
         for label, history in histories.items():
             for key, words in keys.items():
-                line = [(float(h["epoch"]), float(h[key])) for h in history if h.get(key) is not None]
+                line = [
+                    (float(h["epoch"]), float(h[key]))
+                    for h in history
+                    if isinstance(h.get("epoch"), int | float) and isinstance(h.get(key), int | float)
+                ]
                 if line:
                     series[f"{label}: {words}" if words else label] = line
         if series:

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from stages.artifacts import Artifact
+from stages.artifacts.json_forms import history_rows
 from stages.figures.attention_page import history_charts
 from stages.figures.cards import (
     CHUNK,
@@ -138,7 +139,7 @@ def _sections(
     if dataset is not None and (rows := numbers.size_rows(evaluations, dataset, names)):
         note = "Mean IoU of the sentences whose box takes so much of its picture."
         sections.append(Section("IoU by object size", note, table=rows))
-    histories = {names[m.digest]: [h for h in m.json("history") if isinstance(h, dict)] for m in models}
+    histories = {names[m.digest]: history_rows(m.json("history")) for m in models}
     if charts := history_charts(histories):
         sections.append(Section("Learning curves", charts=charts))
     if shown.pseudo is not None:

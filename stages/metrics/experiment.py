@@ -16,7 +16,7 @@ from stages.metrics.budget import budget_of
 from stages.metrics.experiment_rows import Row, RunFiles
 from stages.metrics.hidden_truth import cached_audit
 from stages.metrics.spread import Spread, spread
-from stages.metrics.tables import BOX_METRICS, MASK_METRICS, MODEL_ROW
+from stages.metrics.tables import BOX_METRICS, MASK_METRICS, MODEL_ROW, scores_of
 
 Numbers = dict[str, float | None]
 
@@ -122,7 +122,7 @@ def _attention(path: Path) -> Numbers:
 
 
 def _siri_round(one: Mapping[str, Any]) -> dict[str, Any]:
-    best = one.get("best") or one["final"]
+    best = one.get("best") or one.get("final", {})
     return {
         "round": one["round"],
         **{key: best.get(key) for key in ("val_box_acc50", "val_box_iou") if key in best},
@@ -132,7 +132,7 @@ def _siri_round(one: Mapping[str, Any]) -> dict[str, Any]:
 def _scores(path: Path, split: str) -> Numbers:
     """Box and mask numbers of the model, and mIoU of its trivial rows; None where not measured."""
     with open_artifact(path, "evaluation") as artifact:
-        splits = artifact.json("summary")["splits"]
+        splits = scores_of(artifact)["splits"]
     if split not in splits:
         raise ArtifactError(
             f"{path} has no scores of split {split!r}", facts=[f"it has: {', '.join(splits)}"]

@@ -133,6 +133,7 @@ def _require_together(dataset: Artifact, pseudo: Artifact, points: Artifact) -> 
     for artifact in (pseudo, points):
         if artifact.attrs["dataset_digest"] != dataset.digest:
             raise ArtifactError(f"{artifact.path} was not made from {dataset.path}")
+        artifact.require_rows_of(dataset)
     if points.attrs["pseudo_digest"] != pseudo.digest:
         raise ArtifactError(f"{points.path} was not made from {pseudo.path}")
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stages.artifacts import Artifact
+from stages.artifacts.json_forms import Scores, problem_of_form
 from stages.metrics.tables import BOX_METRICS, MASK_METRICS, comparison
 
 Row = dict[str, object]
@@ -29,11 +30,7 @@ def names_of(artifacts: Sequence[Artifact]) -> dict[str, str]:
 
 def has_scores(evaluation: Artifact) -> bool:
     """Whether its summary has a table row a split; a file made by hand may have none."""
-    summary = evaluation.json("summary")
-    splits = summary.get("splits") if isinstance(summary, dict) else None
-    return isinstance(splits, dict) and all(
-        isinstance(part, dict) and "rec" in part for part in splits.values()
-    )
+    return problem_of_form(Scores, "summary", evaluation.json("summary")) is None
 
 
 def comparable(evaluations: Sequence[Artifact]) -> list[list[Artifact]]:
@@ -42,7 +39,7 @@ def comparable(evaluations: Sequence[Artifact]) -> list[list[Artifact]]:
     for e in evaluations:
         s = e.json("summary")
         counted = tuple((name, part.get("n_sentences")) for name, part in s["splits"].items())
-        groups.setdefault((s["frame"], counted), []).append(e)
+        groups.setdefault((s.get("frame"), counted), []).append(e)
     return list(groups.values())
 
 

@@ -56,8 +56,7 @@ def read_candidates(dataset: Artifact, pseudo: Artifact, reporter: Reporter | No
     """
     referent = pseudo["referent_index"].astype(np.int64)
     boxes = dataset["referents/box_xyxy"]
-    if len(referent) and (referent.min() < 0 or referent.max() >= len(boxes)):
-        raise ArtifactError(f"{pseudo.path} names referent {referent.max()}, the dataset has {len(boxes)}")
+    pseudo.require_rows_of(dataset)
     image = dataset["referents/image_index"][referent]
     sizes = np.stack([dataset["images/height"][image], dataset["images/width"][image]], axis=1).astype(
         np.int64
@@ -74,7 +73,7 @@ def read_candidates(dataset: Artifact, pseudo: Artifact, reporter: Reporter | No
         confidence=pseudo["confidence"].astype(np.float32),
         score=np.full(len(referent), NOTHING_DRAWN),
         drawn=drawn,
-        n_points=int(pseudo.attrs.get("n_points") or max(3, widest)),
+        n_points=pseudo.whole_attr("n_points", max(3, widest), low=3, high=10_000),
         boxes_xyxy=boxes[referent].astype(np.float64),
         sizes_hw=sizes,
         pseudo=pseudo,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.artifacts.reader import open_artifact
+from stages.artifacts.json_forms import Scores, problem_of_form
+from stages.artifacts.reader import Artifact, open_artifact
 from stages.errors import ArtifactError, UsageError
 
 BOX_METRICS = ("acc@0.5", "mean_box_iou")
@@ -58,7 +59,7 @@ def _rows_of(
     name: str, split: str, summary: dict[str, Any], shared: dict[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
     part = summary["splits"][split]
-    base = {"split": split, "frame": summary["frame"]}
+    base = {"split": split, "frame": summary.get("frame")}
     boxes = {
         "n_referents": part["n_referents"],
         "n_sentences": part["n_sentences"],
@@ -97,8 +98,20 @@ def _read(path: Path) -> dict[str, Any]:
         return {
             "path": path,
             "dataset": artifact.attrs["dataset_digest"],
-            "summary": artifact.json("summary"),
+            "summary": scores_of(artifact),
         }
+
+
+def scores_of(evaluation: Artifact) -> dict[str, Any]:
+    """The summary of an evaluation, in which every split has what the tables need.
+
+    Raises:
+        ArtifactError: a file made by hand, or changed, that lacks a part of it.
+    """
+    summary: dict[str, Any] = evaluation.json("summary")
+    if problem := problem_of_form(Scores, "summary", summary):
+        raise ArtifactError(f"{evaluation.path} holds no scores that can be shown", facts=[problem])
+    return summary
 
 
 def _require_comparable(evaluations: Sequence[dict[str, Any]]) -> None:
@@ -106,7 +119,7 @@ def _require_comparable(evaluations: Sequence[dict[str, Any]]) -> None:
     for other in evaluations[1:]:
         for what, a, b in (
             ("dataset", str(first["dataset"])[:12], str(other["dataset"])[:12]),
-            ("frame", first["summary"]["frame"], other["summary"]["frame"]),
+            ("frame", first["summary"].get("frame"), other["summary"].get("frame")),
         ):
             if a != b:
                 raise ArtifactError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stages.errors import UsageError
+from stages.untrusted import shown
 
 Sequence = Literal[
     "box", "contour", "box-contour", "multitask", "mask"
@@ -19,6 +20,22 @@ Sequence = Literal[
 TaskToken = Literal["zero", "learnable", "task-wise"]
 
 SHIPPED = "refshapes"  # name of the backbone that comes with the package
+
+
+# the least and the most that a size may be: a description comes out of a file, and decides what is built
+_SIZES: dict[str, dict[str, tuple[int, int]]] = {
+    "model": {
+        "n_points": (0, 10_000), "n_bins": (0, 1_000_000), "grounding": (0, 64), "d_model": (1, 16_384),
+        "n_heads": (1, 1024), "encoder_layers": (0, 128), "decoder_layers": (0, 128), "ffn_dim": (1, 131_072),
+        "dropout": (0, 1),
+    },
+    "image": {"size": (1, 4096), "multiple": (1, 4096)},
+    "fusion": {"channels": (1, 16_384), "fine_channels": (1, 16_384)},
+    "text": {"word_dim": (1, 16_384), "hidden": (1, 16_384), "max_words": (1, 10_000)},
+    "detector": {
+        "queries": (1, 10_000), "classes": (1, 100_000), "align_dim": (0, 16_384), "mask_channels": (1, 16_384),
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,6 +144,14 @@ class ModelConfig:
     detector: DetectorConfig = DetectorConfig()
 
     def __post_init__(self) -> None:
+        for where, part in (
+            ("model", self), ("image", self.image), ("fusion", self.fusion), ("text", self.text),
+            ("detector", self.detector),
+        ):  # fmt: skip
+            for key, (low, high) in _SIZES[where].items():
+                _require_size(where, key, getattr(part, key), low, high)
+        for where, settings in (("vision", self.vision.settings), ("text", self.text.settings)):
+            _require_settings(where, settings)
         if self.sequence != "box" and (self.family == "mdetr") != (self.sequence == "mask"):
             raise UsageError(f"the model family {self.family!r} does not write {self.sequence!r}")
         if self.d_model % self.n_heads or self.d_model % 4:
@@ -180,15 +205,44 @@ class ModelConfig:
         return _from_dict(cls, values, "model")
 
 
-def _from_dict(cls: type[Any], data: Mapping[str, Any], where: str) -> Any:
+def _from_dict(cls: type[Any], data: Any, where: str) -> Any:
+    """The part of a description as its dataclass, each value of the type that is declared there."""
+    from pydantic import TypeAdapter, ValidationError
+
+    if isinstance(data, cls):
+        return data
+    if not isinstance(data, Mapping):
+        raise UsageError(f"the {where} configuration is {shown(data)}, not a table of keys")
     known = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(data) - known)
     if unknown:
         raise UsageError(
-            f"unknown key {unknown[0]!r} in the {where} configuration",
+            f"unknown key {shown(unknown[0])} in the {where} configuration",
             facts=[f"known keys: {', '.join(sorted(known))}"],
         )
-    return cls(**{k: tuple(v) if k in ("mean", "std") else v for k, v in data.items()})
+    try:
+        return TypeAdapter(cls).validate_python(dict(data))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        key = ".".join(str(part)[:40] for part in first["loc"])
+        raise UsageError(f"{key} of the {where} configuration: {first['msg'].lower()}") from error
+
+
+def _require_size(where: str, key: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{key} of the {where} configuration must be {low} to {high}, got {shown(value)}")
+
+
+def _require_settings(where: str, settings: Any, key: str = "settings") -> None:
+    """Sizes in the settings of a backbone or text encoder: nothing is built that could only fill the memory."""
+    parts = settings.items() if isinstance(settings, Mapping) else enumerate(settings)
+    for name, value in parts:
+        inner = f"{key}.{name}"[:60]
+        if isinstance(value, Mapping | list | tuple):
+            _require_settings(where, value, inner)
+        elif isinstance(value, int):
+            deep = "depth" in inner or "layers" in inner
+            _require_size(where, inner, value, -1_000_000, 512 if deep else 1_000_000)
 
 
 SMALL_BACKBONE: dict[str, Any] = {

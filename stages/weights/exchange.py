@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stages.artifacts import Artifact
+from stages.artifacts.json_forms import history_rows
 from stages.data.text import TextCodec, codec_from_dict
 from stages.errors import ArtifactError
 from stages.file_kinds import refuse_other_kinds
@@ -63,7 +64,7 @@ def write_folder(artifact: Artifact, folder: Path) -> dict[str, Any]:
         "architecture": artifact.json("architecture"),
         "preprocessing": artifact.json("preprocessing"),
         "weights": files,
-        "history": artifact.json("history"),
+        "history": history_rows(artifact.json("history")),
         "attributes": {
             k: v for k, v in artifact.attrs.items() if k.endswith("_digest") and k != "content_digest"
         },

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.artifacts import Artifact, ArtifactWriter, open_artifact
+from stages.artifacts.json_forms import history_rows
 from stages.data.text import TextCodec, codec_from_dict
-from stages.errors import ArtifactError
-from stages.models.build import ReferringModel, build_model
+from stages.errors import ArtifactError, SeqresError, UsageError
+from stages.models.build import ReferringModel, build_model, least_parameters
 from stages.models.config import ModelConfig
 
 Weights = Literal["best", "ema", "raw"]
+_SMALL_MODEL = 50_000_000  # numbers; below, nothing is gained by looking first
 GROUPS: dict[str, str] = {"best": "best", "ema": "ema", "raw": "weights"}
 
 
@@ -70,7 +72,7 @@ def weights_chosen_by(artifact: Artifact, weights: Weights = "best") -> tuple[st
     if weights == "ema" or not artifact.names("best/"):
         return "last moving average", None
     if "selection" in artifact:
-        return str(artifact.json("selection")["by"]), None
+        return str(artifact.json("selection").get("by") or "not told by what"), None
     recorded = artifact.provenance.get("config", {}).get("validation_split", {}).get("value")
     return (f"best validation on {recorded}", str(recorded)) if recorded else ("as imported", None)
 
@@ -92,8 +94,42 @@ def read_weights(artifact: Artifact, weights: Weights = "best") -> dict[str, Ten
     raise ArtifactError(f"{artifact.path} holds no weights")
 
 
-def architecture(artifact: Artifact) -> ModelConfig:
-    return ModelConfig.from_dict(artifact.json("architecture"))
+def architecture(artifact: Artifact, name: str = "architecture") -> ModelConfig:
+    """ArtifactError unless the JSON text describes a model that can be built."""
+    try:
+        return ModelConfig.from_dict(artifact.json(name))
+    except UsageError as error:
+        raise ArtifactError(
+            f"{artifact.path} is damaged",
+            facts=[f"{name}: {error.message}", *error.facts],
+            hint=f"seqres verify {artifact.path}",
+        ) from error
+
+
+def _built(config: ModelConfig, n_words: int, state: Mapping[str, Tensor], where: str) -> ReferringModel:
+    """The model of a file with its weights; a few bytes can describe a model that fills any memory.
+
+    Raises:
+        ArtifactError: the description leads to no model, or to one that the weights do not fit.
+    """
+    stored = sum(tensor.numel() for tensor in state.values())
+    try:
+        least = least_parameters(config, n_words)
+        model = build_model(config, n_words) if least <= 2 * stored + _SMALL_MODEL else None
+    except SeqresError:
+        raise
+    except Exception as error:  # transformers fails in many ways on settings that are none
+        raise ArtifactError(
+            f"no model can be built from the architecture of {where}",
+            facts=[f"{type(error).__name__}: {str(error)[:200]}"],
+        ) from error
+    if model is None:
+        raise ArtifactError(
+            f"the weights of {where} do not fit the architecture",
+            facts=[f"it describes more than {least} numbers, {stored} are there"],
+        )
+    load_state(model, state, where=where)
+    return model
 
 
 def load_model(
@@ -106,9 +142,8 @@ def load_model(
     """Model in eval mode on `device`. ArtifactError names the tensor that is missing, unknown or mis-shaped."""
     with open_artifact(path, kind=("rec_model", "res_model")) as a:
         config, codec = architecture(a), codec_from_dict(a.json("vocabulary"))
-        model = build_model(config, codec.size)
-        load_state(model, read_weights(a, weights), where=str(path))
-        digest, history = a.digest, a.json("history")
+        model = _built(config, codec.size, read_weights(a, weights), str(path))
+        digest, history = a.digest, history_rows(a.json("history"))
         dataset_digest = str(a.attrs.get("dataset_digest", ""))
         locator = (
             _read_locator(a, codec, torch.device(device), str(path)) if "locator_architecture" in a else None
@@ -129,14 +164,12 @@ def write_locator(w: ArtifactWriter, config: ModelConfig, state: Mapping[str, Te
 
 
 def _read_locator(artifact: Artifact, codec: TextCodec, device: torch.device, where: str) -> LoadedModel:
-    config = ModelConfig.from_dict(artifact.json("locator_architecture"))
-    model = build_model(config, codec.size)
-    names = artifact.names("locator/")
-    load_state(
-        model,
-        {n.removeprefix("locator/"): torch.from_numpy(np.array(artifact[n])) for n in names},
-        where=f"{where} (locator)",
-    )
+    config = architecture(artifact, "locator_architecture")
+    state = {
+        n.removeprefix("locator/"): torch.from_numpy(np.array(artifact[n]))
+        for n in artifact.names("locator/")
+    }
+    model = _built(config, codec.size, state, f"{where} (locator)")
     return LoadedModel(model.to(device).eval(), config, codec, device)
 
 

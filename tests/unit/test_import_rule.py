@@ -19,6 +19,7 @@ BASE = {
     "reporter",
     "configs",
     "world",
+    "untrusted",
 }
 # What each room may import of the other rooms: an order, so that no two import each other.
 ROOMS: dict[str, set[str]] = {

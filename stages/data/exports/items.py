@@ -123,6 +123,8 @@ def labels_of(
                 raise ArtifactError(
                     f"{labels} was not made from {dataset}", hint="give the --dataset it was made from"
                 )
+            with open_artifact(dataset, "dataset") as source:
+                artifact.require_rows_of(source)
             found, origin, digest = list(_ROWS[artifact.kind](artifact, data)), artifact.kind, artifact.digest
     chosen = [row for row in found if row.referent in wanted]
     with_object = [row for row in chosen if _is_object(row)]

@@ -9,21 +9,21 @@ from __future__ import annotations
 import json
 import math
 import re
-import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from stages.artifacts.schema import LARGEST_PICTURE, LARGEST_SIDE
 from stages.data.picture_files import SIDEWAYS
 from stages.errors import ArtifactError
 from stages.file_kinds import refuse_other_kinds
 from stages.geometry.boxes import reads_as_shares
 from stages.geometry.rasterise import rle_area, rle_from_segmentation
 from stages.nearest import cannot_read
+from stages.untrusted import require_regular, shown
 
 OVERSHOOT_PX = 1.0  # boxes that leave the image by at most this are cut to it
-LARGEST_SIDE = 100_000
 LARGEST_FILE = 4 << 30  # bytes; the largest public annotation file has 1.5 GB
 _SHOWN = 20  # problems that are listed one by one
 _SHOWN_OF_NOTICE = 3
@@ -119,6 +119,7 @@ class Findings:
 def check_file_size(path: Path) -> None:
     """ArtifactError for a file that is missing, or too large to be annotations, before it is read."""
     try:
+        require_regular(path, what="list of annotations")
         size = path.stat().st_size
     except OSError as error:
         raise cannot_read(path, error) from error
@@ -162,7 +163,7 @@ def once_each(keep: Callable[[dict[str, Any]], Any] | None) -> Callable[[list[tu
         if len(entry) != len(pairs):
             for key, value in pairs:
                 if entry[key] != value:
-                    raise ValueError(f"an object has the key {key[:40]!r} twice, with different values")
+                    raise ValueError(f"an object has the key {shown(key)} twice, with different values")
         return entry if keep is None else keep(entry)
 
     return build
@@ -180,7 +181,7 @@ def id_of(value: Any) -> int | None:
 def whole(value: Any, what: str) -> int:
     """`value` as an id; Invalid otherwise."""
     if (identity := id_of(value)) is None:
-        raise Invalid(f"{what} is {reprlib.repr(value)}, not a whole number")
+        raise Invalid(f"{what} is {shown(value)}, not a whole number")
     return identity
 
 
@@ -188,14 +189,18 @@ def checked_size(width: Any, height: Any, where: str) -> tuple[int, int]:
     """(height, width) in pixels; Invalid unless both are sides that a picture can have."""
     h, w = id_of(height), id_of(width)
     if h is None or w is None or not (0 < h <= LARGEST_SIDE and 0 < w <= LARGEST_SIDE):
-        raise Invalid(f"{where} has the size {reprlib.repr(width)}x{reprlib.repr(height)}")
+        raise Invalid(f"{where} has the size {shown(width)}x{shown(height)}")
+    if h * w > LARGEST_PICTURE:
+        raise Invalid(
+            f"{where} has the size {w}x{h}, more than the {LARGEST_PICTURE >> 20} megapixels that are read"
+        )
     return h, w
 
 
 def checked_split(split: Any) -> str:
     """The name of a split, taken exactly; Invalid unless it is printable text."""
     if not isinstance(split, str) or not split or not split.isprintable():
-        raise Invalid(f"split is {split!r}")
+        raise Invalid(f"split is {shown(split)}")
     return split
 
 
@@ -213,8 +218,9 @@ def checked_box(
     """
     try:
         x, y, c, d = (float(v) for v in values)
-    except (TypeError, ValueError):
-        raise Invalid(f"box is {values!r}, not {_ORDER[order]}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise Invalid(f"box is {shown(values)}, not {_ORDER[order]}") from None
+    values = shown(values if isinstance(values, list | tuple) else list(values), 100)
     if not all(math.isfinite(v) for v in (x, y, c, d)):
         raise Invalid(f"box {values} is not finite")
     height, width = size_hw
