@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from stages.data.readers.entry_file import EntryFile
+from stages.data.readers.pickle_bounds import check_values, depth_of_tuple
 from stages.data.readers.plain_numpy import STAND_INS, WITH_STATE
 from stages.errors import ArtifactError, SeqresError
 from stages.file_kinds import refuse_other_kinds
 from stages.nearest import cannot_read
+from stages.untrusted import plain, require_regular, shown
 
 
 def _latin1(text: str, encoding: str) -> bytes:
     """How protocols 0 to 2 write the bytes of Python 3: encode(text, "latin1")."""
     if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"bytes written with the encoding {encoding!r}")
+        raise pickle.UnpicklingError(f"bytes written with the encoding {shown(encoding)}")
     return text.encode("latin-1")
 
 
@@ -113,33 +115,66 @@ class _Memo(dict[int, Any]):
         return super().__getitem__(place) if self._left[place] else self.pop(place)
 
 
+class _Entries(EntryFile):
+    """The outermost list; each entry is looked at before anybody walks through it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def append(self, entry: Any) -> None:
+        check_values(entry, self._size)
+        super().append(entry)
+
+
 # The one that is written in Python, whose steps can be replaced. Its attributes have no types.
 _Unpickler: Any = pickle._Unpickler
 
 
 class _PlainUnpickler(_Unpickler):
-    def __init__(self, stream: BinaryIO, fetches: Counter[int], encoding: str) -> None:
+    def __init__(self, stream: BinaryIO, fetches: Counter[int], encoding: str, size: int) -> None:
         super().__init__(stream, encoding=encoding)
         self.memo = _Memo(fetches)
+        self._size = size
+        self._depths: dict[int, int] = {}  # tuples that hold tuples -> how deeply
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise _Refused(f"{module}.{name}")
+            raise _Refused(f"{plain(module)}.{plain(name)}")
         return _ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        raise _Refused(f"persistent object {pid!r}")
+        raise _Refused(f"persistent object {shown(pid)}")
 
     def load_empty_list(self) -> None:
         """The outermost list has no object below it and no mark before it."""
         outermost = not self.stack and not self.metastack
-        self.append(EntryFile() if outermost else [])
+        self.append(_Entries(self._size) if outermost else [])
 
     def load_list(self) -> None:
         """The same as protocol 0 writes it: empty at first."""
         items = self.pop_mark()
         self.load_empty_list()
         self.stack[-1].extend(items)
+
+    def _check_tuple(self) -> None:
+        depth_of_tuple(self.stack[-1], self._depths)
+
+    def load_tuple(self) -> None:
+        super().load_tuple()
+        self._check_tuple()
+
+    def load_tuple1(self) -> None:
+        super().load_tuple1()
+        self._check_tuple()
+
+    def load_tuple2(self) -> None:
+        super().load_tuple2()
+        self._check_tuple()
+
+    def load_tuple3(self) -> None:
+        super().load_tuple3()
+        self._check_tuple()
 
     def load_build(self) -> None:
         """Only the stand-ins take a state: a pickle could change functions and classes with it."""
@@ -152,14 +187,23 @@ class _PlainUnpickler(_Unpickler):
         pickle.EMPTY_LIST[0]: load_empty_list,
         pickle.LIST[0]: load_list,
         pickle.BUILD[0]: load_build,
+        pickle.TUPLE[0]: load_tuple,
+        pickle.TUPLE1[0]: load_tuple1,
+        pickle.TUPLE2[0]: load_tuple2,
+        pickle.TUPLE3[0]: load_tuple3,
     }
 
 
 def _load(path: Path, encoding: str) -> Any:
+    require_regular(path, what="pickle")
+    size = path.stat().st_size
     with open(path, "rb") as stream:
-        fetches = _fetches(stream, path.stat().st_size)
+        fetches = _fetches(stream, size)
         stream.seek(0)
-        return _PlainUnpickler(stream, fetches, encoding).load()
+        content = _PlainUnpickler(stream, fetches, encoding, size).load()
+    if not isinstance(content, EntryFile):
+        check_values(content, size)
+    return content
 
 
 def load_plain_pickle(path: Path) -> Any:

@@ -1,0 +1,697 @@
+"""One target for each kind of file that seqres reads: what is damaged, and what is called on it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import cv2
+import numpy as np
+
+from stages.errors import ArtifactError
+from tests.fuzz.mutations import damaged_bytes, json_text, odd_pickle, odd_tree
+from tests.fuzz.runner import Target
+from tests.oracles.picture_bytes import encoded, scene
+from tests.oracles.public_formats import gref, write_grefcoco, write_mdetr, write_seqtr
+from tests.oracles.refer_folder import ReferFolder
+from tests.oracles.small_artifacts import write_dataset, write_pseudo, write_split
+from tests.oracles.tool_files import block, brush_bits, picture, png_text
+
+Read = Callable[[], object]
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "artifacts"
+
+
+def _copied(seeds: Path, folder: Path) -> Path:
+    shutil.copytree(seeds, folder / "in", symlinks=True)
+    return folder / "in"
+
+
+# ---------------------------------------------------------------- artifacts
+
+
+class Artifacts:
+    """Artifacts of every kind, opened as inspect, verify and the stages open them."""
+
+    def __init__(self, name: str, damage: Callable[[Path, Random], None]) -> None:
+        self.name, self._damage = name, damage
+
+    def prepare(self, folder: Path) -> None:
+        from tests.oracles.random_models import write_random_model
+
+        data = write_dataset(folder / "dataset.h5", ["train"] * 4 + ["val"], pictures=True)
+        write_split(folder / "split.h5", data, [True, False, True, False, False])
+        rings = [(r, 2 * r, 0.9, [(6, 11), (20, 12), (15, 35)]) for r in range(4)]
+        pseudo = write_pseudo(folder / "pseudo.h5", data, rings, n_points=3)
+        from stages import evaluate, resample_points
+
+        resample_points.run(
+            resample_points.Config(score_threshold=2.0), dataset=data, pseudo=pseudo, out=folder / "points.h5"
+        )
+        model = write_random_model(folder / "model.h5", "second look, box-contour")
+        evaluate.run(evaluate.Config(device="cpu"), dataset=data, model=model, out=folder / "evaluation.h5")
+        for kind in ("attention", "split", "dataset", "evaluation", "rec_model"):
+            shutil.copy(GOLDEN / f"{kind}-v1.h5", folder / f"old_{kind}.h5")
+
+    def case(self, seeds: Path, folder: Path, rng: Random) -> Read:
+        here = _copied(seeds, folder)
+        path = rng.choice(sorted(here.glob("*.h5")))
+        self._damage(path, rng)
+        return lambda: self._read(here, path)
+
+    def _read(self, here: Path, path: Path) -> None:
+        told: list[ArtifactError] = []
+        for use in (_inspect, _verify, *_USES.get(path.stem, ())):
+            try:
+                use(here, path)
+            except ArtifactError as error:
+                told.append(error)
+        if told:
+            raise told[0]
+
+
+def _inspect(here: Path, path: Path) -> None:
+    from seqres_cli.commands.inspect import describe, description_lines
+    from seqres_cli.output import Answer, print_answer
+    from stages.artifacts import open_artifact
+
+    with open_artifact(path, check=False) as artifact:
+        record = describe(artifact)
+        print_answer(Answer(record, description_lines(record)), as_json=True)
+
+
+def _verify(here: Path, path: Path) -> None:
+    from stages.artifacts import verify_artifact
+
+    verify_artifact(path)
+
+
+def _dataset(here: Path, path: Path) -> None:
+    from stages.data.dataset import ReferringDataset
+    from stages.data.exports.items import labels_of
+    from stages.figures.photo_masks import draw_photographs
+    from stages.reporter import SilentReporter
+
+    data = ReferringDataset.open(path, split=here / "split.h5", masks="training")
+    for r in range(min(3, len(data.ref_ids))):
+        data.image(int(data.referent_image[r]))
+        if data.mask_visible[r]:
+            data.mask(r)
+        data.sentences_of(np.array([r]))
+    labels_of(path, None, None, ["train"])
+    draw_photographs(path, here / "pseudo.h5", here / "drawn", SilentReporter(), missing_only=True)
+
+
+def _split(here: Path, path: Path) -> None:
+    from stages import split_masks
+    from stages.artifacts import open_artifact
+    from stages.data.dataset import ReferringDataset, seen_referents
+
+    with open_artifact(path, "split") as artifact:
+        seen_referents(artifact)
+    data = ReferringDataset.open(here / "dataset.h5", split=path, masks="training")
+    data.mask_visible.sum()
+    split_masks.run(split_masks.Config(ratio=0.5), dataset=here / "dataset.h5", out=here / "again.h5")
+
+
+def _pseudo(here: Path, path: Path) -> None:
+    from stages import resample_points
+    from stages.data.exports.items import labels_of
+
+    resample_points.run(
+        resample_points.Config(), dataset=here / "dataset.h5", pseudo=path, out=here / "out.h5"
+    )
+    labels_of(here / "dataset.h5", path, None)
+
+
+def _points(here: Path, path: Path) -> None:
+    from stages.data.exports.items import labels_of
+    from stages.metrics.hidden_truth import audit_pseudo_labels
+
+    labels_of(here / "dataset.h5", path, None)
+    audit_pseudo_labels(here / "dataset.h5", here / "pseudo.h5", path)
+
+
+def _evaluation(here: Path, path: Path) -> None:
+    from stages.data.exports.items import labels_of
+    from stages.metrics.tables import comparison
+
+    comparison([path])
+    labels_of(here / "dataset.h5", path, None)
+
+
+def _model(here: Path, path: Path) -> None:
+    import torch
+
+    from stages.artifacts import open_artifact
+    from stages.weights.exchange import read_folder, write_folder
+    from stages.weights.model_file import held_out_referents_of, load_model, weights_chosen_by
+
+    with open_artifact(path, ("rec_model", "res_model")) as artifact:
+        weights_chosen_by(artifact)
+        held_out_referents_of(artifact, "0" * 64)
+        torch.set_num_threads(1)
+        load_model(path)
+        (here / "exported").mkdir()
+        write_folder(artifact, here / "exported")
+    read_folder(here / "exported")
+
+
+def _report(here: Path, path: Path) -> None:
+    from stages import report
+
+    names = [p for p in sorted(here.glob("*.h5")) if not p.stem.startswith("old_") and p.stem != "model"]
+    report.run(report.Config(cards=3), files=names, out=here / "page")
+
+
+def _attention(here: Path, path: Path) -> None:
+    from stages.artifacts import open_artifact
+
+    with open_artifact(path, "attention") as artifact:
+        artifact.json("summary")
+        for name in ("maps", "points_xy", "step_of_point", "tokens"):
+            list(artifact.ragged(name))
+
+
+_USES: dict[str, tuple[Callable[[Path, Path], None], ...]] = {
+    "dataset": (_dataset, _report),
+    "split": (_split, _report),
+    "pseudo": (_pseudo, _report),
+    "points": (_points, _report),
+    "evaluation": (_evaluation, _report),
+    "model": (_model,),
+    "old_attention": (_attention,),
+}
+
+
+def _damage_bytes(path: Path, rng: Random) -> None:
+    path.write_bytes(damaged_bytes(path.read_bytes(), rng))
+
+
+# ---------------------------------------------------------------- annotation files
+
+
+class Annotations:
+    """Files of one source of prepare-data, read with and without leaving out what is invalid."""
+
+    def __init__(
+        self,
+        source: str,
+        write: Callable[[Path], tuple[Path, list[Path]]],
+        damage: Callable[[bytes, Path, Random], bytes],
+        name: str = "",
+    ) -> None:
+        self.name, self._source, self._write, self._damage = name or source, source, write, damage
+
+    def prepare(self, folder: Path) -> None:
+        root, files = self._write(folder / "data")
+        (folder / "places.json").write_text(
+            json.dumps([str(root.relative_to(folder)), [str(f.relative_to(folder)) for f in files]])
+        )
+
+    def case(self, seeds: Path, folder: Path, rng: Random) -> Read:
+        here = _copied(seeds, folder)
+        root, files = json.loads((here / "places.json").read_text())
+        path = here / rng.choice(files)
+        path.write_bytes(self._damage(path.read_bytes(), path, rng))
+        whole = rng.random() < 0.15
+        return lambda: self._read(here / root, folder, whole)
+
+    def _read(self, root: Path, folder: Path, whole: bool) -> None:
+        from stages.data.readers.sources import open_source
+
+        if whole:
+            from stages import prepare_data
+
+            config = prepare_data.Config(
+                source=self._source, root=str(root), skip_missing=True, skip_invalid=True
+            )  # type: ignore[arg-type]
+            prepare_data.run(config, out=folder / "out.h5")
+            return
+        try:
+            open_source(self._source, root, None, None, "category").read(False, None)
+        except ArtifactError:
+            open_source(self._source, root, None, None, "category").read(True, None)
+
+
+def _odd_json(data: bytes, path: Path, rng: Random) -> bytes:
+    return json_text(json.loads(data), rng)
+
+
+def _odd_pickle(data: bytes, path: Path, rng: Random) -> bytes:
+    return odd_pickle(pickle.loads(data), rng)
+
+
+def _refer(root: Path) -> tuple[Path, list[Path]]:
+    folder = ReferFolder(root)
+    folder.write()
+    return folder.folder, [folder.folder / "instances.json"]
+
+
+def _refer_pickle(root: Path) -> tuple[Path, list[Path]]:
+    folder = ReferFolder(root)
+    folder.write()
+    return folder.folder, [folder.folder / "refs(unc).p"]
+
+
+def _grefcoco(root: Path) -> tuple[Path, list[Path]]:
+    folder = ReferFolder(root)
+    folder.write()
+    path = write_grefcoco(
+        folder,
+        [
+            gref(1, [101, 102], 11, "train", "both"),
+            gref(2, [-1], 12, "val", "none"),
+            gref(3, [105], 12, "val", "one"),
+        ],
+    )
+    return path, sorted(p for p in path.rglob("*.json") if p.parent.name != "toy")
+
+
+def _seqtr(root: Path) -> tuple[Path, list[Path]]:
+    folder = ReferFolder(root)
+    folder.write()
+    path = write_seqtr(folder)
+    return path.parent, [path]
+
+
+def _mdetr(root: Path) -> tuple[Path, list[Path]]:
+    folder = ReferFolder(root)
+    folder.write()
+    path = write_mdetr(folder)
+    place = path if path.is_dir() else path.parent
+    return place, sorted(place.glob("finetune_*.json"))
+
+
+def _coco(root: Path) -> tuple[Path, list[Path]]:
+    picture(root / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 40, "width": 60}],
+        "annotations": [
+            {"id": 7, "image_id": 1, "category_id": 3, "bbox": [5, 5, 20, 20], "segmentation": [[5, 5, 25, 5, 25, 25]], "expressions": ["the red mug", {"sent": "mug"}]},
+            {"id": 8, "image_id": 1, "category_id": 3, "segmentation": {"size": [40, 60], "counts": [100, 50, 2250]}, "attributes": {"caption": "other"}, "split": "val"},
+        ],
+        "categories": [{"id": 3, "name": "mug"}],
+    }  # fmt: skip
+    path = root / "instances_train.json"
+    path.write_text(json.dumps(content))
+    return path, [path]
+
+
+def _labelme(root: Path) -> tuple[Path, list[Path]]:
+    picture(root / "a.png")
+    shapes = [
+        {"label": "mug", "description": "the red mug", "points": [[5, 5], [25, 5], [25, 25]], "shape_type": "polygon", "group_id": None},
+        {"label": "mug", "points": [[5, 5], [25, 25]], "shape_type": "rectangle", "group_id": 1},
+        {"label": "plate", "points": [[30, 20], [35, 20]], "shape_type": "circle", "flags": {}},
+        {"label": "cup", "points": [[5, 5], [14, 14]], "shape_type": "mask", "mask": png_text(block(0, 0, 10, 10, (10, 10)))},
+    ]  # fmt: skip
+    path = root / "a.json"
+    path.write_text(
+        json.dumps(
+            {
+                "imagePath": "a.png",
+                "imageHeight": 40,
+                "imageWidth": 60,
+                "shapes": shapes,
+                "flags": {"val": True},
+            }
+        )
+    )
+    return root, [path]
+
+
+def _label_studio(root: Path) -> tuple[Path, list[Path]]:
+    picture(root / "a.png")
+    size = {"original_width": 60, "original_height": 40}
+    results = [
+        {"id": "r1", "type": "polygonlabels", **size, "value": {"points": [[10, 10], [40, 10], [40, 60]], "polygonlabels": ["mug"]}},
+        {"id": "r1", "type": "textarea", "value": {"text": ["the red mug"]}},
+        {"id": "r2", "type": "rectanglelabels", **size, "value": {"x": 10, "y": 10, "width": 30, "height": 30, "rotation": 10, "rectanglelabels": ["cup"]}},
+        {"id": "r3", "type": "ellipselabels", **size, "value": {"x": 50, "y": 50, "radiusX": 10, "radiusY": 20, "ellipselabels": ["cup"]}},
+        {"id": "r4", "type": "brushlabels", **size, "value": {"format": "rle", "rle": brush_bits(block(5, 5, 25, 25)), "brushlabels": ["cup"]}},
+    ]  # fmt: skip
+    path = root / "export.json"
+    path.write_text(
+        json.dumps(
+            [
+                {
+                    "id": 1,
+                    "data": {"image": "a.png", "split": "train"},
+                    "annotations": [{"result": results, "updated_at": "2026"}],
+                }
+            ]
+        )
+    )
+    return path, [path]
+
+
+_ROWS = [
+    {"image": "a.png", "expression": "the red mug", "x1": 5, "y1": 5, "x2": 25, "y2": 25, "split": "train", "mask": "m.png", "category": "mug"},
+    {"image": "a.png", "expression": "the left mug, green", "x1": 30, "y1": 5, "x2": 50, "y2": 25, "split": "val", "mask": [[30, 5, 50, 5, 40, 25]]},
+    {"image": "a.png", "expression": "one", "x1": 1.5, "y1": 2, "x2": 9, "y2": 9, "split": "", "mask": "m.json"},
+]  # fmt: skip
+
+
+def _table(ending: str) -> Callable[[Path], tuple[Path, list[Path]]]:
+    def write(root: Path) -> tuple[Path, list[Path]]:
+        picture(root / "a.png")
+        assert cv2.imwrite(str(root / "m.png"), block(5, 5, 25, 25).astype(np.uint8) * 255)
+        (root / "m.json").write_text(json.dumps({"segmentation": [[1, 2, 9, 2, 9, 9]]}))
+        path = root / f"t{ending}"
+        if ending == ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in _ROWS))
+        elif ending == ".json":
+            path.write_text(json.dumps(_ROWS))
+        else:
+            names = list(_ROWS[0])
+            cell = [
+                [json.dumps(v) if isinstance(v := row.get(n, ""), list) else str(v) for n in names]
+                for row in _ROWS
+            ]
+            path.write_text(
+                "\n".join(",".join('"' + c.replace('"', '""') + '"' for c in line) for line in [names, *cell])
+            )
+        return path, [path]
+
+    return write
+
+
+def _odd_table(data: bytes, path: Path, rng: Random) -> bytes:
+    if path.suffix == ".json":
+        return json_text(json.loads(data), rng)
+    lines = data.split(b"\n")
+    at = rng.randrange(len(lines))
+    if path.suffix == ".jsonl":
+        lines[at] = json_text(json.loads(lines[at] or b"{}"), rng)
+        return b"\n".join(lines)
+    if rng.random() < 0.3:
+        return damaged_bytes(data, rng)
+    cells = lines[at].split(b",")
+    odd = (b"", b"-1", b"nan", b"inf", b"1e999", b"1" * 5000, b'"', b"\0", b"../../etc/passwd", b"/dev/zero", b"\xff\xfe", b"=1+1",
+           b"[[[[[[", b'"{""size"":[9,9]}"', b"a.png#2", b"," * 3000, b"x" * 200_000, b"t.csv", b'"[[0,0,1e5,1e9,-1e9,3]]"')  # fmt: skip
+    cells[rng.randrange(len(cells))] = rng.choice(odd)
+    lines[at] = b",".join(cells)
+    return b"\n".join(lines)
+
+
+def _masks(root: Path) -> tuple[Path, list[Path]]:
+    picture(root / "a.png")
+    assert cv2.imwrite(str(root / "m.png"), block(5, 5, 25, 25).astype(np.uint8) * 255)
+    assert cv2.imwrite(str(root / "m.jpg"), block(5, 5, 25, 25).astype(np.uint8) * 255)
+    (root / "m.json").write_text(json.dumps({"size": [40, 60], "counts": [100, 50, 2250]}))
+    rows = "".join(
+        f"a.png,thing {k},5,5,25,25,{name}\n" for k, name in enumerate(("m.png", "m.jpg", "m.json"))
+    )
+    (root / "t.csv").write_text("image,expression,x1,y1,x2,y2,mask\n" + rows)
+    return root / "t.csv", [root / "m.png", root / "m.jpg", root / "m.json", root / "a.png"]
+
+
+def _odd_mask(data: bytes, path: Path, rng: Random) -> bytes:
+    if path.suffix == ".json":
+        return json_text(json.loads(data), rng)
+    return damaged_bytes(data, rng)
+
+
+# ---------------------------------------------------------------- single files
+
+
+class SingleFile:
+    """A file (or a few) of any format: `write` makes them, `damage` one of them, `read` is tried on the folder."""
+
+    def __init__(
+        self,
+        name: str,
+        write: Callable[[Path], None],
+        damage: Callable[[bytes, Path, Random], bytes],
+        read: Callable[[Path, Path], object],
+    ) -> None:
+        self.name, self._write, self._damage, self._read_file = name, write, damage, read
+
+    def prepare(self, folder: Path) -> None:
+        (folder / "victims").mkdir()
+        self._write(folder / "victims")
+
+    def case(self, seeds: Path, folder: Path, rng: Random) -> Read:
+        here = _copied(seeds, folder) / "victims"
+        path = rng.choice(sorted(p for p in here.iterdir() if not p.name.startswith("keep")))
+        path.write_bytes(self._damage(path.read_bytes(), path, rng))
+        return lambda: self._read_file(here, path)
+
+
+def _write_decisions(folder: Path) -> None:
+    from tests.oracles.small_artifacts import digest
+
+    data = write_dataset(folder / "keep.h5", ["train"] * 4)
+    content = {
+        "format": "seqres-decisions", "version": 1, "dataset_digest": digest(data),
+        "decisions": [
+            {"ref_id": 1, "referent_index": 0, "sentence_index": 1, "verdict": "accept"},
+            {"ref_id": 2, "polygon": [[6, 11], [20, 12], [15, 35]]},
+            {"ref_id": 3, "segmentation": {"size": [60, 80], "counts": [100, 50, 4650]}},
+        ],
+    }  # fmt: skip
+    (folder / "decisions.json").write_text(json.dumps(content))
+
+
+def _read_decisions(folder: Path, path: Path) -> None:
+    from stages.artifacts import open_artifact
+    from stages.metrics.decisions import read_decisions
+
+    with open_artifact(folder / "keep.h5", "dataset") as data:
+        read_decisions(path, data)
+
+
+_TOML = """extends = "keep_base.toml"
+[train-rec]
+epochs = 3
+lr = 1e-3
+device = "cpu"
+[split-masks]
+ratio = 0.25
+[recipe.fast]
+extends = "slow"
+[recipe.fast.train-rec]
+epochs = 1
+[recipe.slow.train-rec]
+epochs = 9
+"""
+
+
+def _write_toml(folder: Path) -> None:
+    (folder / "keep_base.toml").write_text("[train-rec]\nseed = 3\n")
+    (folder / "c.toml").write_text(_TOML)
+
+
+def _odd_toml(data: bytes, path: Path, rng: Random) -> bytes:
+    odd = (b"9" * 5000, b"[" * 5000, b"[" * 400 + b"]" * 400, b"{a=" * 500, b'"x"', b"1e999", b"nan", b"-1", b"[1, [2, {a = 3}]]", b"true",
+           b"1979-05-27T07:32:00Z", b'"""' + b"x" * 90_000 + b'"""', b"{ extends = 3 }", b"'none'", b"0x" + b"f" * 6000, b"inf", b"[]")  # fmt: skip
+    if rng.random() < 0.4:
+        return damaged_bytes(data, rng)
+    lines = data.split(b"\n")
+    at = rng.randrange(len(lines))
+    kind = rng.randrange(4)
+    if kind == 0:
+        lines.insert(at, lines[rng.randrange(len(lines))])
+    elif kind == 1:
+        lines.insert(
+            at,
+            rng.choice(
+                (
+                    b"[",
+                    b"[[recipe]]",
+                    b"recipe = 3",
+                    b"[recipe]",
+                    b"[x.y]",
+                    b"a." * 3000 + b"b = 1",
+                    b"[recipe.fast.fast]",
+                    b"x = " + rng.choice(odd),
+                )
+            ),
+        )
+    else:
+        lines[at] = lines[at].partition(b"=")[0] + b"= " + rng.choice(odd)
+    return b"\n".join(lines)
+
+
+def _read_toml(folder: Path, path: Path) -> None:
+    from seqres_cli.config_file import resolve
+    from stages import split_masks, train_rec
+
+    known = ["train-rec", "split-masks"]
+    for reference in (str(path), f"{path}:fast"):
+        for stage, config in (("train-rec", train_rec.Config), ("split-masks", split_masks.Config)):
+            resolve(config, stage, {}, reference, known)
+
+
+def _write_exported(folder: Path) -> None:
+    from stages.artifacts import open_artifact
+    from stages.weights.exchange import write_folder
+    from tests.oracles.random_models import write_random_model
+
+    with open_artifact(write_random_model(folder.parent / "model.h5", "detector with masks")) as model:
+        (folder.parent / "exported").mkdir()
+        write_folder(model, folder.parent / "exported")
+    for path in (folder.parent / "exported").iterdir():
+        shutil.copy(path, folder / path.name)
+
+
+def _odd_exported(data: bytes, path: Path, rng: Random) -> bytes:
+    return json_text(json.loads(data), rng) if path.suffix == ".json" else damaged_bytes(data, rng)
+
+
+def _read_exported(folder: Path, path: Path) -> None:
+    from stages.weights.exchange import read_folder
+
+    read_folder(folder)
+
+
+def _write_checkpoints(folder: Path) -> None:
+    import torch
+
+    state = {"vis_enc.conv.weight": torch.zeros(2, 3), "lan_enc.embedding.weight": torch.ones(4, 3)}
+    content = {"state_dict": state, "ema_state_dict": state, "epoch": 3, "best": np.float64(0.5)}
+    torch.save(content, folder / "zip.pth")
+    torch.save(content, folder / "old.pth", _use_new_zipfile_serialization=False)
+
+
+def _odd_checkpoint(data: bytes, path: Path, rng: Random) -> bytes:
+    kind = rng.randrange(8)
+    if kind == 0:
+        return odd_pickle({"state_dict": {"a": [1, 2]}, "epoch": 3}, rng)
+    return damaged_bytes(data, rng)
+
+
+def _read_checkpoint(folder: Path, path: Path) -> None:
+    from stages.weights.released_files import read_checkpoint
+
+    read_checkpoint(path)
+
+
+def _write_words(folder: Path) -> None:
+    words = {"PAD": 0, "UNK": 1, "red": 2, "mug": 3}
+    (folder / "words.json").write_text(json.dumps(words))
+    (folder / "words.pkl").write_bytes(pickle.dumps(words, 2))
+    np.savez(folder / "word_emb.npz", word_emb=np.zeros((4, 3), np.float32))
+    (folder / "glove.txt").write_text("red 0.1 0.2 0.3\nmug 0.1 0.2 0.3\n")
+    np.concatenate([np.zeros(5, np.float32), np.ones(40, np.float32)]).tofile(folder / "darknet.weights")
+
+
+def _odd_words(data: bytes, path: Path, rng: Random) -> bytes:
+    if path.suffix == ".json":
+        return json_text(json.loads(data), rng)
+    if path.suffix == ".pkl":
+        return odd_pickle(pickle.loads(data), rng)
+    return damaged_bytes(data, rng)
+
+
+def _read_words(folder: Path, path: Path) -> None:
+    from stages.weights import darknet, released_files
+
+    if path.suffix == ".npz":
+        released_files.read_word_vectors(path)
+    elif path.suffix == ".weights":
+        darknet.read_floats(path)
+    elif path.suffix in (".json", ".pkl"):
+        released_files.read_vocabulary(path)
+
+
+def _write_lists(folder: Path) -> None:
+    write_dataset(folder / "keep.h5", ["train"] * 4)
+    (folder / "list.csv").write_text(
+        "ref_id,ann_id,image_id,image_file,box_x_px,box_y_px,box_width_px,box_height_px,category,has_mask,sentences\n1,1,100,0.jpg,5,10,20,30,thing,yes,thing 0 | thing 1\n"
+    )
+    (folder / "ids.txt").write_text("1, 2 # three\n3\n")
+    (folder / "ids.json").write_text('{"ref_ids": [1, 2.0, "3"]}')
+    entry = {
+        "image_id": 100,
+        "bbox": [5, 10, 20, 30],
+        "expressions": ["thing 0", "thing 1"],
+        "height": 60,
+        "width": 80,
+    }
+    (folder / "sample.json").write_text(json.dumps({"train": [entry], "val": []}))
+
+
+def _odd_list(data: bytes, path: Path, rng: Random) -> bytes:
+    if path.suffix == ".json":
+        return json_text(json.loads(data), rng)
+    if rng.random() < 0.5:
+        return damaged_bytes(data, rng)
+    separator = b"," if path.suffix == ".csv" else b" "
+    words = data.split(separator)
+    words[rng.randrange(len(words))] = rng.choice(
+        (
+            b"9" * 5000,
+            b"-1",
+            b"1.0",
+            b"1,0",
+            b'"',
+            b"nan",
+            b"",
+            b"x" * 9000,
+            "²".encode(),
+            b"\0",
+            b"\n\n",
+            b"1e5",
+        )
+    )
+    return separator.join(words)
+
+
+def _read_list(folder: Path, path: Path) -> None:
+    from stages import split_masks
+
+    config = split_masks.Config(import_list=str(path))
+    split_masks.run(config, dataset=folder / "keep.h5", out=folder / "keep_split.h5")
+
+
+def _write_pictures(folder: Path) -> None:
+    for ending in (".png", ".jpg", ".webp", ".tif", ".bmp"):
+        (folder / f"a{ending}").write_bytes(encoded(ending, scene()))
+
+
+def _odd_picture(data: bytes, path: Path, rng: Random) -> bytes:
+    return damaged_bytes(data, rng)
+
+
+def _read_picture(folder: Path, path: Path) -> None:
+    from stages.data.images import Unreadable, decode_rgb, look_at
+
+    try:
+        look_at(path)
+        head = look_at(path, decode=True, largest=1 << 28)
+    except Unreadable as error:
+        raise ArtifactError(str(error)) from error
+    assert head.size_hw is not None
+    decode_rgb(path.read_bytes(), path.name, head.size_hw)
+
+
+def all_targets() -> Iterator[Target]:
+    yield Artifacts("artifacts-bytes", _damage_bytes)
+    yield Artifacts("artifacts-structure", odd_tree)
+    yield Annotations("refer", _refer_pickle, _odd_pickle, "refer-pickle")
+    yield Annotations("refer", _refer, _odd_json, "refer-json")
+    yield Annotations("grefcoco", _grefcoco, _odd_json)
+    yield Annotations("seqtr", _seqtr, _odd_json)
+    yield Annotations("mdetr", _mdetr, _odd_json)
+    yield Annotations("coco", _coco, _odd_json)
+    yield Annotations("labelme", _labelme, _odd_json)
+    yield Annotations("labelstudio", _label_studio, _odd_json)
+    yield Annotations("table", _table(".csv"), _odd_table, "table-csv")
+    yield Annotations("table", _table(".jsonl"), _odd_table, "table-jsonl")
+    yield Annotations("table", _table(".json"), _odd_table, "table-json")
+    yield Annotations("table", _masks, _odd_mask, "mask-files")
+    yield SingleFile("pictures", _write_pictures, _odd_picture, _read_picture)
+    yield SingleFile("decisions", _write_decisions, _odd_json, _read_decisions)
+    yield SingleFile("lists", _write_lists, _odd_list, _read_list)
+    yield SingleFile("toml", _write_toml, _odd_toml, _read_toml)
+    yield SingleFile("weights-exported", _write_exported, _odd_exported, _read_exported)
+    yield SingleFile("weights-checkpoint", _write_checkpoints, _odd_checkpoint, _read_checkpoint)
+    yield SingleFile("weights-words", _write_words, _odd_words, _read_words)
+
+
+TARGETS: dict[str, Target] = {target.name: target for target in all_targets()}
