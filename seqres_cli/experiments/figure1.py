@@ -84,5 +84,7 @@ def _report(make: RowMaker, settings: Settings, curves: dict[str, list[str]]) ->
         rows=tuple(make.rows.values()),
         tables=tables,
         curves=tuple(Curve(FAMILIES[f][0], tuple(names), level=True) for f, names in curves.items()),
-        learning=tuple(n for n in make.rows if n.endswith(("@1", "@100")) and not n.startswith("siri")),
+        learning=tuple(
+            n for f in ("seqtr", "mdetr") for n in (curves[f][0], curves[f][-1]) if n in make.rows
+        ),
     )

@@ -8,16 +8,17 @@ other objects of the kind. Random numbers, integers and sums of products only: t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from stages.data.refshapes.kinds import HOLE, Kind, Part, kinds
+from stages.data.refshapes.kinds import HOLE, Kind, Part, kinds, kinds_of
 from stages.data.refshapes.scenes import EXTENTS, Look, Placed, Scene, finish, lay_out
 from stages.data.refshapes.shapes import COLOURS, SUPERSAMPLING, hsv_to_rgb, sample_colour
 
 MAX_TILT = 0.35  # radians; objects stand upright, more or less
-CAMOUFLAGED = 0.6  # share of the objects of which some is painted in the colours behind it
+CAMOUFLAGED = 0.65  # share of the objects of which some is painted in the colours behind it
 BAND = (0.25, 0.45)  # share of an object's extent that a band of another colour takes
 
 
@@ -93,6 +94,12 @@ def _sample_object(look: Look, size: int, rng: np.random.Generator) -> ObjectFig
     return figure_of(kinds()[look[0]], size * rng.uniform(*EXTENTS[look[2]]), rotation)
 
 
+@lru_cache(maxsize=1)
+def _frequent() -> tuple[str, ...]:
+    """What an object is chosen from: things are fewer kinds than signs and come three times, to be as many objects."""
+    return (*kinds_of("sign"), *kinds_of("thing") * 3)
+
+
 # ---------------------------------------------------------------- painting
 
 
@@ -121,6 +128,11 @@ def _any_colour(rng: np.random.Generator) -> np.ndarray:
     return hsv_to_rgb(rng.uniform(15.0, 45.0), rng.uniform(0.0, 0.5), rng.uniform(0.12, 0.98))
 
 
+def _muted_colour(rng: np.random.Generator) -> np.ndarray:
+    """Of the ground: less coloured than most objects, as light or dark as any."""
+    return hsv_to_rgb(rng.uniform(0.0, 360.0), rng.uniform(0.0, 0.65), rng.uniform(0.15, 0.98))
+
+
 def _beyond(size_hw: tuple[int, int], share: float, rng: np.random.Generator) -> np.ndarray:
     """(h, w) bool, the part of a window on one side of a straight line: `share` of its extent along the line's normal."""
     normal = rng.integers(-8, 9, 2)
@@ -135,19 +147,19 @@ def _beyond(size_hw: tuple[int, int], share: float, rng: np.random.Generator) ->
 def _paint_ground(size: int, rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) float32: three colours that run into each other, and pieces of objects that belong to none."""
     size_hw = (size, size)
-    first, second, third = (_any_colour(rng) for _ in range(3))
+    first, second, third = (_muted_colour(rng) for _ in range(3))
     a, b = (np.clip(_fractal(size_hw, rng) * 0.8 + 0.5, 0, 1)[..., None] for _ in range(2))
     canvas = first * a + second * (1 - a)
     canvas = canvas * b + third * (1 - b)
     names = list(kinds())
-    for _ in range(int(rng.integers(6, 13))):
+    for _ in range(int(rng.integers(4, 9))):
         kind = kinds()[names[rng.integers(len(names))]]
         figure = figure_of(kind, size * rng.uniform(0.15, 0.5), float(rng.uniform(0.0, 6.28)))
         alpha, (x, y) = figure.cover(rng.uniform(0, size, 2), size_hw)
         h, w = alpha.shape
         if not alpha.size:
             continue
-        piece = alpha * _beyond((h, w), rng.uniform(0.3, 0.6), rng) * np.float32(rng.uniform(0.35, 1.0))
+        piece = alpha * _beyond((h, w), rng.uniform(0.3, 0.6), rng) * np.float32(rng.uniform(0.3, 0.9))
         colour = _any_colour(rng) * (1 + np.float32(0.25) * _noise((h, w), 3, rng)[..., None])
         canvas[y : y + h, x : x + w] += piece[..., None] * (colour - canvas[y : y + h, x : x + w])
     return np.ascontiguousarray(canvas, np.float32)
@@ -175,7 +187,7 @@ def _cast_shadow(canvas: np.ndarray, item: Placed, rng: np.random.Generator) -> 
         max(-dy, 0) : bottom + min(-dy, 0), max(-dx, 0) : right + min(-dx, 0)
     ]
     soft = _box_blurred(moved) / np.float32(255)
-    canvas *= 1 - np.float32(rng.uniform(0.1, 0.5)) * soft[..., None]
+    canvas *= 1 - np.float32(rng.uniform(0.1, 0.4)) * soft[..., None]
 
 
 def _paint_object(canvas: np.ndarray, item: Placed, rng: np.random.Generator) -> None:
@@ -197,8 +209,8 @@ def _paint_object(canvas: np.ndarray, item: Placed, rng: np.random.Generator) ->
     if hides or one_tone:
         band = _beyond((h, w), rng.uniform(*BAND), rng)
         look[band] = behind[band] if hides else tones[1]
-    light = 1 + np.float32(rng.uniform(0.1, 0.4)) * _noise((h, w), 1, rng)
-    light += np.float32(rng.uniform(0.05, 0.2)) * _noise((h, w), int(rng.integers(3, 12)), rng)
+    light = 1 + np.float32(rng.uniform(0.1, 0.35)) * _noise((h, w), 1, rng)
+    light += np.float32(rng.uniform(0.03, 0.12)) * _noise((h, w), int(rng.integers(3, 12)), rng)
     if hides:
         light[band] = 1
     window += item.alpha[..., None] * (look * light[..., None] - window)
@@ -208,7 +220,7 @@ def generate_object_scene(
     rng: np.random.Generator, size: int = 160, *, favoured_shapes: tuple[str, ...] | None = None
 ) -> Scene:
     """One scene of `size` x `size` pixels; arguments and result as of `scenes.generate_scene`."""
-    placed = lay_out(rng, size, tuple(kinds()), favoured_shapes, _sample_object, twins_touch=True)
+    placed = lay_out(rng, size, _frequent(), favoured_shapes, _sample_object, twins_touch=True)
     canvas = _paint_ground(size, rng)
     for item in placed:
         if rng.random() < 0.7:
@@ -216,7 +228,7 @@ def generate_object_scene(
         _paint_object(canvas, item, rng)
     light = np.float32(rng.uniform(0.8, 1.15)) * rng.uniform(0.9, 1.1, 3).astype(np.float32)
     canvas *= light * (1 + np.float32(rng.uniform(0.0, 0.3)) * _noise((size, size), 1, rng)[..., None])
-    reach = int(rng.integers(2, 14))
+    reach = int(rng.integers(2, 10))
     canvas += rng.integers(-reach, reach + 1, (size, size, 1)).astype(np.float32)
     image = np.clip(canvas, 0.0, 255.0).astype(np.uint8)
     return Scene(image, tuple(finish(item, i, placed) for i, item in enumerate(placed)))
