@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 _COMPRESS_FROM_BYTES = 64 << 10
 _CHUNK_BYTES = 256 << 10
-# Larger than HDF5's chunk cache, so that reading one photograph out of a chunk reads only its bytes.
-_STREAM_CHUNK_BYTES = 4 << 20
+# Larger than HDF5's chunk cache (1 MiB, see `hdf5.open_file`), so that one photograph is read without its whole chunk and
+# nothing that was written stays in memory.
+_STREAM_CHUNK_BYTES = 2 << 20
 _TEXTS_AT_ONCE = 8192
 _SAFE_NAME = re.compile(r"(?!.*(^|/)\.)[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*\Z")
 
@@ -215,7 +216,7 @@ class ArtifactWriter:
 
 
 class _Stream:
-    """Collects rows into pieces of 4 MiB; one that never fills a piece is stored contiguously."""
+    """Collects rows into pieces of 2 MiB; one that never fills a piece is stored contiguously."""
 
     def __init__(self, writer: ArtifactWriter, name: str, dtype: np.dtype, tail: tuple[int, ...]) -> None:
         self._writer, self._name, self._dtype, self._tail = writer, name, dtype, tail
@@ -285,7 +286,7 @@ def write_artifact(
         file: h5py.File | None = None
         try:
             with _disk_errors(target, sink):
-                file = h5py.File(sink, "w")
+                file = h5py.File(sink, "w", rdcc_nbytes=1 << 20)
             writer = ArtifactWriter(file, target, sink)
             yield writer
             writer._finish(kind, fingerprint, provenance)

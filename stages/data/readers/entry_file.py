@@ -5,46 +5,25 @@ As Python objects an entry takes kilobytes; here only its place in the file stay
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
-import weakref
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
-from stages.errors import SeqresError
-
-_IN_MEMORY = 1 << 20  # bytes, up to which there is no file
+from stages.data.readers.spool import Spool
 
 
 class EntryFile(Sequence[Any]):
-    """Entries in the order in which they were added; each one is made anew when it is asked for.
-
-    The file has no name, so nobody else can put anything into it, and it goes away with the process.
-    """
+    """Entries in the order in which they were added; each one is made anew when it is asked for."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 (open as long as this lives)
-        self._starts = array("q", [0])
-        weakref.finalize(self, self._file.close)
+        self._spool, self._starts = Spool(), array("q", [0])
 
     def append(self, entry: Any) -> None:
-        """None (an entry that was let go) takes no space.
-
-        Raises:
-            SeqresError: the disk is full.
-        """
-        data = b"" if entry is None else pickle.dumps(entry, pickle.HIGHEST_PROTOCOL)
-        try:
-            self._file.seek(self._starts[-1])
-            self._file.write(data)
-        except OSError as error:
-            raise SeqresError(
-                f"cannot keep annotations in {tempfile.gettempdir()}: {os.strerror(error.errno or 0).lower()}",
-                hint="TMPDIR=FOLDER names another place for temporary files",
-            ) from error
-        self._starts.append(self._starts[-1] + len(data))
+        """None (an entry that was let go) takes no space. SeqresError on a full disk."""
+        self._starts.append(
+            self._spool.append(b"" if entry is None else pickle.dumps(entry, pickle.HIGHEST_PROTOCOL))
+        )
 
     def extend(self, entries: Iterable[Any]) -> None:
         for entry in entries:
@@ -65,5 +44,4 @@ class EntryFile(Sequence[Any]):
         start, stop = self._starts[index % len(self)], self._starts[index % len(self) + 1]
         if start == stop:
             return None
-        self._file.seek(start)
-        return pickle.loads(self._file.read(stop - start))  # noqa: S301 - written by this process
+        return pickle.loads(self._spool.read(start, stop))  # noqa: S301 - written by this process

@@ -1,4 +1,4 @@
-"""Many short texts or byte strings as one piece of memory: Python's own objects take some fifty bytes more each."""
+"""Many short texts or byte strings put aside in one `Spool`: only their places, 16 bytes each, stay in memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any, Generic, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.data.readers.spool import Spool
+
 T = TypeVar("T", bytes, str)
 
 
 class Packed(Sequence[T], Generic[T]):
     """Strings that were `collect`ed, in any order; equal to a list of the same strings."""
 
-    def __init__(self, content: bytearray, bounds: NDArray[np.int64], kind: type[T]) -> None:
-        """`bounds` (N, 2): string i is content[bounds[i, 0]:bounds[i, 1]], UTF-8 where it is text."""
+    def __init__(self, content: Spool, bounds: NDArray[np.int64], kind: type[T]) -> None:
+        """`bounds` (N, 2): string i is content.read(*bounds[i]), UTF-8 where it is text."""
         self._content, self._bounds = content, bounds
         self._kind: type[T] = kind
 
@@ -40,7 +42,7 @@ class Packed(Sequence[T], Generic[T]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         start, stop = self._bounds[index]
-        data = bytes(self._content[start:stop])
+        data = self._content.read(int(start), int(stop))
         return data if self._kind is bytes else data.decode("utf-8")
 
     def __eq__(self, other: object) -> bool:
@@ -54,11 +56,10 @@ class Packing(Generic[T]):
 
     def __init__(self, kind: type[T]) -> None:
         self._kind: type[T] = kind
-        self._content, self._ends = bytearray(), array("q", [0])
+        self._content, self._ends = Spool(), array("q", [0])
 
     def append(self, value: T) -> None:
-        self._content += value.encode("utf-8") if isinstance(value, str) else value
-        self._ends.append(len(self._content))
+        self._ends.append(self._content.append(value.encode("utf-8") if isinstance(value, str) else value))
 
     def packed(self) -> Packed[T]:
         ends = np.array(self._ends, np.int64)

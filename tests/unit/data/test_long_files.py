@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.data.readers import entry_file, json_lists
+from stages.data.readers import json_lists, spool
 from stages.data.readers.entry_file import EntryFile
 from stages.data.readers.json_lists import load_json_lists
 from stages.data.readers.packed import Packing
@@ -26,7 +26,7 @@ PLAIN = [{"id": 7, "text": "café \ud83d", "box": [1, 2.5, -3e-2]}, None, [], "a
 
 
 def test_entries_come_back_from_the_disk_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entry_file, "_IN_MEMORY", 10)
+    monkeypatch.setattr(spool, "_IN_MEMORY", 10)
     entries = EntryFile()
     entries.extend(PLAIN)
     assert (list(entries), entries[-1], entries[1:3], len(entries)) == (PLAIN, True, PLAIN[1:3], len(PLAIN))
@@ -45,7 +45,7 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(28, "No space left on device")
 
     entries = EntryFile()
-    monkeypatch.setattr(entries, "_file", Full())
+    monkeypatch.setattr(entries._spool, "_file", Full())
     with pytest.raises(SeqresError, match="no space left") as caught:
         entries.append([1])
     assert "TMPDIR" in str(caught.value.hint)

@@ -1,0 +1,44 @@
+"""Bytes that are put aside while annotations are read: in memory as long as they are few, else in a temporary file.
+
+The file has no name, so nobody else can put anything into it, and it goes away with the process.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+
+from stages.errors import SeqresError
+
+_IN_MEMORY = 1 << 20  # bytes, up to which there is no file
+
+
+class Spool:
+    """Pieces are added at the end and read from anywhere."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 (open as long as this lives)
+        self._size = 0
+        weakref.finalize(self, self._file.close)
+
+    def append(self, data: bytes) -> int:
+        """Returns where the data end.
+
+        Raises:
+            SeqresError: the disk is full.
+        """
+        try:
+            self._file.seek(self._size)
+            self._file.write(data)
+        except OSError as error:
+            raise SeqresError(
+                f"cannot keep annotations in {tempfile.gettempdir()}: {os.strerror(error.errno or 0).lower()}",
+                hint="TMPDIR=FOLDER names another place for temporary files",
+            ) from error
+        self._size += len(data)
+        return self._size
+
+    def read(self, start: int, stop: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(stop - start)
