@@ -353,7 +353,7 @@ def _split_index(data: Artifact, name: str) -> int:
         raise UsageError(
             f"unknown split {name!r}",
             facts=[f"{data.path} has: {', '.join(names)}"],
-            hint=nearest_hint(name, names, "{!r}"),
+            hint=nearest_hint(name, names, "'{}'"),
         )
     return names.index(name)
 

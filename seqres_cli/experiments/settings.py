@@ -23,6 +23,7 @@ FIGURE1 = {
     "tiny": _TINY, "smoke": (0.05, 0.25, 1.0), "standard": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0),
     "objects-tiny": _TINY, "objects-smoke": (0.05, 0.25, 1.0), "objects": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0),
 }  # fmt: skip
+ZOOMS = ("zoom", "zoom-augmented")  # recipes whose window follows --zoom
 SIRI_ROUNDS = 1  # trainings after the first one
 ROUNDS = 2  # further trainings of the full method
 LATER_PROMPT = "box"  # recipe of pseudo-label in the second round

@@ -108,7 +108,7 @@ class ReferringDataset:
             raise UsageError(
                 f"unknown split {split_name!r}",
                 facts=[f"{self.path} has: {', '.join(self.split_names)}"],
-                hint=nearest_hint(split_name, self.split_names, "{!r}"),
+                hint=nearest_hint(split_name, self.split_names, "'{}'"),
             )
         return np.flatnonzero(self.referent_split == self.split_names.index(split_name)).astype(np.int64)
 

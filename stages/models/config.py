@@ -25,7 +25,7 @@ SHIPPED = "refshapes"  # name of the backbone that comes with the package
 # the least and the most that a size may be: a description comes out of a file, and decides what is built
 _SIZES: dict[str, dict[str, tuple[int, int]]] = {
     "model": {
-        "n_points": (0, 10_000), "n_bins": (0, 1_000_000), "grounding": (0, 64), "d_model": (1, 16_384),
+        "n_points": (0, 10_000), "n_bins": (0, 1_000_000), "auxiliary_mask": (0, 64), "d_model": (1, 16_384),
         "n_heads": (1, 1024), "encoder_layers": (0, 128), "decoder_layers": (0, 128), "ffn_dim": (1, 131_072),
         "dropout": (0, 1),
     },

@@ -178,7 +178,7 @@ def test_verify_lists_good_and_bad_files(seqres: Seqres, data: Path, tmp_path: P
     lines = done.out.splitlines()
     assert lines[0] == f"{data}: ok"
     assert lines[1] == f"{bad}: 2 problems"
-    assert lines[2] == "  rank: row 0 is 77, outside 0..2 (1 rows)"
+    assert lines[2] == "  rank: row 0 is 77, outside -1..2 (1 rows)"
     assert lines[-1] == f"  no such file: {tmp_path / 'none.h5'}"
     result = json.loads(seqres("verify", data, bad, "--json", "--quiet").out)
     assert result["ok"] is False
