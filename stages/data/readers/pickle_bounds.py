@@ -10,8 +10,12 @@ from stages.untrusted import DEEPEST
 
 _DEEPEST_TUPLE = 200
 _MOST_BITS = 1024  # of a whole number
-_SLACK = 10_000
 _CONTAINERS = (list, tuple, set, frozenset, dict)
+
+
+def most_values(n_bytes: int) -> int:
+    """How many values a pickle of so many bytes may hold; real ones share texts, but hardly any lists."""
+    return 4 * n_bytes + 10_000
 
 
 def depth_of_tuple(value: Any, depths: dict[int, int]) -> None:
@@ -29,15 +33,15 @@ def depth_of_tuple(value: Any, depths: dict[int, int]) -> None:
         raise pickle.UnpicklingError(f"tuples nested more than {_DEEPEST_TUPLE} deep")
 
 
-def check_values(value: Any, n_bytes: int) -> None:
-    """What came out of a pickle of so many bytes, as whoever walks through it will see it.
+def check_values(value: Any, most: int) -> int:
+    """How many values somebody meets who walks through what came out of a pickle.
 
     Raises:
-        pickle.UnpicklingError: more than 64 levels, parts that are shared so often that the whole is much larger than
-            the file, a number of more than 1024 bits.
+        pickle.UnpicklingError: more than 64 levels, more than `most` values (parts may be shared again and again), a
+            number of more than 1024 bits.
     """
-    most = 4 * n_bytes + _SLACK
-    level, seen = [[value]], 0
+    level: list[Any] = [[value]]
+    seen = 0
     for _ in range(DEEPEST + 1):
         below: list[Any] = []
         for one in level:
@@ -50,6 +54,6 @@ def check_values(value: Any, n_bytes: int) -> None:
                 elif isinstance(part, int) and part.bit_length() > _MOST_BITS:
                     raise pickle.UnpicklingError(f"a number of {part.bit_length()} bits")
         if not below:
-            return
+            return seen
         level = below
     raise pickle.UnpicklingError(f"more than {DEEPEST} levels")

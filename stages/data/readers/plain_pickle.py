@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from stages.data.readers.entry_file import EntryFile
-from stages.data.readers.pickle_bounds import check_values, depth_of_tuple
+from stages.data.readers.pickle_bounds import check_values, depth_of_tuple, most_values
 from stages.data.readers.plain_numpy import STAND_INS, WITH_STATE
 from stages.errors import ArtifactError, SeqresError
 from stages.file_kinds import refuse_other_kinds
@@ -120,10 +120,10 @@ class _Entries(EntryFile):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self._size = size
+        self._left = most_values(size)
 
     def append(self, entry: Any) -> None:
-        check_values(entry, self._size)
+        self._left -= check_values(entry, self._left)
         super().append(entry)
 
 
@@ -202,7 +202,7 @@ def _load(path: Path, encoding: str) -> Any:
         stream.seek(0)
         content = _PlainUnpickler(stream, fetches, encoding, size).load()
     if not isinstance(content, EntryFile):
-        check_values(content, size)
+        check_values(content, most_values(size))
     return content
 
 
