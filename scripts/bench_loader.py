@@ -31,7 +31,7 @@ from stages.data.text import WordCodec
 from stages.models.image_maps import normalise
 from stages.models.presets import preset
 from stages.prepare_data import Config, run
-from stages.training.loader import ContourTable, StepDataset, train_batches
+from stages.training.loader import BatchLoader, ContourTable, StepDataset
 from stages.training.plan import StepPlan
 from stages.training.settings import TrainingSettings
 from stages.training.targets import SlotWeights
@@ -79,7 +79,7 @@ def load(path: Path, workers: int) -> Iterator[int]:
     codec = WordCodec.from_sentences(data.texts, CONFIG.text.max_words)
     boxes_only = ContourTable.of_contours(len(data.boxes_xyxy), {}, {})
     steps = StepDataset(data, codec, CONFIG, boxes_only, settings, SlotWeights(), 0)
-    for batch in train_batches(steps, plan.epoch(0), workers):
+    for batch in BatchLoader(steps, workers).epoch(plan.epoch(0)):
         yield len(normalise(batch.images, batch.sizes_hw, CONFIG))
 
 

@@ -36,6 +36,9 @@ class Artifact:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: h5py.File | None = None
+        self._opened: dict[
+            str, h5py.Dataset
+        ] = {}  # of `_file`; opening one takes longer than reading a picture
         self._pid = os.getpid()
         self._read_head()
 
@@ -93,8 +96,11 @@ class Artifact:
             raise ArtifactError(f"{self.path} has no {name}", hint=f"seqres inspect {self.path}")
         from stages.artifacts import hdf5
 
-        with hdf5.damage_as_error(self.path, f"opening {name}"):
-            return self._handle()[name]
+        file = self._handle()
+        if name not in self._opened:
+            with hdf5.damage_as_error(self.path, f"opening {name}"):
+                self._opened[name] = file[name]
+        return self._opened[name]
 
     def __getitem__(self, name: str) -> np.ndarray:
         """A whole number column in memory."""
@@ -187,7 +193,7 @@ class Artifact:
     def close(self) -> None:
         if self._file is not None and self._pid == os.getpid():
             self._file.close()
-        self._file = None
+        self._file, self._opened = None, {}
 
     def __enter__(self) -> Artifact:
         return self
@@ -196,7 +202,7 @@ class Artifact:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
+        return {**self.__dict__, "_file": None, "_opened": {}}
 
     def __repr__(self) -> str:
         return f"Artifact({str(self.path)!r}, kind={self.kind!r}, digest={self.digest[:12]})"
@@ -232,7 +238,7 @@ class Artifact:
         if hdf5.attributes(file, self.path).get("content_digest") != self.digest:
             file.close()
             raise ArtifactError(f"{self.path} was replaced while it was in use", hint="run the command again")
-        self._file, self._pid = file, os.getpid()
+        self._file, self._pid, self._opened = file, os.getpid(), {}
         return file
 
     def _damaged(self, fact: str) -> ArtifactError:

@@ -5,7 +5,8 @@ The order of the expressions in a batch, and what else is in it, does not change
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from stages.models.image_maps import VisionMaps, normalise
 from stages.weights.model_file import LoadedModel
 from stages.world import ALONE, World
 
+Load = Callable[[int], NDArray[np.uint8]]  # position of a picture -> (H, W, 3) RGB
 SENTENCES_AT_ONCE = 4  # decoding batch, in multiples of the image batch
 
 
@@ -67,8 +69,11 @@ def encoded_groups(
 ) -> Iterator[EncodedGroup]:
     """Memories of this process's share of the sentences, view by view; sentences that share a view share its encoding."""
     images = dataset.referent_image[dataset.sentence_referent[sentences]]
+    load = functools.lru_cache(batch_images)(
+        dataset.image
+    )  # a picture is decoded once for all of its windows
     for rows in world.share(picture_groups(images, batch_images)):
-        for group in _encoded(loaded, dataset, sentences[rows], batch_images, box_prompt):
+        for group in _encoded(loaded, dataset, load, sentences[rows], batch_images, box_prompt):
             group.rows = rows[group.rows]
             yield group
 
@@ -76,6 +81,7 @@ def encoded_groups(
 def _encoded(
     loaded: LoadedModel,
     dataset: ReferringSource,
+    load: Load,
     sentences: NDArray[np.int64],
     batch_images: int,
     box_prompt: bool,
@@ -89,7 +95,7 @@ def _encoded(
     elif boxes is not None:
         views, windows = referents, boxes
     else:
-        views, windows = np.arange(len(sentences)), _located(loaded, dataset, sentences, batch_images)
+        views, windows = np.arange(len(sentences)), _located(loaded, dataset, load, sentences, batch_images)
     order = np.lexsort((views, images))
     first = np.flatnonzero(np.diff(views[order], prepend=-1))
     bounds = np.append(first, len(order))
@@ -98,7 +104,7 @@ def _encoded(
         n = min(batch_images, len(first) - k)
         shown = order[bounds[k : k + n]]
         frames, vision = _encode_views(
-            loaded, dataset, images[shown], None if windows is None else windows[shown]
+            loaded, load, images[shown], None if windows is None else windows[shown]
         )
         rows, view = order[bounds[k] : bounds[k + n]], np.repeat(np.arange(n), np.diff(bounds[k : k + n + 1]))
         for part in range(0, len(rows), limit):
@@ -115,14 +121,14 @@ def _encoded(
 
 def _encode_views(
     loaded: LoadedModel,
-    dataset: ReferringSource,
+    load: Load,
     images: NDArray[np.int64],
     windows_xyxy: NDArray[np.floating] | None,
 ) -> tuple[list[Frame], VisionMaps]:
     """Whole images (V,), or the windows around boxes (V, 4) of them."""
     config, pictures, frames = loaded.config, [], []
     for v, image in enumerate(images):
-        picture = dataset.image(int(image))
+        picture = load(int(image))
         if windows_xyxy is None or config.zoom_margin is None:
             frames.append(plain_frame(picture.shape[0], picture.shape[1], config.image.size))
         else:
@@ -135,14 +141,18 @@ def _encode_views(
 
 
 def _located(
-    loaded: LoadedModel, dataset: ReferringSource, sentences: NDArray[np.int64], batch_images: int
+    loaded: LoadedModel,
+    dataset: ReferringSource,
+    load: Load,
+    sentences: NDArray[np.int64],
+    batch_images: int,
 ) -> NDArray[np.float32]:
-    """(S, 4) boxes of the locator that comes with a model of crop refinement."""
+    """(S, 4) boxes of the locator that comes with a model of crop refinement, for one group of pictures."""
     locator = loaded.locator
     if locator is None:
         raise ArtifactError("the model predicts in a window around the box, but has no locator to find it")
     answers, boxes = answers_of(locator), np.zeros((len(sentences), 4), np.float32)
     with autocast(locator.device, locator.precision):
-        for group in encoded_groups(locator, dataset, sentences, batch_images, False):
+        for group in _encoded(locator, dataset, load, sentences, batch_images, False):
             boxes[group.rows] = answers.answer(group).boxes_xyxy
     return boxes

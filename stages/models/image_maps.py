@@ -87,8 +87,8 @@ def normalise(images: Tensor, sizes_hw: Tensor, config: ModelConfig) -> Tensor:
     """(I, 3, H, W) uint8 and (I, 2) sizes -> float, minus mean, over std; padding stays 0."""
     mean = torch.tensor(config.image.mean, device=images.device)[:, None, None]
     std = torch.tensor(config.image.std, device=images.device)[:, None, None]
-    out = (images.float() / 255 - mean) / std
+    out = (images / 255).sub_(mean).div_(std)
     h, w = images.shape[-2:]
     rows = torch.arange(h, device=images.device)[None, :] < sizes_hw[:, :1]
     columns = torch.arange(w, device=images.device)[None, :] < sizes_hw[:, 1:]
-    return out * (rows[:, None, :, None] & columns[:, None, None, :])
+    return out.mul_(rows[:, None, :, None] & columns[:, None, None, :])

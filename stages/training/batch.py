@@ -18,7 +18,7 @@ class Batch:
     """One training step. I images, S sentences, L words, T slots.
 
     Attributes:
-        images: (I, 3, H, W) uint8 RGB, padding 0; sizes_hw: (I, 2) int64 pixels that are image.
+        images: (I, 3, H, W) uint8 RGB, channels last in memory as they were decoded, padding 0; sizes_hw: (I, 2) int64 pixels that are image.
         image_of_sentence: (S,) int64; words: (S, L) int64; word_mask: (S, L) bool.
         targets: (S, T) int64; slot_weights: (S, T) float32; slot_count: () float32, the sum of the slot weights as if
             every known contour had weight 1; None = their sum as it is.
@@ -41,7 +41,8 @@ class Batch:
 
     @classmethod
     def of_arrays(cls, **arrays: NDArray[Any]) -> Batch:
-        return cls(**{n: torch.from_numpy(np.ascontiguousarray(a)).view(a.shape) for n, a in arrays.items()})
+        """Tensors on the arrays' own memory, with their strides."""
+        return cls(**{n: torch.from_numpy(np.asarray(a)) for n, a in arrays.items()})
 
     def to(self, device: torch.device) -> Batch:
         return self._each(lambda part: part.to(device, non_blocking=True))

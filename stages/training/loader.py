@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -273,14 +274,26 @@ def filled(points_xy: list[NDArray[np.float64]], size_hw: tuple[int, ...]) -> ND
     return out
 
 
-def train_batches(steps: StepDataset, plan: list[Entry], workers: int) -> Iterator[Batch]:
-    """Batches of the plan's entries, in order.
+class BatchLoader:
+    """Batches of one epoch after another, in the plan's order, prepared by workers that live as long as the loader.
 
-    The loader draws a number each time it starts, from a generator of its own: drawn from the global one, it would give
+    It draws a number each time an epoch starts, from a generator of its own: drawn from the global one, it would give
     a resumed run other dropout than an uninterrupted one.
     """
-    loader = DataLoader(
-        steps, batch_size=None, sampler=plan, num_workers=workers, prefetch_factor=4 if workers else None,
-        pin_memory=torch.cuda.is_available(), generator=torch.Generator().manual_seed(steps.seed),
-    )  # fmt: skip
-    yield from loader
+
+    def __init__(self, steps: StepDataset, workers: int) -> None:
+        self._entries: list[Entry] = []
+        self._loader = DataLoader(
+            steps, batch_size=None, sampler=self._entries, num_workers=workers, prefetch_factor=4 if workers else None,
+            persistent_workers=workers > 0, worker_init_fn=_alone_on_its_core,
+            pin_memory=torch.cuda.is_available(), generator=torch.Generator().manual_seed(steps.seed),
+        )  # fmt: skip
+
+    def epoch(self, entries: list[Entry]) -> Iterator[Batch]:
+        self._entries[:] = entries
+        yield from self._loader
+
+
+def _alone_on_its_core(_worker: int) -> None:
+    """Workers are the parallel part: OpenCV's threads in each would only fight for the same cores (torch's are off)."""
+    cv2.setNumThreads(1)

@@ -22,7 +22,7 @@ from stages.reporter import Reporter
 from stages.training.batch import Batch
 from stages.training.checkpoint import load_resume, save_resume
 from stages.training.interruption import uninterrupted
-from stages.training.loader import StepDataset, train_batches
+from stages.training.loader import BatchLoader, StepDataset
 from stages.training.objectives import Objective, build_objective
 from stages.training.optimiser import MovingAverage, build_optimiser, schedule_factor, set_rate, trainable
 from stages.training.plan import StepPlan
@@ -82,7 +82,8 @@ class Trainer:
         share_batch_norm(model, world)
         self.world = world
         self.model = channels_last(model.to(device))
-        self.codec, self.settings, self.plan, self.steps = codec, settings, plan, steps
+        self.codec, self.settings, self.plan = codec, settings, plan
+        self.batches = BatchLoader(steps, settings.workers)
         self.validate = validate
         self.device, self.reporter = device, reporter
         self.resume_file, self.fingerprint = resume_file, fingerprint
@@ -159,7 +160,7 @@ class Trainer:
             if p.step:
                 task.advance(p.step)
             clock = time.perf_counter()
-            for batch in train_batches(self.steps, entries[p.step :], s.workers):
+            for batch in self.batches.epoch(entries[p.step :]):
                 rate = self._set_rate(len(entries))
                 with uninterrupted():
                     p.loss_sum += self._step(batch.to(self.device))
@@ -183,9 +184,7 @@ class Trainer:
     def _step(self, batch: Batch) -> float:
         s, model = self.settings, self.model
         with autocast(self.device, self.precision):
-            images = normalise(batch.images, batch.sizes_hw, model.config).contiguous(
-                memory_format=torch.channels_last
-            )
+            images = normalise(batch.images, batch.sizes_hw, model.config)
             outputs = self.objective.predict(images, batch)
         loss = self.objective.loss(outputs, batch, self.world)
         value = self.world.sum(loss.detach()).item()

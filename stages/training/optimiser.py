@@ -85,7 +85,9 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:
 
 
 class MovingAverage:
-    """Exponential moving average of parameters; buffers are copied, or averaged with `average_buffers=True`.
+    """Exponential moving average of parameters; buffers (and what is frozen, so its own average) are copied.
+
+    With `average_buffers=True` everything is averaged.
 
     The release averages every buffer and cuts the counts to whole numbers (ODDITIES F7).
     The decay of update k is min(decay, (1 + k) / (10 + k)), so that a young average follows the model. k is part of
@@ -100,16 +102,19 @@ class MovingAverage:
     def update(self, model: nn.Module) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        averaged, current = [], []
-        parameters = dict(model.named_parameters())
+        averaged, current, copied, sources = [], [], [], []
+        learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         for name, value in model.state_dict().items():
-            if value.dtype.is_floating_point and (self.average_buffers or name in parameters):
+            if value.dtype.is_floating_point and (self.average_buffers or name in learned):
                 averaged.append(self.values[name])
                 current.append(value.detach())
             elif self.average_buffers:
                 self.values[name].copy_(decay * self.values[name] + (1 - decay) * value)
             else:
-                self.values[name].copy_(value)
+                copied.append(self.values[name])
+                sources.append(value)
+        if copied:
+            torch._foreach_copy_(copied, sources)
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def state(self) -> dict[str, object]:

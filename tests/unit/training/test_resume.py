@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ from stages.models.presets import PRESETS
 from stages.reporter import SilentReporter
 from stages.training import loop
 from stages.training.interruption import uninterrupted
-from stages.training.loader import train_batches
+from stages.training.loader import BatchLoader
 from tests.unit.training.conftest import FAST
 
 
@@ -127,8 +128,21 @@ class NoSteps(torch.utils.data.Dataset[int]):
 
 def test_starting_the_loader_draws_nothing_from_the_global_generator() -> None:
     before = torch.get_rng_state()
-    assert list(train_batches(NoSteps(), [4, 5], 0)) == [4, 5]  # type: ignore[arg-type, comparison-overlap, list-item]
+    assert list(BatchLoader(NoSteps(), 0).epoch([4, 5])) == [4, 5]  # type: ignore[arg-type, comparison-overlap, list-item]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class WhoAmI(NoSteps):
+    def __getitem__(self, entry: Any) -> Any:
+        return entry, os.getpid(), cv2.getNumThreads()
+
+
+def test_a_worker_stays_for_the_next_epoch_and_keeps_to_one_thread() -> None:
+    loader = BatchLoader(WhoAmI(), 1)  # type: ignore[arg-type]
+    epochs: Any = [list(loader.epoch(entries)) for entries in ([4, 5], [6])]  # type: ignore[list-item]
+    assert [entry for epoch in epochs for entry, _, _ in epoch] == [4, 5, 6]
+    (process,) = {process for epoch in epochs for _, process, _ in epoch}
+    assert process != os.getpid() and {n for epoch in epochs for _, _, n in epoch} == {1}
 
 
 def test_the_generators_of_all_devices_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,73 @@
+"""What was made faster gives the numbers that it gave before, bit by bit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.artifacts import open_artifact
+from stages.data.dataset import ReferringDataset
+from stages.inference.predictions import predict_sentences
+from stages.models.image_maps import normalise
+from stages.models.presets import preset
+from stages.training.batch import Batch
+from stages.training.optimiser import MovingAverage
+from stages.weights.model_file import load_model
+from tests.oracles.random_models import write_random_model
+
+
+def test_normalised_pictures_stay_as_they_lie_in_memory() -> None:
+    config = preset("refshapes-small")
+    canvas = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), np.uint8)
+    fields = dict.fromkeys(Batch.__dataclass_fields__, np.zeros(1))
+    images = Batch.of_arrays(**{**fields, "images": canvas.transpose(0, 3, 1, 2)}).images
+    sizes = torch.tensor([[32, 48], [20, 48], [32, 33]])
+    found = normalise(images, sizes, config)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (config.image.mean, config.image.std))
+    want = (images.float() / 255 - mean) / std
+    want[1, :, 20:], want[2, :, :, 33:] = 0, 0
+    assert torch.equal(found, want) and found.is_contiguous(memory_format=torch.channels_last)
+    assert images.data_ptr() == canvas.ctypes.data, "no copy on the way"
+    assert torch.equal(normalise(images.float(), sizes, config), want)
+    assert np.array_equal(images.numpy(), canvas.transpose(0, 3, 1, 2)), "the pictures are unchanged"
+
+
+def test_what_is_frozen_is_its_own_average() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.BatchNorm1d(4))
+    model[0].weight.requires_grad_(False)
+    average = MovingAverage(model, 0.9)
+    plain = {k: v.clone() for k, v in model.state_dict().items()}
+    for step in range(4):
+        with torch.no_grad():
+            model[0].bias.add_(torch.randn(4))
+            model(torch.randn(8, 5))
+        share = 1 - min(0.9, (1 + step) / (10 + step))
+        average.update(model)
+        for name, value in model.state_dict().items():
+            averaged = not name.startswith(("1.running", "1.num"))
+            plain[name] = plain[name].lerp(value, share) if averaged else value.clone()
+    assert all(torch.equal(average.values[name], value) for name, value in plain.items())
+
+
+@pytest.mark.parametrize("box_prompt", [False, True])
+def test_a_picture_is_decoded_once_for_all_of_its_windows(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box_prompt: bool
+) -> None:
+    loaded = load_model(write_random_model(tmp_path / "m.h5", "second look, box-contour"))
+    data = ReferringDataset.open(tiny_dataset)
+    decoded: Counter[int] = Counter()
+    read = data.image
+    monkeypatch.setattr(data, "image", lambda index: decoded.update([index]) or read(index))
+    sentences = np.arange(40)
+    predict_sentences(loaded, data, sentences, batch_images=3, box_prompt=box_prompt)
+    pictures = np.unique(data.referent_image[data.sentence_referent[sentences]])
+    assert decoded == Counter(pictures.tolist())
+
+
+def test_a_column_is_opened_once(tiny_dataset: Path) -> None:
+    with open_artifact(tiny_dataset, kind="dataset") as a:
+        assert a.dataset("masks/rle/values") is a.dataset("masks/rle/values")
