@@ -8,6 +8,7 @@ positions that are its own, on the same canvas.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -285,15 +286,23 @@ class BatchLoader:
         self._entries: list[Entry] = []
         self._loader = DataLoader(
             steps, batch_size=None, sampler=self._entries, num_workers=workers, prefetch_factor=4 if workers else None,
-            persistent_workers=workers > 0, worker_init_fn=_alone_on_its_core,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(), generator=torch.Generator().manual_seed(steps.seed),
         )  # fmt: skip
 
     def epoch(self, entries: list[Entry]) -> Iterator[Batch]:
         self._entries[:] = entries
-        yield from self._loader
+        with _one_opencv_thread():
+            batches = iter(self._loader)
+        yield from batches
 
 
-def _alone_on_its_core(_worker: int) -> None:
-    """Workers are the parallel part: OpenCV's threads in each would only fight for the same cores (torch's are off)."""
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Workers that are forked here keep to their core; once forked, a worker would wait for ever for threads it lacks."""
+    before = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ from tests.unit.training.conftest import FAST
 def final_weights(path: Path) -> dict[str, bytes]:
     with open_artifact(path, "rec_model") as a:
         return {name: a[name].tobytes() for group in ("weights/", "ema/") for name in a.names(group)}
+
+
+@pytest.fixture
+def foreground() -> Iterator[None]:
+    """Ctrl-C as a foreground run has it; one in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -57,6 +66,7 @@ def test_resume_is_exact_with_dropout(
     assert final_weights(tmp_path / "parts.h5") == final_weights(tmp_path / "whole.h5")
 
 
+@pytest.mark.usefixtures("foreground")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_asks_to_end_waits_for_the_step_and_is_saved(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -81,6 +91,7 @@ def test_what_asks_to_end_waits_for_the_step_and_is_saved(
     assert final_weights(out) == final_weights(tmp_path / "whole.h5")
 
 
+@pytest.mark.usefixtures("foreground")
 def test_asked_twice_ends_inside_the_step() -> None:
     reached = []
 

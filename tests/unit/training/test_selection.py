@@ -36,8 +36,8 @@ def held(tiny_dataset: Path, tiny_split: Path, tmp_path_factory: pytest.TempPath
     plain = plan.StepPlan.epoch
     patch, now = pytest.MonkeyPatch(), "rec"
 
-    def spy(self: plan.StepPlan, epoch: int, rank: int = 0, world: int = 1) -> list[plan.Entry]:
-        entries = plain(self, epoch, rank, world)
+    def spy(self: plan.StepPlan, epoch: int) -> list[plan.Entry]:
+        entries = plain(self, epoch)
         shown[now].update(image for _, _, items in entries for image, _ in items)
         return entries
 
