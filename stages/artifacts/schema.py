@@ -150,6 +150,7 @@ SCHEMAS: dict[str, KindSchema] = {
             "sentences/text": Column("text", "S"),
             "masks/rle": RaggedColumn("uint8", "R", unit="compressed RLE"),
             "counts": Column("json"),
+            "missing_images": Column("json", required=False),
             "summary": _SUMMARY,
         },
         attributes=("name", "by", "split_names"),
@@ -241,6 +242,13 @@ SCHEMAS: dict[str, KindSchema] = {
             "layer_maps": RaggedColumn("float", "V", required=False),
             "pseudo/referent_index": Column("int", "P", index=_R, required=False),
             "pseudo/sentence_index": Column("int", "P", index=_S, required=False),
+            "measured/model": Column("int", "M", lowest=0, largest=1, required=False),
+            "measured/referent_index": Column("int", "M", index=_R, required=False),
+            "measured/sentence_index": Column("int", "M", index=_S, required=False),
+            **{
+                f"measured/{name}": Column("float", "M", required=False)
+                for name in ("in_mask", "in_box", "distance", "mask_share", "box_share")
+            },
             "summary": Column("json"),
         },
         attributes=("dataset_digest", "model_digest"),

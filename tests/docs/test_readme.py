@@ -12,7 +12,6 @@ import pytest
 
 import stages
 from seqres_cli.main import main
-from stages.artifacts.schema import KINDS
 from tests.oracles.small_artifacts import write_dataset
 from tests.oracles.typed_commands import run_typed
 
@@ -112,11 +111,3 @@ def test_the_changelog_has_this_version() -> None:
     assert re.search(
         rf"^## {re.escape(stages.__version__)}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M
     )
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_format_description_has_every_kind_and_version(kind: str) -> None:
-    schema = (ROOT / "stages" / "artifacts" / "SCHEMA.md").read_text("utf-8")
-    heading = re.search(rf"^### .*\b{kind}\b.*version (\d+)", schema, re.M)
-    assert heading is not None, f"SCHEMA.md has no section for {kind}"
-    assert int(heading[1]) == KINDS[kind]

@@ -26,6 +26,7 @@ from stages.geometry.rasterise import Rle, checked_rle, polygon_to_rle, rle_area
 
 LABELS = ("pseudo_points", "resampled_points", "evaluation")
 NO_CATEGORY = "object"
+_PREDICTIONS_VERSION = 1  # of the document that predict writes
 Box = NDArray[np.float64]  # (4,) xyxy, px
 
 
@@ -284,6 +285,11 @@ def labels_of_predictions(path: Path) -> Labels:
     if not isinstance(document, Mapping) or document.get("format") != "seqres-predictions":
         raise ArtifactError(
             f"{path} holds no predictions", hint="give the JSON file that seqres predict wrote"
+        )
+    if document.get("version", 1) != _PREDICTIONS_VERSION:
+        raise ArtifactError(
+            f"{path} has version {str(document.get('version'))[:20]} of its format, this seqres reads {_PREDICTIONS_VERSION}",
+            hint="update seqres: the file may come from a newer release",
         )
     try:
         return _of_document(document)

@@ -28,6 +28,7 @@ SIZES = {
     "P": 2,
     "Z": 2,
     "H": 2,
+    "M": 4,
 }
 
 
@@ -43,7 +44,7 @@ def fill(writer: ArtifactWriter, kind: str, value: int = 0) -> None:
             dtype = {"uint8": np.uint8, "int": np.int32}.get(column.type, np.float32)
             writer.ragged(path, *pack(rows, dtype, column.tail))
         elif column.type == "json":
-            writer.json(path, {"n": 1})
+            writer.json(path, ["a.jpg"] if path == "missing_images" else {"n": 1})
         else:
             shape = [
                 int(d) if d.isdigit() else SIZES[d.removesuffix("+1")] + d.endswith("+1")
