@@ -8,7 +8,7 @@ mask score means something only beside the rows that need no contour at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,9 +21,11 @@ from stages.reporter import Reporter, SilentReporter
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stages.artifacts import ArtifactWriter
     from stages.data.dataset import ReferringDataset
     from stages.inference.answers import Predictions
     from stages.metrics.measure import MaskScores
+    from stages.metrics.split_scores import SplitScores
     from stages.weights.model_file import LoadedModel
     from stages.world import World
 
@@ -135,16 +137,40 @@ def run(
 
 def _scored(
     name: str, config: Config, data: ReferringDataset, loaded: LoadedModel, task: str, reporter: Reporter, world: World
-) -> _Part | None:  # fmt: skip
+) -> SplitScores | None:  # fmt: skip
     """Predictions for a split and their scores; None in a process that is not the first."""
     from stages.inference.predictions import predict_sentences
+    from stages.metrics.split_scores import SplitScores
 
     sentences = choose_sentences(data, name, config.max_expressions, config.expressions, config.seed)
-    predictions = predict_sentences(
-        loaded, data, sentences, batch_images=config.batch_size, box_prompt=config.box_prompt, contour=config.contour,
-        reporter=reporter, what=f"evaluate {name}", world=world,
-    )  # fmt: skip
-    return _measure(name, sentences, predictions, data, loaded, config, task) if world.first else None
+    referents = data.sentence_referent[sentences]
+    images = data.referent_image[referents]
+    scores = SplitScores(name, sentences, data.boxes_xyxy[referents], data.mask_visible[referents])
+    with reporter.progress(f"evaluate {name}", len(sentences), "expression") as bar:
+        for rows in _blocks(images, config.batch_size, world.size):
+            predicted = predict_sentences(
+                loaded, data, sentences[rows], batch_images=config.batch_size, box_prompt=config.box_prompt,
+                contour=config.contour, world=world,
+            )  # fmt: skip
+            if world.first:
+                masks = None if task == "rec" else _measure(predicted, data, loaded, config)
+                scores.put(rows, predicted.boxes_xyxy, predicted.points_xy, masks)
+            bar.advance(len(rows))
+    if not world.first:
+        return None
+    scores.summarise(images, referents, boxes_given=config.box_prompt)
+    return scores
+
+
+def _blocks(images: NDArray[Any], batch_images: int, processes: int) -> Iterator[NDArray[Any]]:
+    """Rows whose predictions are in memory together: a batch of pictures for each process; images (S,)."""
+    import numpy as np
+
+    from stages.inference.encoding import picture_groups
+
+    groups = picture_groups(images, batch_images)
+    for k in range(0, len(groups), processes):
+        yield np.sort(np.concatenate(groups[k : k + processes]))
 
 
 def _load(
@@ -215,45 +241,19 @@ def choose_sentences(
     return sentences
 
 
-@dataclass
-class _Part:
-    """One split: the sentences scored, their predictions and scores."""
-
-    name: str
-    sentences: NDArray[Any]
-    predictions: Predictions
-    box_iou: NDArray[Any]
-    masks: MaskScores | None
-    masked: NDArray[Any]  # (S,) sentences whose referent has a mask that may be seen
-    summary: dict[str, Any]
-
-
 def _measure(
-    name: str, sentences: NDArray[Any], predictions: Predictions, data: ReferringDataset, loaded: LoadedModel,
-    config: Config, task: str,
-) -> _Part:  # fmt: skip
+    predictions: Predictions, data: ReferringDataset, loaded: LoadedModel, config: Config
+) -> MaskScores:
+    """Masks of the predictions whose referent has one, compared with it."""
     from stages.data.transforms import model_frame_size, padded
-    from stages.geometry.boxes import box_iou_pairwise
     from stages.geometry.rasterise import mask_to_rle, rle_to_mask
-    from stages.metrics.measure import (
-        Frame,
-        ModelFrame,
-        OriginalFrame,
-        measure_masks,
-        predicted_rle,
-        summarise_split,
-    )
+    from stages.metrics.measure import Frame, ModelFrame, OriginalFrame, measure_masks, predicted_rle
 
     def drawn_mask(i: int, frame: Frame) -> dict[str, Any]:
         """The mask of row i in the frame: as the model drew it, else its filled points."""
         if not predictions.rles:
             return predicted_rle(predictions.points_xy[i], frame)
         return mask_to_rle(frame.mask(rle_to_mask(predictions.rles[i])))
-
-    referents = data.sentence_referent[sentences]
-    images = data.referent_image[referents]
-    box_iou = box_iou_pairwise(predictions.boxes_xyxy, data.boxes_xyxy[referents])
-    masked = data.mask_visible[referents]
 
     def frame_of(referent: int) -> Frame:
         height, width = (int(v) for v in data.image_sizes_hw[data.referent_image[referent]])
@@ -265,57 +265,30 @@ def _measure(
             (height, width), scaled, (padded(scaled[0], image.multiple), padded(scaled[1], image.multiple))
         )
 
-    masks = None
-    if task == "res":
-        rows = masked.nonzero()[0]
-        drawn = [drawn_mask(i, frame_of(int(referents[i]))) for i in rows]
-        masks = measure_masks(
-            drawn, predictions.boxes_xyxy[rows], data.boxes_xyxy[referents[rows]], referents[rows],
-            data.mask, frame_of, loaded.config.n_points,
-        )  # fmt: skip
-    given = config.box_prompt  # a box that was given is no prediction
-    summary = summarise_split(images, referents, None if given else box_iou, masks, masked)
-    return _Part(name, sentences, predictions, box_iou, masks, masked, summary)
+    referents = data.sentence_referent[predictions.sentence_index]
+    rows = data.mask_visible[referents].nonzero()[0]
+    drawn = [drawn_mask(i, frame_of(int(referents[i]))) for i in rows]
+    return measure_masks(
+        drawn, predictions.boxes_xyxy[rows], data.boxes_xyxy[referents[rows]], referents[rows],
+        data.mask, frame_of, loaded.config.n_points,
+    )  # fmt: skip
 
 
-def _write(w: Any, parts: Sequence[_Part], data: ReferringDataset, task: str) -> None:
+def _write(w: ArtifactWriter, parts: Sequence[SplitScores], data: ReferringDataset, task: str) -> None:
     """One row a sentence; NaN (and an empty mask) where the referent has no mask that may be seen."""
     import numpy as np
-
-    from stages.artifacts.ragged import pack
-    from stages.geometry.runs import pack_rles
 
     sentences = np.concatenate([p.sentences for p in parts])
     w.column("referent_index", data.sentence_referent[sentences])
     w.column("sentence_index", sentences)
     w.column("split", data.referent_split[data.sentence_referent[sentences]])
-    w.column(
-        "predicted_box_xyxy", np.concatenate([p.predictions.boxes_xyxy for p in parts]).astype(np.float32)
-    )
+    w.column("predicted_box_xyxy", np.concatenate([p.boxes_xyxy for p in parts]))
     w.column("box_iou", np.concatenate([p.box_iou for p in parts]))
     if task == "rec":
         return
-    w.ragged("points_xy", *pack([ring for p in parts for ring in p.predictions.points_xy], np.float32, (2,)))
-    w.column("mask_iou", _spread(parts, "model", "iou"))
-    w.column("intersection", _spread(parts, "model", "intersection"))
-    w.column("union", _spread(parts, "model", "union"))
+    w.ragged_stream("points_xy", (contour for p in parts for contour in p.contours()), np.float32, (2,))
+    for k, name in enumerate(("mask_iou", "intersection", "union")):
+        w.column(name, np.concatenate([p.masks["model"][:, k] for p in parts]))
     for row in ("filled_box", "ellipse", "true_filled_box", "true_ellipse", "upper_bound"):
-        w.column(f"{row}_iou", _spread(parts, row, "iou"))
-    empty: dict[str, Any] = {"size": [0, 0], "counts": b""}
-    rles = []
-    for part in parts:
-        assert part.masks is not None
-        drawn = iter(part.masks.rles)
-        rles += [next(drawn) if there else empty for there in part.masked]
-    w.ragged("masks/rle", *pack_rles(rles))
-
-
-def _spread(parts: Sequence[_Part], row: str, field: str) -> NDArray[Any]:
-    """Scores of masked sentences at their places among all, NaN elsewhere: (S,) float64."""
-    import numpy as np
-
-    values = [np.full(len(p.sentences), np.nan) for p in parts]
-    for part, out in zip(parts, values, strict=True):
-        if part.masks is not None:
-            out[part.masked] = getattr(part.masks.rows[row], field)
-    return np.concatenate(values)
+        w.column(f"{row}_iou", np.concatenate([p.masks[row][:, 0] for p in parts]))
+    w.ragged_stream("masks/rle", (counts for p in parts for counts in p.rles()))

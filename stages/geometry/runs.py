@@ -107,9 +107,15 @@ def counts_to_bytes(runs: NDArray[Any] | Sequence[int]) -> bytes:
     )
 
 
+def counts_of(rle: Mapping[str, Any]) -> bytes:
+    """The compressed counts of a mask as bytes."""
+    counts = rle["counts"]
+    return counts.encode("ascii") if isinstance(counts, str) else bytes(counts)
+
+
 def pack_rles(rles: Sequence[Mapping[str, Any]]) -> tuple[NDArray[np.uint8], Int]:
     """Masks -> (bytes uint8, offsets int64 (N+1)): the ragged form that artifacts store and `split_runs`
     reads."""
-    pieces = [c.encode("ascii") if isinstance(c := rle["counts"], str) else c for rle in rles]
+    pieces = [counts_of(rle) for rle in rles]
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in pieces], dtype=np.int64)]).astype(np.int64)
     return np.frombuffer(b"".join(pieces), dtype=np.uint8), offsets

@@ -40,8 +40,10 @@ def write_dataset(
     seed: int = 0,
     texts: Sequence[str] | None = None,
     pictures: bool = False,
+    image_of: Sequence[int] | None = None,
 ) -> Path:
-    """One referent (and one image) for each entry of `splits`, with an ellipse as its mask; `pictures` embeds some."""
+    """One referent (and one image) for each entry of `splits`, with an ellipse as its mask; `pictures` embeds some, and
+    `image_of` lets referents share images."""
     count = len(splits)
     has_mask = np.ones(count, dtype=bool) if masked is None else np.asarray(masked, dtype=bool)
     boxes = boxes_of(count)
@@ -58,7 +60,7 @@ def write_dataset(
         w.strings("categories/name", ["thing"])
         w.column("referents/ref_id", np.arange(count) + 1)
         w.column("referents/ann_id", np.arange(count) + 1)
-        w.column("referents/image_index", np.arange(count))
+        w.column("referents/image_index", np.arange(count) if image_of is None else np.array(image_of))
         w.column("referents/category_index", np.zeros(count, dtype=np.int32))
         w.column("referents/split", np.array([SPLITS.index(s) for s in splits], dtype=np.int8))
         w.column("referents/box_xyxy", boxes)

@@ -15,7 +15,15 @@ from stages.errors import ArtifactError, HiddenMaskError, UsageError
 from stages.evaluate import Config, compare, run
 from stages.geometry.rasterise import rle_to_mask
 from stages.inference.answers import Predictions
-from tests.oracles.small_artifacts import SIZE, boxes_of, diamond, write_dataset, write_model, write_split
+from tests.oracles.small_artifacts import (
+    SIZE,
+    boxes_of,
+    diamond,
+    digest,
+    write_dataset,
+    write_model,
+    write_split,
+)
 
 SPLITS = ["train", "train", "val", "val", "val", "test"]
 
@@ -109,6 +117,35 @@ def test_rows_are_stored_for_every_sentence(paths: SimpleNamespace, answer: Call
         assert a.ragged("points_xy").lengths.tolist() == [40, 0] * 3
         counts = a.ragged("masks/rle")[0].tobytes()
         assert rle_to_mask({"size": SIZE, "counts": counts}).sum() == pytest.approx(np.pi * 10 * 15, rel=0.05)
+
+
+def test_a_block_of_pictures_at_a_time_gives_the_same_file(
+    tmp_path: Path, answer: Callable[[Answer], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of a picture may be anywhere in the split; the predictions in memory belong to one batch of pictures."""
+    from stages.inference import predictions
+
+    images = [0, 1, 2, 0, 1, 2, 3]
+    dataset = write_dataset(
+        tmp_path / "d.h5", ["val"] * 7, image_of=images, masked=[True] * 5 + [False, True]
+    )
+    model = write_model(tmp_path / "m.h5", dataset)
+    asked: list[set[int]] = []
+    predict = predictions.predict_sentences
+
+    def watched(model: Any, data: Any, sentences: np.ndarray, **more: Any) -> Predictions:
+        asked.append(set(data.referent_image[data.sentence_referent[sentences]].tolist()))
+        return predict(model, data, sentences, **more)
+
+    monkeypatch.setattr(predictions, "predict_sentences", watched)
+    for size in (32, 2, 1):
+        run(Config(batch_size=size), dataset=dataset, model=model, out=tmp_path / f"{size}.h5")
+    assert len({digest(tmp_path / f"{size}.h5") for size in (32, 2, 1)}) == 1
+    assert asked == [{0, 1, 2, 3}, {0, 1}, {2, 3}, {0}, {1}, {2}, {3}]
+    with open_artifact(tmp_path / "1.h5") as a:
+        assert a["referent_index"].tolist() == np.repeat(np.arange(7), 2).tolist()
+        assert a["box_iou"] == pytest.approx(np.ones(14), abs=1e-5)
+        assert np.flatnonzero(np.isnan(a["mask_iou"])).tolist() == [10, 11]
 
 
 def test_referents_without_masks_are_counted_and_left_out(

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.artifacts.packed import Packing
 from stages.artifacts.ragged import offsets_of, spans
 from stages.data.readers.ids import referent_ids
-from stages.data.readers.packed import Packing
 from stages.data.readers.records import Findings, Record
 from stages.data.readers.tables import NoTarget, ReferringTables, ordered_splits
 from stages.errors import ArtifactError

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
-from stages.data.readers.spool import Spool
+from stages.artifacts.spool import Spool
 
 
 class EntryFile(Sequence[Any]):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.readers.packed import Packed
+from stages.artifacts.packed import Packed
 
 SPLIT_ORDER = ("train", "val", "testA", "testB", "test")
 

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.data.readers import json_lists, spool
+from stages.artifacts import spool
+from stages.artifacts.packed import Packing
+from stages.data.readers import json_lists
 from stages.data.readers.entry_file import EntryFile
 from stages.data.readers.json_lists import load_json_lists
-from stages.data.readers.packed import Packing
 from stages.data.readers.plain_pickle import load_plain_pickle
 from stages.data.readers.records import load_json
 from stages.errors import ArtifactError, SeqresError

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.readers.spool import Spool
+from stages.artifacts.spool import Spool
 
 T = TypeVar("T", bytes, str)
 

@@ -1,4 +1,4 @@
-"""Bytes that are put aside while annotations are read: in memory as long as they are few, else in a temporary file.
+"""Bytes that are put aside while a stage works: in memory as long as they are few, else in a temporary file.
 
 The file has no name, so nobody else can put anything into it, and it goes away with the process.
 """
@@ -33,7 +33,7 @@ class Spool:
             self._file.write(data)
         except OSError as error:
             raise SeqresError(
-                f"cannot keep annotations in {tempfile.gettempdir()}: {os.strerror(error.errno or 0).lower()}",
+                f"cannot put data aside in {tempfile.gettempdir()}: {os.strerror(error.errno or 0).lower()}",
                 hint="TMPDIR=FOLDER names another place for temporary files",
             ) from error
         self._size += len(data)
