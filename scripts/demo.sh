@@ -6,14 +6,18 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 out=${1:-runs/demo}
 [ $# -eq 0 ] || shift
 make=${MAKE:-make}
+# Branches run side by side and share the cores; more than four are never open at once
+cores=$(nproc 2> /dev/null || getconf _NPROCESSORS_ONLN)
+jobs=$((cores < 4 ? cores : 4))
+export OMP_NUM_THREADS=$((cores / jobs))
 
 start=$SECONDS
-call=(--no-print-directory -f scripts/pipeline.mk OUT="$out")
+call=(-j "$jobs" --no-print-directory -f scripts/pipeline.mk OUT="$out")
 case $out in
   -* | *[!A-Za-z0-9_./+,@-]*) # make takes names apart at blanks and some signs: go there, and call it "."
     case $out in /*) ;; *) out=./$out ;; esac
     bash scripts/made.sh begin "$out"
-    call=(--no-print-directory -C "$out" -f "$PWD/scripts/pipeline.mk" OUT=.)
+    call=(-j "$jobs" --no-print-directory -C "$out" -f "$PWD/scripts/pipeline.mk" OUT=.)
     ;;
 esac
 "$make" "${call[@]}" SEQRES="${SEQRES:-seqres}" SCALE=smoke "$@" report

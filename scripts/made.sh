@@ -3,6 +3,7 @@
 #   scripts/made.sh odd NAME               say so when make would take the name apart
 #   scripts/made.sh begin FOLDER           make the folder; 1 when it holds files and no list
 #   scripts/made.sh take FOLDER NAME       put NAME on the list unless somebody else's file is there; prints --force then
+#   scripts/made.sh label NAME             pass lines on, each after NAME
 #   scripts/made.sh clean FOLDER           remove what is on the list, then the folder if it is empty; 1 without a list
 #   scripts/made.sh clean-below FOLDER     the same for FOLDER and those folders in it that have a list
 #   scripts/made.sh clean-given FOLDER     the same, but 1 when there is none
@@ -35,6 +36,13 @@ take() {
     printf '%s\n' "$2" >> "$1/$list"
   fi
   echo --force
+}
+
+# ends with its input: a stage that is interrupted still says so
+label() {
+  local line
+  trap '' INT TERM
+  while IFS= read -r line || [ -n "$line" ]; do printf '%-16s %s\n' "$1:" "$line"; done
 }
 
 clean() {
@@ -95,7 +103,7 @@ clean_venv() {
 }
 
 action=$1
-[ "$action" != odd ] || { odd "$2"; exit; }
+case $action in odd | label) "$action" "$2"; exit ;; esac
 folder=$(folder_of "$2")
 case $action in
   begin | clean) "$action" "$folder" ;;

@@ -7,7 +7,8 @@
 #
 # A second call does nothing. Another RATIO (or other flags of one stage) runs only what depends on it, and a deleted
 # file is made again. make compares times, seqres compares content: a rule that make finds out of date asks seqres
-# first, and an "up to date" only makes the file newer.
+# first, and an "up to date" only makes the file newer. With make -j2, branches run side by side; OMP_NUM_THREADS says
+# how many cores each may use, and every line of output begins with the file that it is about.
 
 SCALE   ?= smoke
 # Share of training referents whose mask may be seen
@@ -46,14 +47,13 @@ include $(subst $() ,\ ,$(here))/pipeline_files.mk
 
 # The last round's files and scores. Every file by its name: one that make knows from patterns only would not be made again.
 D      := $(or $(DATA),$(OUT)/dataset.h5)
-FILES  := $(patsubst %,$(OUT)/%.h5,rec split-RATIO naive-RATIO first-RATIO full \
+FILES  := $(patsubst %,$(OUT)/%.h5,rec split-RATIO first-RATIO naive-RATIO full \
   $(addsuffix $(TAG)-RATIO,pseudo refined points final attention))
 SCORES := $(patsubst %,$(OUT)/eval/%.h5,rec $(addsuffix -$(RATIO),naive first $(if $(TAG),$(TEACHER)) final$(TAG)) full box-full)
 
 .DEFAULT_GOAL := report
 .PHONY: all report table clean
-# Two trainings at once would only share the cores; and make shall delete no file: seqres leaves only whole ones.
-.NOTPARALLEL:
+# make shall delete no file: seqres leaves only whole ones
 .PRECIOUS: $(OUT)/dataset.h5 $(OUT)/eval/%.h5 $(subst RATIO,%,$(FILES))
 
 # ------------------------------------------------------------------ the graph
@@ -107,11 +107,13 @@ $(OUT)/attention$(TAG)-%.h5: $(foreach file,final$(TAG) naive refined$(TAG) poin
 
 all: $(subst RATIO,$(RATIO),$(FILES)) $(SCORES)
 
+compare = echo; $(SEQRES) evaluate --compare $(SCORES)
 table: $(SCORES)
-	@echo; $(SEQRES) evaluate --compare $(SCORES)
+	@$(compare)
 
 # Looked at last: everything on one page, whose decisions about pseudo masks go into resample-points --decisions
-report: all table
+report: all
+	@$(compare)
 	@echo; $(SEQRES) report $(D) $(subst RATIO,$(RATIO),$(FILES)) $(SCORES) --out $(OUT)/report --quiet $(REPORT_FLAGS)
 	@echo; echo "pictures: $$(cd $(OUT) && pwd)/attention$(TAG)-$(RATIO)_figures/index.html"
 	@echo "the run:  $$(cd $(OUT) && pwd)/report/index.html"

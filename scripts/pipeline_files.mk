@@ -30,11 +30,15 @@ override SEQRES := $(if $(shell command -v $(call quoted,$(SEQRES))),$(call quot
 
 # $(call run,stage,variable with its flags,files): with a file there, a dry run tells whether it is still right (0) or
 # not (3); --force then replaces it if it is on the list. Anything else that is wrong is told by the run itself.
+# Each line that is written says which file it is about, as another stage may be writing at the same time.
+SHELL := bash
 words = $(1) $(if $(filter prepare,$(2)),,--dataset $(D)) $(3) $($(2))
 define run
 @mkdir -p $(@D)
-@if [ -e $@ ] && $(SEQRES) $(words) --out $@ --dry-run >/dev/null 2>&1; then echo "up to date: $@"; \
- else echo; echo "seqres $(strip $(words)) --out $@"; $(SEQRES) $(words) --out $@ $$($(made) take $(OUT) $(@:$(OUT)/%=%)); fi && touch $@
+@set -o pipefail; { \
+ if [ -e $@ ] && $(SEQRES) $(words) --out $@ --dry-run >/dev/null 2>&1; then echo "up to date"; \
+ else echo "seqres $(strip $(words)) --out $@"; $(SEQRES) $(words) --out $@ $$($(made) take $(OUT) $(@:$(OUT)/%=%)); fi && touch $@; \
+} 2>&1 | $(made) label $(@:$(OUT)/%.h5=%)
 endef
 
 # $(F)/STAGE holds the flags of a stage and is written anew only when they change (and touched when a recipe does), which

@@ -50,6 +50,7 @@ def build(tmp_path: Path, project_root: Path) -> Build:
             "make",
             "-f",
             "scripts/pipeline.mk",
+            "-j2",
             f"SEQRES={stand_in}",
             f"OUT={tmp_path / 'out'}",
             "BOOK=",
@@ -63,7 +64,9 @@ def build(tmp_path: Path, project_root: Path) -> Build:
             env={**environment, "SEQRES_LOG": str(log)},
             capture_output=True,
             text=True,
+            timeout=60,
         )
+        print(done.stdout)
         assert done.returncode == 0, done.stdout + done.stderr
         made: list[str] = []
         for line in log.read_text().splitlines():
@@ -236,6 +239,29 @@ def test_a_failing_stage_stops_the_build_and_keeps_the_old_file(build: Build, tm
     with pytest.raises(AssertionError, match=r"rec\.h5\] Error 1"):
         build("REC_FLAGS=--epochs 1")
     assert (tmp_path / "out" / "rec.h5").read_text() == old
+
+
+MEETING = """
+case "$*" in
+  *--dry-run*) ;;
+  *:naive*--out*) echo naive waits; read -r line < "$SEQRES_LOG.meet"; echo "naive heard $line" ;;
+  *:first*--out*) echo first comes >&2; echo first > "$SEQRES_LOG.meet" ;;
+esac
+"""
+
+
+def test_branches_run_side_by_side_and_every_line_says_whose_it_is(
+    build: Build, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Opening a pipe waits for the other end, so neither model is made without the other."""
+    os.mkfifo(tmp_path / "log.meet")
+    stand_in = tmp_path / "seqres"
+    stand_in.write_text(STAND_IN.replace('call="$*"', MEETING + 'call="$*"', 1))
+    assert {"naive-0.05.h5", "first-0.05.h5"} <= set(build())
+    lines = capfd.readouterr().out.splitlines()
+    assert "naive-0.05:      naive waits" in lines and "naive-0.05:      naive heard first" in lines
+    assert "first-0.05:      first comes" in lines
+    assert f"first-0.05:      seqres train-res --dataset {tmp_path}/out/dataset.h5" in "\n".join(lines)
 
 
 def test_quotes_in_the_flags_reach_the_shell(build: Build, tmp_path: Path) -> None:
