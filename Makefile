@@ -1,5 +1,5 @@
 # Everything a developer or a first-time user types. Each target stands on `setup`, which is instant when done.
-#   make setup | demo | test | lint | format | bench | reproduce | clean
+#   make setup | demo | test | lint | format | bench | crash | reproduce | clean
 PYTHON ?= python3
 # Where files are made, and removed by clean: from the command line only, as the environment may use these names otherwise
 VENV   := .venv
@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SEQRES_ABS := $(abspath $(BIN)/seqres)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench reproduce clean
+.PHONY: help setup demo test lint format bench crash reproduce clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -63,6 +63,9 @@ format: $(STAMP) ## rewrite the sources in the project's format
 
 bench: $(STAMP) ## timings, as ratios measured within one run
 	for script in scripts/bench_*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
+
+crash: $(STAMP) ## kill every command at its file operations and refuse them; nothing may be lost (an hour)
+	$(BIN)/python -m tests.crash $(CRASH_ARGS)
 
 clean: ## remove the environment, caches, and what make made in runs/; nothing else
 	@bash scripts/made.sh $(if $(filter command,$(origin OUT)),clean-given,clean-below) $(call quoted,$(OUT))
