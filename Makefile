@@ -1,5 +1,5 @@
 # Everything a developer or a first-time user types. Each target stands on `setup`, which is instant when done.
-#   make setup | demo | test | lint | format | bench | crash | reproduce | clean
+#   make setup | demo | test | lint | format | bench | crash | fuzz | reproduce | clean
 PYTHON ?= python3
 # Where files are made, and removed by clean: from the command line only, as the environment may use these names otherwise
 VENV   := .venv
@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SEQRES_ABS := $(abspath $(BIN)/seqres)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench crash reproduce clean
+.PHONY: help setup demo test lint format bench crash fuzz reproduce clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -66,6 +66,9 @@ bench: $(STAMP) ## timings, as ratios measured within one run
 
 crash: $(STAMP) ## kill every command at its file operations and refuse them; nothing may be lost (an hour)
 	$(BIN)/python -m tests.crash $(CRASH_ARGS)
+
+fuzz: $(STAMP) ## damage files of every kind and read them; success or a clear error, nothing else (hours; READER= CASES= SEED=)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(READER) $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS)
 
 clean: ## remove the environment, caches, and what make made in runs/; nothing else
 	@bash scripts/made.sh $(if $(filter command,$(origin OUT)),clean-given,clean-below) $(call quoted,$(OUT))

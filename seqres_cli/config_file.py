@@ -19,6 +19,7 @@ from typing import Any
 from stages.config import OptionType, coerce, config_dict, fields_by_name, flag_name, option_types
 from stages.configs import Layer, read_layers
 from stages.errors import UsageError, nearest_hint
+from stages.untrusted import plain, shown
 
 
 def resolve(
@@ -63,13 +64,13 @@ def _read_layer(config_class: type, stage: str, layer: Layer) -> dict[str, Any]:
         if name is None:
             flags = map(flag_name, dataclasses.fields(config_class))
             raise UsageError(
-                f"unknown key {key!r} in {layer.place}",
+                f"unknown key {shown(key)} in {layer.place}",
                 hint=nearest_hint(key, flags) or f"seqres {stage} --print-config lists all keys",
             )
         if name in found:
-            raise UsageError(f"{key!r} is set twice in {layer.place}")
+            raise UsageError(f"{shown(key)} is set twice in {layer.place}")
         if isinstance(value, dict):
-            raise UsageError(f"{key} in {layer.place} must be a value, got a table")
+            raise UsageError(f"{plain(key)} in {layer.place} must be a value, got a table")
         found[name] = _from_file(key, value, kinds[name], layer.place)
     return found
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Union
 
 from stages.errors import UsageError, nearest_hint
+from stages.untrusted import plain, shown
 
 # headings of --help, in their order; options without one are listed under "Options" or, if not semantic, "Run"
 Panel = Literal[
@@ -149,16 +150,26 @@ def coerce(name: str, value: Any, kind: OptionType) -> Any:
         return None
     if kind.is_tuple:
         if not isinstance(value, list | tuple):
-            raise UsageError(f"{name} must be a list, got {value!r}")
+            raise UsageError(f"{name} must be a list, got {shown(value)}")
         element = dataclasses.replace(kind, is_tuple=False, optional=False)
         return tuple(coerce(name, v, element) for v in value)
     if kind.base is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = _as_float(name, value)
     if not isinstance(value, kind.base) or (isinstance(value, bool) and kind.base is not bool):
-        raise UsageError(f"{name} must be {_TYPE_WORDS[kind.base]}, got {value!r}")
+        raise UsageError(f"{name} must be {_TYPE_WORDS[kind.base]}, got {shown(value)}")
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise UsageError(f"{name} must be a whole number of at most {_MOST_BITS} bits, got {shown(value)}")
     return value
 
 
+def _as_float(name: str, value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise UsageError(f"{name} must be a number, got {shown(value)}") from None
+
+
+_MOST_BITS = 64  # of whole numbers, as everything that is told one has room for no more
 _TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -184,8 +195,8 @@ def _check_one(name: str, value: Any, info: OptionInfo, kind: OptionType) -> Non
     choices = info.choices or kind.choices
     if choices and value not in choices:
         raise UsageError(
-            f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}",
-            hint=nearest_hint(str(value), [str(c) for c in choices]),
+            f"{name} must be one of {', '.join(map(str, choices))}, got {shown(value)}",
+            hint=nearest_hint(plain(value), [str(c) for c in choices]),
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{name} must be a finite number, got {value}")
@@ -194,7 +205,7 @@ def _check_one(name: str, value: Any, info: OptionInfo, kind: OptionType) -> Non
     below = info.min is not None and (value < info.min or (info.min_open and value == info.min))
     above = info.max is not None and (value > info.max or (info.max_open and value == info.max))
     if below or above:
-        raise UsageError(f"{name} must be {range_words(info)}, got {value}")
+        raise UsageError(f"{name} must be {range_words(info)}, got {shown(value)}")
 
 
 def range_words(info: OptionInfo) -> str:

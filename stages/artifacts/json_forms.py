@@ -143,6 +143,17 @@ class Scores(_Form):
     n_points: Count | None = None
 
 
+class ExportedModel(_Form):
+    """config.json of an exported folder (weights/exchange.py)."""
+
+    version: Count
+    kind: Literal["rec_model", "res_model"]
+    architecture: Object
+    weights: dict[str, str]
+    history: list[Epoch]
+    attributes: dict[str, str] = {}
+
+
 # name of a JSON text -> its form, in every kind
 _EVERYWHERE: dict[str, Any] = {
     "provenance": Provenance,

@@ -23,9 +23,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from stages.errors import UsageError, nearest_hint
+from stages.errors import ArtifactError, UsageError, nearest_hint
+from stages.untrusted import is_deep, plain, require_regular, shown
 
 _HERE = Path(str(resources.files(__name__)))
+_LARGEST_FILE = 4 << 20  # bytes
 _SHARED = {"training": ("train-rec", "train-res")}
 
 
@@ -112,7 +114,7 @@ def _lineage(reference: str, beside: Path | None) -> list[_Book]:
         reference, beside = book.content.get("extends", ""), book.path.parent
         if not isinstance(reference, str):
             raise UsageError(
-                f"extends in {book.name} must be the name of a recipe or file, got {reference!r}"
+                f"extends in {book.name} must be the name of a recipe or file, got {shown(reference)}"
             )
         if not reference:
             return books[::-1]
@@ -135,8 +137,11 @@ def _split(reference: str, beside: Path | None) -> tuple[Path, str | None]:
 def _read(path: Path, asked_by: _Book | None) -> _Book:
     name = path.stem if path.parent == _HERE else str(path)
     try:
-        with open(path, "rb") as stream:
-            return _Book(name, path, tomllib.loads(stream.read().decode("utf-8-sig")))
+        require_regular(path, largest=_LARGEST_FILE, what="TOML file")
+        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        if is_deep(content):
+            raise UsageError(f"{path} is nested too deeply")
+        return _Book(name, path, content)
     except FileNotFoundError as error:
         whose = "given with --config" if asked_by is None else f"{asked_by.name} extends it"
         raise UsageError(
@@ -146,8 +151,13 @@ def _read(path: Path, asked_by: _Book | None) -> _Book:
         ) from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML", facts=[str(error)]) from error
+    except ArtifactError as error:
+        raise UsageError(error.message, hint=error.hint) from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also a number of thousands of digits, and lists without end
+        raise UsageError(f"{path} is not valid TOML", facts=[plain(str(error), 200)]) from error
 
 
 def _recipe_chain(lineage: Sequence[_Book], recipe: str) -> list[str]:
@@ -180,11 +190,11 @@ def _check_tables(book: _Book, stage: str, stages: Sequence[str]) -> None:
     _check_group(book, book.content, "", stage, [*known, "recipe"])
     for name, content in book.content.get("recipe", {}).items():
         if not isinstance(content, dict):
-            raise UsageError(f"recipe {name!r} in {book.name} must be a table, got {content!r}")
+            raise UsageError(f"recipe {shown(name)} in {book.name} must be a table, got {shown(content)}")
         _check_group(book, content, f"recipe.{name}.", stage, known)
         if not isinstance(content.get("extends", ""), str):
             raise UsageError(
-                f"extends in [recipe.{name}] of {book.name} must be a name, got {content['extends']!r}"
+                f"extends in [recipe.{name}] of {book.name} must be a name, got {shown(content['extends'])}"
             )
 
 
@@ -196,14 +206,14 @@ def _check_group(
             continue
         if name not in known:
             raise UsageError(
-                f"{book.name} has a table for the unknown stage {name!r}"
+                f"{book.name} has a table for the unknown stage {shown(name)}"
                 if isinstance(value, dict)
-                else f"{book.name} has the key {prefix + name!r} outside of any table",
+                else f"{book.name} has the key {shown(prefix + name)} outside of any table",
                 hint=nearest_hint(name, ["extends"])
                 or nearest_hint(name, known, f"[{prefix}{{}}]")
                 or f"one table a stage, for instance [{prefix}{stage}]",
             )
         if not isinstance(value, dict):
             raise UsageError(
-                f"{name!r} in {book.name} must be a table, got {value!r}", hint=f"write [{prefix}{name}]"
+                f"{name!r} in {book.name} must be a table, got {shown(value)}", hint=f"write [{prefix}{name}]"
             )

@@ -22,6 +22,7 @@ from stages.data.picture_files import JPEG, OTHER, PNG, SIDEWAYS, TIFF, PictureH
 from stages.errors import ArtifactError
 from stages.file_kinds import HEAD_BYTES, what_it_is
 from stages.nearest import Neighbours
+from stages.untrusted import plain, shown
 
 _FOLDERS = (
     "images/train2014",
@@ -35,6 +36,7 @@ _FOLDERS = (
 )
 _PROBES = 25
 _LARGEST_FILE = 2 << 30  # bytes
+_LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes; usual file systems allow no more
 NO_SUCH_FILE = "no such file"
 TURNED = (
     "pictures with an EXIF orientation, which is ignored: boxes and masks must be of the picture as stored"
@@ -47,20 +49,32 @@ class Unreadable(Exception):
 
 
 def path_below(root: Path, name: str) -> Path:
-    """`root/name`, or a whole path below `root`; ArtifactError when the name leaves the folder."""
+    """`root/name`, or a whole path below `root`.
+
+    Raises:
+        ArtifactError: the name leaves the folder, also through a link in it, or is none that a file can have.
+    """
     if "\0" in name:
-        raise ArtifactError(f"image name {name!r} holds a null byte")
+        raise ArtifactError(f"image name {shown(name)} holds a null byte")
     try:
-        name = os.fsdecode(
-            name.encode("utf-8", "surrogateescape")
-        )  # an old locale keeps other letters for these bytes
+        stored = name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise ArtifactError(f"image name {name!r} holds half a character") from error
-    path = Path(os.path.normpath(root / name))
+        raise ArtifactError(f"image name {shown(name)} holds half a character") from error
+    if len(stored) > _LONGEST_PATH or max(map(len, stored.split(b"/"))) > _LONGEST_NAME:
+        raise ArtifactError(f"image name {shown(name)} of {len(stored)} bytes is too long for a file")
+    # an old locale keeps other letters for these bytes
+    path = Path(os.path.normpath(root / os.fsdecode(stored)))
     if not path.is_relative_to(os.path.normpath(root)):
         raise ArtifactError(
-            f"image name {name!r} leaves the image folder {root}",
+            f"image name {shown(name)} leaves the image folder {root}",
             hint="names are relative to the folder of the pictures, which --images FOLDER gives",
+        )
+    real = os.path.realpath(path)
+    if not Path(real).is_relative_to(os.path.realpath(root)):
+        raise ArtifactError(
+            f"image name {shown(name)} leads out of the image folder {root} through a link",
+            facts=[f"to {plain(real, 200)}"],
+            hint="give the folder that the pictures really lie in with --images FOLDER, or copy them",
         )
     return path
 

@@ -20,16 +20,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stages.artifacts import Artifact
-from stages.artifacts.json_forms import history_rows
+from stages.artifacts.json_forms import ExportedModel, history_rows, problem_of_form
 from stages.data.text import TextCodec, codec_from_dict
 from stages.errors import ArtifactError
 from stages.file_kinds import refuse_other_kinds
-from stages.models.build import build_model
 from stages.models.config import ModelConfig
-from stages.weights.model_file import require_fit
+from stages.untrusted import parse_json, plain, require_regular, shown
+from stages.weights.model_file import built, described, require_fit
 
 FORMAT, VERSION = "seqres-model", 1
 PREFERRED = ("best", "ema", "weights")  # the group that `predict` uses comes first
+_LARGEST_JSON = 256 << 20  # bytes; a tokenizer can have tens of millions
 CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.json", "model.safetensors"
 
 
@@ -91,26 +92,25 @@ def read_folder(folder: Path) -> Exported:
             f"{folder / CONFIG} does not describe a seqres model",
             hint="give a folder written by seqres export-weights",
         )
-    if int(description.get("version", 0)) > VERSION:
+    if isinstance(version := description.get("version", 0), int) and version > VERSION:
         raise ArtifactError(
-            f"{folder} has format version {description['version']}, this program reads up to {VERSION}",
+            f"{folder} has format version {shown(version)}, this program reads up to {VERSION}",
             hint="update seqres",
         )
-    missing = [k for k in ("kind", "architecture", "weights", "history") if k not in description]
-    if missing or description["kind"] not in ("rec_model", "res_model"):
-        raise ArtifactError(
-            f"{folder / CONFIG} is incomplete", facts=[f"missing: {k}" for k in missing] or ["unknown kind"]
-        )
-    config = ModelConfig.from_dict(description["architecture"])
+    if (problem := problem_of_form(ExportedModel, CONFIG, description)) is not None:
+        raise ArtifactError(f"{folder / CONFIG} is incomplete", facts=[problem])
+    config = described(description["architecture"], str(folder / CONFIG))
     codec = codec_from_dict(_read_json(folder / VOCABULARY))
-    with torch.device("meta"):
-        model = build_model(config, codec.size)
     groups = {}
     for group, name in description["weights"].items():
         if group not in PREFERRED or Path(name).name != name:
-            raise ArtifactError(f"{folder / CONFIG} names the weights {group!r} in {name!r}")
+            raise ArtifactError(f"{folder / CONFIG} names the weights {shown(group)} in {shown(name)}")
         groups[group] = _read_tensors(folder / name)
-        require_fit(model, groups[group], where=str(folder / name))
+    stored = max((sum(t.numel() for t in state.values()) for state in groups.values()), default=0)
+    with torch.device("meta"):
+        model = built(config, codec.size, stored, str(folder))
+    for group, state in groups.items():
+        require_fit(model, state, where=str(folder / description["weights"][group]))
     return Exported(
         description["kind"], config, codec, groups, description["history"], description.get("attributes", {})
     )
@@ -118,14 +118,15 @@ def read_folder(folder: Path) -> Exported:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        require_regular(path, largest=_LARGEST_JSON, what="JSON file")
+        value = parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ArtifactError(
             f"no such file: {path}", hint="give a folder written by seqres export-weights"
         ) from error
     except (OSError, ValueError) as error:
         refuse_other_kinds(path, but="JSON")
-        raise ArtifactError(f"{path} is no JSON that can be read", facts=[str(error)[:160]]) from error
+        raise ArtifactError(f"{path} is no JSON that can be read", facts=[plain(str(error), 160)]) from error
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} must hold a JSON object, got {type(value).__name__}")
     return value
@@ -133,6 +134,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
+        require_regular(path, what="safetensors file")
         return dict(load_file(path))
     except FileNotFoundError as error:
         raise ArtifactError(f"no such file: {path}", facts=["named in config.json"]) from error

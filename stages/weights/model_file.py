@@ -96,23 +96,28 @@ def read_weights(artifact: Artifact, weights: Weights = "best") -> dict[str, Ten
 
 def architecture(artifact: Artifact, name: str = "architecture") -> ModelConfig:
     """ArtifactError unless the JSON text describes a model that can be built."""
+    return described(artifact.json(name), str(artifact.path), name, hint=f"seqres verify {artifact.path}")
+
+
+def described(
+    data: Mapping[str, Any], where: str, name: str = "architecture", *, hint: str | None = None
+) -> ModelConfig:
+    """The architecture that a file describes; ArtifactError where it describes none."""
     try:
-        return ModelConfig.from_dict(artifact.json(name))
+        return ModelConfig.from_dict(data)
     except UsageError as error:
-        raise ArtifactError(
-            f"{artifact.path} is damaged",
-            facts=[f"{name}: {error.message}", *error.facts],
-            hint=f"seqres verify {artifact.path}",
-        ) from error
+        facts = [f"{name}: {error.message}", *error.facts]
+        raise ArtifactError(f"{where} is damaged", facts=facts, hint=hint) from error
 
 
-def _built(config: ModelConfig, n_words: int, state: Mapping[str, Tensor], where: str) -> ReferringModel:
-    """The model of a file with its weights; a few bytes can describe a model that fills any memory.
+def built(config: ModelConfig, n_words: int, stored: int, where: str) -> ReferringModel:
+    """The model that a file describes; a few bytes can describe one that fills any memory.
+
+    `stored`: how many numbers the weights have that stand beside the description.
 
     Raises:
         ArtifactError: the description leads to no model, or to one that the weights do not fit.
     """
-    stored = sum(tensor.numel() for tensor in state.values())
     try:
         least = least_parameters(config, n_words)
         model = build_model(config, n_words) if least <= 2 * stored + _SMALL_MODEL else None
@@ -128,6 +133,13 @@ def _built(config: ModelConfig, n_words: int, state: Mapping[str, Tensor], where
             f"the weights of {where} do not fit the architecture",
             facts=[f"it describes more than {least} numbers, {stored} are there"],
         )
+    return model
+
+
+def _with_weights(
+    config: ModelConfig, n_words: int, state: Mapping[str, Tensor], where: str
+) -> ReferringModel:
+    model = built(config, n_words, sum(tensor.numel() for tensor in state.values()), where)
     load_state(model, state, where=where)
     return model
 
@@ -142,7 +154,7 @@ def load_model(
     """Model in eval mode on `device`. ArtifactError names the tensor that is missing, unknown or mis-shaped."""
     with open_artifact(path, kind=("rec_model", "res_model")) as a:
         config, codec = architecture(a), codec_from_dict(a.json("vocabulary"))
-        model = _built(config, codec.size, read_weights(a, weights), str(path))
+        model = _with_weights(config, codec.size, read_weights(a, weights), str(path))
         digest, history = a.digest, history_rows(a.json("history"))
         dataset_digest = str(a.attrs.get("dataset_digest", ""))
         locator = (
@@ -169,7 +181,7 @@ def _read_locator(artifact: Artifact, codec: TextCodec, device: torch.device, wh
         n.removeprefix("locator/"): torch.from_numpy(np.array(artifact[n]))
         for n in artifact.names("locator/")
     }
-    model = _built(config, codec.size, state, f"{where} (locator)")
+    model = _with_weights(config, codec.size, state, f"{where} (locator)")
     return LoadedModel(model.to(device).eval(), config, codec, device)
 
 

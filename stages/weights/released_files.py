@@ -25,6 +25,8 @@ from torch import Tensor
 from stages.errors import ArtifactError
 from stages.file_kinds import refuse_other_kinds
 from stages.nearest import cannot_read, file_hint
+from stages.untrusted import plain, require_regular
+from stages.weights.checkpoint_pickle import refused_names
 
 STATE_KEYS = ("state_dict", "model", "model_state_dict", "net", "network", "weights", "params")
 WRAPPERS = (
@@ -37,6 +39,7 @@ WRAPPERS = (
 AVERAGE_KEYS = ("ema_state_dict", "model_ema", "ema")
 _ZIP = b"PK\x03\x04"
 _SHOWN = 8
+_MOST_SHARED = 4  # times the size of the file, when names share their numbers
 _MOST_BESIDE = 0.1  # of the names in a checkpoint may lie beside the model; one always
 _LARGEST_WORD_LIST = 64 * 2**20  # bytes
 
@@ -92,11 +95,14 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise ArtifactError(f"no such file: {path}", hint=file_hint(path))
     refuse_other_kinds(path, but="zip archive")  # which checkpoints are
+    require_regular(path, what="checkpoint")
     with path.open("rb") as stream:
         is_zip = stream.read(4) == _ZIP
     if is_zip and not zipfile.is_zipfile(path):
         raise ArtifactError(f"{path} is cut off: its end is missing", hint="fetch or copy the file again")
     try:
+        if refused := refused_names(path, is_zip=is_zip):
+            raise _refusal(path, refused)
         with _harmless_types():
             if is_zip:
                 refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
@@ -171,6 +177,7 @@ def _tensors(state: Mapping[Any, Any], path: Path) -> tuple[dict[str, Tensor], s
             facts=[f"not a tensor: {k}" for k in wrong[:10]] or ["it is empty"],
             hint="expected tensors by name, or a dict with the key state_dict",
         )
+    _require_stored(state, path)
     prefix, beside = _wrappers(list(state))
     out = {}
     for name, tensor in state.items():
@@ -181,6 +188,19 @@ def _tensors(state: Mapping[Any, Any], path: Path) -> tuple[dict[str, Tensor], s
             raise ArtifactError(f"{path}: {name} holds numbers that are not finite")
         out[name.removeprefix(prefix).replace("._orig_mod.", ".")] = value
     return out, prefix, beside
+
+
+def _require_stored(state: Mapping[str, Tensor], path: Path) -> None:
+    """A tensor can claim any size: as a view that repeats a few numbers, without numbers, or as a sparse one."""
+    left = _MOST_SHARED * path.stat().st_size
+    for name, tensor in state.items():
+        plain_tensor = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+        left -= tensor.numel() * tensor.element_size() if plain_tensor else 0
+        if left < 0 or not plain_tensor:
+            raise ArtifactError(
+                f"{path} holds no numbers for {plain(name)}",
+                facts=[f"it claims the shape {tuple(tensor.shape)}"],
+            )
 
 
 def _wrappers(names: list[str]) -> tuple[str, list[str]]:

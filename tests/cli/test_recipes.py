@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,33 @@ def test_the_roles_of_refshapes_have_a_recipe_at_every_scale() -> None:
     for scale in ("tiny", "smoke", "standard"):
         assert {f"refshapes-{scale}:{role}" for role in roles} <= set(recipe_names())
         assert {f"pipeline-{scale}:{step}" for step in steps} <= set(recipe_names())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[train-res]\nepochs = " + "9" * 5000, "is not valid TOML"),
+        ("[train-res]\nepochs = " + "[" * 5000, "is not valid TOML"),
+        ("[train-res]\nepochs = " + "[" * 100 + "]" * 100, "nested too deeply"),
+        ("[train-res]\nepochs = 0x" + "f" * 6000, "epochs must be a whole number of at most 64 bits"),
+        ("[train-res]\nlr = 0x" + "f" * 6000, "lr must be a number, got a number of"),
+        ("[train-res]\ndevice = 0x" + "f" * 6000, "device must be a text, got a number of"),
+        ("recipe = 0x" + "f" * 6000, "must be a table"),
+        ("extends = 0x" + "f" * 6000, "must be the name of a recipe or file, got a number of"),
+        ("[train-res]\n" + "k" * 90_000 + " = 1", "unknown key"),
+    ],
+    ids=str.__len__,
+)
+def test_values_without_end_are_told_in_a_line(text: str, words: str) -> None:
+    Path("my.toml").write_text(text)
+    with pytest.raises(UsageError, match=words) as caught:
+        train_res("my.toml")
+    assert len("".join([caught.value.message, *caught.value.facts])) < 1000
+
+
+def test_a_pipe_and_a_folder_are_no_recipes() -> None:
+    os.mkfifo("pipe.toml")
+    Path("folder.toml").mkdir()
+    for name in ("pipe.toml", "folder.toml"):
+        with pytest.raises(UsageError, match=r"is no regular file|is a folder"):
+            train_res(name)

@@ -35,7 +35,9 @@ def test_only_one_build_of_opencv_is_asked_for() -> None:
     assert [name for name in PINS if name.startswith("opencv")] == ["opencv-python-headless"]
 
 
-@pytest.mark.parametrize("target", ["setup", "demo", "test", "lint", "bench", "crash", "reproduce", "clean"])
+@pytest.mark.parametrize(
+    "target", ["setup", "demo", "test", "lint", "bench", "crash", "fuzz", "reproduce", "clean"]
+)
 def test_make_targets_exist_and_stand_on_setup(target: str) -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(rf"^  make {target} ", listed, re.M)

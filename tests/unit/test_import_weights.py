@@ -240,8 +240,12 @@ def test_up_to_date_stale_and_dry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["truncate", "rename", "reshape", "no config", "newer", "other kind", "escape"]
-)
+    "damage",
+    [
+        "truncate", "rename", "reshape", "no config", "newer", "other kind", "escape", "nested", "many digits", "no layers",
+        "no backbone", "huge", "history",
+    ],
+)  # fmt: skip
 def test_a_damaged_folder_is_named(tmp_path: Path, damage: str) -> None:
     model = imported(tmp_path, released_state(NARROW))
     folder = tmp_path / "folder"
@@ -260,14 +264,30 @@ def test_a_damaged_folder_is_named(tmp_path: Path, damage: str) -> None:
     elif damage == "no config":
         config.unlink()
         words = r"config\.json"
+    elif damage in ("nested", "many digits"):
+        odd = "[" * 100_000 if damage == "nested" else "9" * 5000
+        config.write_text(config.read_text().replace('"version": 1', f'"version": {odd}'))
+        words = "no JSON that can be read"
     else:
+        architecture, settings = (
+            description["architecture"],
+            {"model_type": "resnet", "layer_type": ["basic"]},
+        )
+        vision = {**architecture["vision"], "kind": "auto"}
         change = {
+            "no layers": ("architecture", {**architecture, "vision": {**vision, "settings": settings}}),
+            "no backbone": ("architecture", {**architecture, "vision": {**vision, "settings": {}}}),
+            "huge": ("architecture", {**architecture, "d_model": 16_384, "encoder_layers": 128}),
+            "history": ("history", 3),
             "newer": ("version", 99),
             "other kind": ("kind", "dataset"),
             "escape": ("weights", {"weights": "../x"}),
         }[damage]
         config.write_text(json.dumps({**description, change[0]: change[1]}))
-        words = {"newer": "99", "other kind": "incomplete", "escape": r"\.\./x"}[damage]
+        words = {
+            "newer": "99", "other kind": "incomplete", "escape": r"\.\./x", "no layers": "no model can be built",
+            "no backbone": "no model can be built", "huge": "do not fit", "history": "config.json.history",
+        }[damage]  # fmt: skip
     with pytest.raises(ArtifactError, match=words) as caught:
         import_weights.run(import_weights.Config(), source=folder, out=tmp_path / "b.h5")
     if damage in ("rename", "reshape"):

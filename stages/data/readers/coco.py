@@ -182,7 +182,8 @@ class _File:
                 found.append((where, annotation, self._record(annotation, where)))
             except Invalid as error:
                 self._findings.leave_out(where, error)
-        labels = [self._label.get(whole(a.get("category_id", -1), "category_id"), "") for _, a, _ in found]
+        ids = [id_of(a.get("category_id", -1)) for _, a, _ in found]
+        labels = ["" if i is None else self._label.get(i, "") for i in ids]
         named = (
             _names_with_places([r for *_, r in found], labels) if phrases == "category-position" else labels
         )

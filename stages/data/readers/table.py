@@ -45,6 +45,7 @@ from stages.data.readers.values import is_nothing, label_of, text_of
 from stages.errors import ArtifactError
 from stages.geometry.rasterise import mask_to_rle
 from stages.nearest import Neighbours
+from stages.untrusted import shown
 
 _SHOWN = 10  # missing masks for which the nearest file is looked up
 Box = tuple[float, float, float, float]
@@ -160,7 +161,7 @@ class _Reader:
         if not phrase:
             said = row.get("expression")
             raise Invalid(
-                "empty expression" if is_nothing(said) else f"the expression is {said!r:.40}, no text"
+                "empty expression" if is_nothing(said) else f"the expression is {shown(said, 40)}, no text"
             )
         if not isinstance(name, str) or is_nothing(name):
             raise Invalid("no image")
@@ -381,10 +382,10 @@ def _number(value: Any, column: str) -> float:
         if isinstance(value, bool):
             raise ValueError
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         comma = isinstance(value, str) and "," in value and "." not in value
         raise Invalid(
-            f"{column} is {value!r}, not a number" + (" (decimals follow a point)" if comma else "")
+            f"{column} is {shown(value)}, not a number" + (" (decimals follow a point)" if comma else "")
         ) from None
 
 

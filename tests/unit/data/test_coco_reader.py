@@ -156,3 +156,16 @@ def test_the_list_of_errors_replaces_nothing_else(tmp_path: Path) -> None:
 def test_other_files_are_refused_by_name(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         read(tmp_path, content)
+
+
+@pytest.mark.parametrize("category", ["x", [], {"id": 3}, 10**400])
+def test_a_category_that_is_none_leaves_the_annotation_out(tmp_path: Path, category: Any) -> None:
+    content = instances(MUG, {**MUG, "id": 8, "category_id": category})
+    with pytest.raises(ArtifactError, match="1 invalid"):
+        read(tmp_path, content, expressions="category")
+    assert read(tmp_path, content, expressions="category", skip_invalid=True).ref_ids.tolist() == [7]
+
+
+def test_an_annotation_without_a_category_keeps_its_own_phrases(tmp_path: Path) -> None:
+    data = read(tmp_path, instances(MUG, {**MUG, "id": 8, "category_id": None}), expressions="category")
+    assert data.ref_ids.tolist() == [7, 8] and data.texts == ["the mug", "red thing"] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,65 @@ def test_a_file_is_no_pretrained_model(tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(POINTER)
     with pytest.raises(ArtifactError, match="is a file, a pretrained model is a folder"):
         hub.reachable_source(str(tmp_path / "model"))
+
+
+NESTED = b")" + b"\x85" * 100_000
+HOSTILE_PICKLES = {
+    "bytes made of a number": b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.",
+    "a set of nested tuples": b"\x80\x02cbuiltins\nset\n](" + NESTED + b"e\x85R.",
+    "a key of nested tuples": b"\x80\x02}" + NESTED + b"K\x01s.",
+    "no opcodes": b"\x80\x02tt.",
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("name", HOSTILE_PICKLES)
+def test_a_checkpoint_takes_no_more_memory_than_it_has_bytes(tmp_path: Path, name: str, zipped: bool) -> None:
+    path = tmp_path / "a.pth"
+    if zipped:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a/data.pkl", HOSTILE_PICKLES[name])
+            archive.writestr("a/version", b"3\n")
+    else:
+        path.write_bytes(HOSTILE_PICKLES[name])
+    words = "refused: builtins.bytearray" if "made of" in name else "nested more than|no pickle"
+    with pytest.raises(ArtifactError, match=words):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_with_packed_entries_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "a.pth")
+    packed = zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(tmp_path / "a.pth") as stored, packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    with pytest.raises(ArtifactError, match="is packed"):
+        read_checkpoint(tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(1, dtype=torch.float16).expand(10**6, 10**6),
+        torch.sparse_coo_tensor(size=(10**6, 10**6), check_invariants=True),
+        torch.zeros(10**6, 10**6, device="meta"),
+    ],
+    ids=["a view", "sparse", "meta"],
+)
+def test_tensors_claim_no_size_that_the_file_does_not_hold(tmp_path: Path, tensor: torch.Tensor) -> None:
+    torch.save({"a.weight": tensor, "b": torch.ones(2)}, tmp_path / "a.pth")
+    with pytest.raises(ArtifactError, match=r"holds no numbers for a\.weight"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def test_nested_values_and_shared_weights_of_a_real_checkpoint_are_no_bombs(tmp_path: Path) -> None:
+    shared = torch.ones(3)
+    content = {
+        "state_dict": {"a": shared, "b": shared},
+        "args": {"sizes": (1, (2, (3,))), "names": {"a", "b"}},
+        "epoch": 3,
+    }
+    for zipped in (True, False):
+        torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+        read = read_checkpoint(tmp_path / "a.pth")
+        assert sorted(read.state) == ["a", "b"] and read.facts == {"epoch": 3.0}
