@@ -17,20 +17,20 @@ from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
+from stages.shards import Shard
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stages.artifacts import ArtifactWriter
     from stages.data.dataset import ReferringDataset
     from stages.inference.answers import Predictions
+    from stages.inference.pseudo_rows import PseudoRows
     from stages.weights.model_file import LoadedModel
     from stages.world import World
 
 STAGE = "pseudo-label"
 STAGE_VERSION = 2
-HISTOGRAM_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
 
 _validation = in_panel("Validation")
 _release = in_panel("Release compatibility")
@@ -77,11 +77,20 @@ class Config:
         500, "expressions of it that are measured; 0 = all", min=0, formerly="audit_sentences"
     )
     seed: int = option(0, "seed of all random choices", min=0)
+    shard: str | None = _running(
+        None,
+        "label only part i of n, such as 2/4, into a file that seqres merge joins with the others",
+        added=True,
+    )
     batch_images: int = option(32, "images in a batch", semantic=False, min=1)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if Shard.of(self.shard) and self.start != "model":
+            raise UsageError(
+                f"--shard is for a model, and --start {self.start} needs none", hint="leave --shard out"
+            )
 
 
 def run(
@@ -94,7 +103,7 @@ def run(
     reporter: Reporter | None = None,
     options: RunOptions | None = None,
 ) -> StageResult:
-    """Draw every box-only referent and write sequences, rings and scores.
+    """Draw every box-only referent and write sequences, rings and scores; of one shard, into a pseudo_shard.
 
     Raises ArtifactError when the inputs do not belong together, UsageError when there is a model and another start, or
     neither, when a box prompt is asked of a model whose sequence does not start with a box, or the model's frame of a
@@ -108,7 +117,8 @@ def run(
             hint="without a model the ellipse in each box is written, which refine-masks improves",
         )
     job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="pseudo_points", out=out, options=options,
+        stage=STAGE, version=STAGE_VERSION, config=config, out=out, options=options,
+        kind="pseudo_shard" if config.shard else "pseudo_points",
         inputs={"dataset": (dataset, "dataset"), "split": (split, "split"), "model": (model, "res_model")},
     )  # fmt: skip
     job.require_same("dataset_digest", "split", "dataset")
@@ -117,8 +127,11 @@ def run(
     if model is None:
         return start_from_boxes(job, dataset, config) if job.world.first else job.wait()
 
+    import numpy as np
+
     from stages.data.dataset import ReferringDataset, seen_referents
     from stages.inference.devices import choose_device
+    from stages.inference.encoding import rows_of_shard
     from stages.inference.predictions import predict_sentences
     from stages.weights.model_file import held_out_referents_of, load_model, weights_chosen_by
 
@@ -129,29 +142,39 @@ def run(
     )
     prompted = _prompted(config, loaded, reporter)
     held_out = held_out_referents_of(job.artifact("model"), data.digest)
-    sentences = unlabelled_sentences(data, seen_referents(job.artifact("split")), config, held_out)
+    asked = unlabelled_sentences(data, seen_referents(job.artifact("split")), config, held_out)
+    shard = Shard.of(config.shard)
+    rows = rows_of_shard(data.referent_image[data.sentence_referent[asked]], config.batch_images, shard)
     predictions = predict_sentences(
-        loaded, data, sentences, batch_images=config.batch_images, box_prompt=prompted, contour=config.contour,
+        loaded, data, asked[rows], batch_images=config.batch_images, box_prompt=prompted, contour=config.contour,
         reporter=reporter, what="pseudo-label", world=job.world,
     )  # fmt: skip
-    audited = audit(loaded, dataset, split, config, prompted, reporter, job.world)
+    audited = None
+    if shard is None or shard.number == 1:
+        audited = audit(loaded, dataset, split, config, prompted, reporter, job.world)
     if not job.world.first:
         return job.wait()
-    scores = _scores(config, data, sentences, predictions, loaded)
-    summary = {
-        "referents": len(set(data.sentence_referent[sentences].tolist())),
-        "sentences": len(sentences),
-        "held_out_referents": len(held_out),
-        "weights_chosen_by": weights_chosen_by(job.artifact("model"), config.weights)[0],
-        "prompt": "box" if prompted else "none",
-        **_fit(predictions, scores),
-        "audit": audited,
-    }
+    labels = _labels(config, data, predictions, loaded)
+    summary = labels.summary(
+        held_out=len(held_out),
+        weights_chosen_by=weights_chosen_by(job.artifact("model"), config.weights)[0],
+        prompt="box" if prompted else "none",
+        audit=audited,
+    )
     with job.writer() as w:
         w.attr("dataset_digest", data.digest)
         w.attr("model_digest", loaded.digest)
         w.attr("prompt", summary["prompt"])
-        _write(w, config, data, sentences, predictions, scores, loaded)
+        w.attr("n_points", _n_points(config, loaded))
+        if shard is None:
+            labels.write(w)
+        else:
+            w.attr("shard", str(shard))
+            w.attr("whole", job.fingerprint_with(shard=None))
+            w.attr("batch_images", config.batch_images)
+            w.attr("n_rows", len(asked))
+            w.column("rows", rows)
+            labels.write(w, scores=np.float64)
         w.json("summary", summary)
     return job.result(summary)
 
@@ -166,60 +189,26 @@ def _prompted(config: Config, loaded: LoadedModel, reporter: Reporter) -> bool:
     return prompted
 
 
-def _scores(
-    config: Config, data: ReferringDataset, sentences: NDArray[np.int64], predictions: Predictions, loaded: LoadedModel
-) -> NDArray[np.float64]:  # fmt: skip
-    """(S,) projection scores; the predictions are brought to the frame of the configuration."""
+def _labels(
+    config: Config, data: ReferringDataset, predictions: Predictions, loaded: LoadedModel
+) -> PseudoRows:
+    """The predictions, brought to the frame of the configuration, with their projection scores."""
     from stages.geometry.projection import projection_scores
+    from stages.inference.pseudo_rows import PseudoRows
 
-    referents = data.sentence_referent[sentences]
+    referents = data.sentence_referent[predictions.sentence_index]
+    sizes_hw = data.image_sizes_hw[data.referent_image[referents]]
     if config.frame == "model":
-        leave_in_model_frame(predictions, data.image_sizes_hw[data.referent_image[referents]], loaded)
-    rles = predictions.masks([tuple(data.image_sizes_hw[data.referent_image[r]]) for r in referents])
-    return projection_scores(rles, data.boxes_xyxy[referents])
+        leave_in_model_frame(predictions, sizes_hw, loaded)
+    rles = predictions.masks([tuple(size) for size in sizes_hw])
+    return PseudoRows.of(predictions, referents, projection_scores(rles, data.boxes_xyxy[referents]))
 
 
-def _fit(predictions: Predictions, scores: NDArray[np.float64]) -> dict[str, Any]:
-    """How well the contours agree with the known boxes, and how sure the model is: lines of the summary."""
-    import numpy as np
-
-    confidence = predictions.confidence()
-    return {
-        "empty": int(sum(len(ring) < 3 for ring in predictions.points_xy)),
-        "projection_score": {
-            "mean": float(scores.mean()) if len(scores) else None,
-            "below_0.1": int((scores < 0.1).sum()),
-            "edges": list(HISTOGRAM_EDGES),
-            "counts": np.histogram(scores, HISTOGRAM_EDGES)[0].tolist(),
-        },
-        "confidence_mean": float(confidence.mean()) if len(confidence) else None,
-    }
-
-
-def _write(
-    w: ArtifactWriter, config: Config, data: ReferringDataset, sentences: NDArray[np.int64],
-    predictions: Predictions, scores: NDArray[np.float64], loaded: LoadedModel,
-) -> None:  # fmt: skip
-    """One row a sentence."""
-    import numpy as np
-
-    from stages.geometry.runs import pack_rles
+def _n_points(config: Config, loaded: LoadedModel) -> int:
     from stages.inference.auxiliary_contours import POINTS_PER_DECODER_POINT
 
     finer = POINTS_PER_DECODER_POINT if config.contour == "auxiliary" else 1
-    w.attr("n_points", loaded.config.n_points * finer)
-    w.column("referent_index", data.sentence_referent[sentences])
-    w.column("sentence_index", sentences)
-    w.column("tokens", predictions.tokens)
-    w.column("token_probability", predictions.token_probability)
-    lengths = np.array([len(ring) for ring in predictions.points_xy], np.int64)
-    rings = np.concatenate(predictions.points_xy) if len(sentences) else np.zeros((0, 2), np.float32)
-    w.ragged("points_xy", rings, np.concatenate(([0], lengths.cumsum())))
-    if predictions.rles:
-        w.ragged("masks/rle", *pack_rles(predictions.rles))
-    w.column("box_xyxy", predictions.boxes_xyxy)
-    w.column("projection_score", scores.astype(np.float32))
-    w.column("confidence", predictions.confidence())
+    return int(loaded.config.n_points * finer)
 
 
 def start_from_boxes(job: StageJob, dataset: Path, config: Config) -> StageResult:

@@ -20,6 +20,7 @@ _KINDS = {
     "visualize-attention": _STAGE,
     "report": _OTHER,
     "predict": _STAGE,
+    "merge": _STAGE,
     "export": _STAGE,
     "reproduce": _OTHER,
     "import-weights": _STAGE,

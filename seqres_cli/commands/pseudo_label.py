@@ -2,7 +2,8 @@
 
 Each contour has its token probabilities and its projection score against the known box. Masks of training
 referents are never read. The summary compares with a filled box and an inscribed ellipse. Without a model,
---start ellipse writes the ellipse in each known box, from which refine-masks can start.
+--start ellipse writes the ellipse in each known box, from which refine-masks can start. With --shard i/n, one part of
+the work is done, and seqres merge joins the n parts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ COMMAND = StageCommand(
     ),
     examples=(
         "seqres pseudo-label --dataset data.h5 --split split.h5 --model res.h5 --out pseudo.h5",
+        "seqres pseudo-label --dataset data.h5 --split split.h5 --model res.h5 --shard 1/2 --out pseudo-1.h5",
         "seqres pseudo-label --dataset data.h5 --split split.h5 --start ellipse --out starts.h5",
     ),
 )

@@ -8,6 +8,7 @@ and ask for `--force`. This module stays free of HDF5 at import, because stages 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import time
@@ -137,9 +138,14 @@ class StageJob:
             _external_record(role, paths[0]) if len(paths) == 1 else _external_records(role, paths)
             for role, paths in files.items()
         ]
-        self.fingerprint = fingerprint(
-            stage,
-            version,
+        self.fingerprint = self.fingerprint_with()
+
+    def fingerprint_with(self, **options: Any) -> str:
+        """The fingerprint that this run would have with other values of some options."""
+        config = dataclasses.replace(self.config, **options) if options else self.config
+        return fingerprint(
+            self.stage,
+            self.version,
             semantic_dict(config),
             {role: artifact.digest for role, artifact in self.inputs.items()},
             {record["role"]: record["sha256"] for record in self._external},
@@ -336,22 +342,23 @@ class StageJob:
     def _changes(self, old: Mapping[str, Any]) -> list[str]:
         """What differs between the record in the existing file and this run: "ratio: 0.1 -> 0.05"."""
         changes = []
-        if old.get("stage") != self.stage:
-            changes.append(f"stage: {old.get('stage')} -> {self.stage}")
-        elif old.get("stage_version") != self.version:
-            changes.append(f"stage version: {old.get('stage_version')} -> {self.version}")
-        before = {k: v.get("value") for k, v in old.get("config", {}).items() if v.get("semantic", True)}
-        changes += _differences(
-            *(in_current_words(type(self.config), x) for x in (before, semantic_dict(self.config)))
-        )
-        for section, now in (
-            ("inputs", {role: a.digest for role, a in self.inputs.items()}),
-            ("external", {record["role"]: record["sha256"] for record in self._external}),
-        ):
-            key = "digest" if section == "inputs" else "sha256"
-            was = {record.get("role"): record.get(key) for record in old.get(section, [])}
-            changes += _differences(_shorten(was), _shorten(now))
+        new = self.provenance()
+        if old.get("stage") != new["stage"]:
+            changes.append(f"stage: {old.get('stage')} -> {new['stage']}")
+        elif old.get("stage_version") != new["stage_version"]:
+            changes.append(f"stage version: {old.get('stage_version')} -> {new['stage_version']}")
+        changes += _differences(*(self._semantic_values(record) for record in (old, new)))
+        for section, key in (("inputs", "digest"), ("external", "sha256")):
+            was, now = (
+                {one.get("role"): str(one.get(key))[:12] for one in record.get(section, [])}
+                for record in (old, new)
+            )
+            changes += _differences(was, now)
         return changes
+
+    def _semantic_values(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        values = {k: v.get("value") for k, v in record.get("config", {}).items() if v.get("semantic", True)}
+        return in_current_words(type(self.config), values)
 
     def _touch(self) -> None:
         """Content did not change although an input is newer: tell `make` by the time stamp."""
@@ -415,10 +422,6 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     keys = [*now, *(k for k in before if k not in now)]
     pairs = [(k, before.get(k, absent), now.get(k, absent)) for k in keys]
     return [f"{k.replace('_', '-')}: {a} -> {b}" for k, a, b in pairs if a != b]
-
-
-def _shorten(digests: Mapping[str, Any]) -> dict[str, str]:
-    return {role: str(digest)[:12] for role, digest in digests.items()}
 
 
 def _external_records(role: str, paths: Sequence[Path]) -> dict[str, Any]:

@@ -94,6 +94,13 @@ class ResampledSummary(_Form):
     histogram: Histogram | None = None
 
 
+class ShardSummary(_Form):
+    held_out_referents: Count = 0
+    weights_chosen_by: str = ""
+    prompt: str = ""
+    audit: Object | None = None
+
+
 class AttentionSummary(_Form):
     models: list[str] = []
 
@@ -170,6 +177,7 @@ _EVERYWHERE: dict[str, Any] = {
 _SUMMARIES: dict[str, Any] = {
     "rec_model": ModelSummary,
     "res_model": ModelSummary,
+    "pseudo_shard": ShardSummary,
     "resampled_points": ResampledSummary,
     "attention": AttentionSummary,
     "evaluation": EvaluationSummary,

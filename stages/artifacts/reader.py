@@ -308,8 +308,12 @@ def _require_kind(artifact: Artifact, wanted: tuple[str, ...]) -> None:
             f"{path} is an HDF5 file, but not one written by seqres", hint=_make_hint(wanted, path)
         )
     if wanted and kind not in wanted:
+        a_part = kind == "pseudo_shard" and "pseudo_points" in wanted
         raise ArtifactError(
-            f"{path} is {schema.named(kind)}, expected {' or '.join(wanted)}", hint=_make_hint(wanted, None)
+            f"{path} is {schema.named(kind)}, expected {' or '.join(wanted)}",
+            hint="join it with the other shards: seqres merge … --out FILE.h5"
+            if a_part
+            else _make_hint(wanted, None),
         )
     if kind not in schema.KINDS:
         raise ArtifactError(

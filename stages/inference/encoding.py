@@ -19,8 +19,8 @@ from stages.inference.answers import EncodedGroup
 from stages.inference.devices import autocast
 from stages.inference.families import answers_of
 from stages.models.image_maps import VisionMaps, normalise
+from stages.shards import Shard
 from stages.weights.model_file import LoadedModel
-from stages.world import ALONE, World
 
 Load = Callable[[int], NDArray[np.uint8]]  # position of a picture -> (H, W, 3) RGB
 SENTENCES_AT_ONCE = 4  # decoding batch, in multiples of the image batch
@@ -51,12 +51,21 @@ class ReferringSource(Protocol):
 def picture_groups(images: NDArray[np.int64], batch_images: int) -> list[NDArray[np.int64]]:
     """Rows in groups of so many pictures, in the order of the pictures; images (S,) is each row's picture.
 
-    What is computed together depends on the group alone, so that processes can share groups and answer alike.
+    What is computed together depends on the group alone, so that processes (and shards) can share groups and answer alike.
     """
     order = np.argsort(images, kind="stable")
     number = np.cumsum(np.diff(images[order], prepend=-1) != 0) - 1
     cuts = np.flatnonzero(np.diff(number // batch_images, prepend=0))
     return np.split(order, cuts) if len(order) else []
+
+
+def rows_of_shard(images: NDArray[np.int64], batch_images: int, shard: Shard | None) -> NDArray[np.int64]:
+    """Rows of a shard (all of none), rising: whole groups, so that they are computed as without shards."""
+    if shard is None:
+        return np.arange(len(images))
+    return np.sort(
+        np.concatenate([*shard.share(picture_groups(images, batch_images)), np.zeros(0, np.int64)])
+    )
 
 
 def encoded_groups(
@@ -65,14 +74,17 @@ def encoded_groups(
     sentences: NDArray[np.int64],
     batch_images: int,
     box_prompt: bool,
-    world: World = ALONE,
+    groups: Sequence[NDArray[np.int64]] | None = None,
 ) -> Iterator[EncodedGroup]:
-    """Memories of this process's share of the sentences, view by view; sentences that share a view share its encoding."""
+    """Memories of the sentences, view by view; sentences that share a view share its encoding.
+
+    groups: rows of `sentences` that are computed together, if not all of them in `picture_groups`.
+    """
     images = dataset.referent_image[dataset.sentence_referent[sentences]]
     load = functools.lru_cache(batch_images)(
         dataset.image
     )  # a picture is decoded once for all of its windows
-    for rows in world.share(picture_groups(images, batch_images)):
+    for rows in picture_groups(images, batch_images) if groups is None else groups:
         for group in _encoded(loaded, dataset, load, sentences[rows], batch_images, box_prompt):
             group.rows = rows[group.rows]
             yield group

@@ -14,6 +14,7 @@ from stages.data.text import SPECIAL, WordCodec, clean
 from stages.geometry.rasterise import Rle
 from stages.inference.answers import Predictions
 from stages.inference.auxiliary_contours import ContourSource
+from stages.inference.encoding import picture_groups
 from stages.inference.predictions import predict_sentences
 from stages.reporter import Reporter, SilentReporter
 from stages.weights.model_file import LoadedModel
@@ -62,12 +63,14 @@ def answer(
         )
     prompted = photographs.has_box & takes_box
     found = Predictions.empty(np.arange(n), len(layout.decoded))
+    groups = picture_groups(photographs.referent_image, batch_size)
     for with_box in (False, True):
         rows = np.flatnonzero(prompted == with_box)
         if len(rows):
+            together = [np.searchsorted(rows, group[prompted[group] == with_box]) for group in groups]
             part = predict_sentences(
                 loaded, photographs, rows, batch_images=batch_size, box_prompt=with_box, contour=contour, reporter=reporter,
-                what="predict with boxes" if with_box else "predict", world=world,
+                what="predict with boxes" if with_box else "predict", groups=together, world=world,
             )  # fmt: skip
             found.put(rows, part)
     found = world.broadcast(found)

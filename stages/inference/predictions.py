@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ def predict_sentences(
     contour: ContourSource = "decoder",
     reporter: Reporter | None = None,
     what: str = "predict",
+    groups: Sequence[NDArray[np.int64]] | None = None,
     world: World = ALONE,
 ) -> Predictions:
     """Greedy decoding of every sentence; of several processes, the first has the others' answers as well.
@@ -36,18 +39,19 @@ def predict_sentences(
         box_prompt: give the dataset's box as the first four tokens (needs a sequence that starts with a box).
         contour: `auxiliary` takes the contours from the auxiliary mask; tokens and boxes stay. UsageError for a model
             without that head.
+        groups: rows of `sentences` that are computed together, if not all of them in groups of `batch_images` pictures.
     """
     answers = answers_of(loaded, contour=contour, box_prompt=box_prompt)
     loaded.model.eval()
     out = Predictions.empty(sentences, len(loaded.model.layout.decoded))
     mine: list[tuple[NDArray[np.int64], Predictions]] = []
     images = dataset.referent_image[dataset.sentence_referent[sentences]]
-    share = sum(map(len, world.share(picture_groups(images, batch_images))))
+    groups = world.share(picture_groups(images, batch_images) if groups is None else groups)
     with (
-        (reporter or SilentReporter()).progress(what, share, unit="sentence") as task,
+        (reporter or SilentReporter()).progress(what, sum(map(len, groups)), unit="sentence") as task,
         autocast(loaded.device, loaded.precision),
     ):
-        for group in encoded_groups(loaded, dataset, sentences, batch_images, box_prompt, world):
+        for group in encoded_groups(loaded, dataset, sentences, batch_images, box_prompt, groups):
             part = answers.answer(group)
             out.put(group.rows, part)
             if not world.first:

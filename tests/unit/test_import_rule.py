@@ -17,6 +17,7 @@ BASE = {
     "hub",
     "config",
     "reporter",
+    "shards",
     "configs",
     "world",
     "untrusted",

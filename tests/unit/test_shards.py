@@ -1,0 +1,168 @@
+"""--shard and merge: the joined shards are the file of one run; whatever does not fit together is refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import merge, prepare_data, pseudo_label, resample_points, split_masks
+from stages.artifacts import RunOptions, StageResult, open_artifact, verify_artifact
+from stages.errors import ArtifactError, StaleOutputError, UsageError
+from stages.shards import Part, Shard, order_of
+from tests.oracles.processes import in_processes
+from tests.oracles.random_models import write_random_model
+
+LABELS: Any = {"audit_expressions": 7, "batch_images": 3, "device": "cpu", "max_referents": 20}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("inputs")
+    data, split = folder / "data.h5", folder / "split.h5"
+    prepare_data.run(prepare_data.Config(scale="tiny"), out=data)
+    split_masks.run(split_masks.Config(ratio=0.3), dataset=data, out=split)
+    models = {
+        "points": write_random_model(folder / "points.h5", "box-contour"),
+        "masks": write_random_model(folder / "masks.h5", "detector with masks"),
+    }
+    return SimpleNamespace(data=data, split=split, models=models)
+
+
+def label(inputs: SimpleNamespace, out: Path, model: str = "points", **changes: Any) -> StageResult:
+    options = changes.pop("options", None)
+    return pseudo_label.run(
+        pseudo_label.Config(**{**LABELS, **changes}), dataset=inputs.data, split=inputs.split,
+        model=inputs.models[model], out=out, options=options,
+    )  # fmt: skip
+
+
+def joined(files: Sequence[Path], out: Path, **options: Any) -> StageResult:
+    return merge.run(merge.Config(), files=files, out=out, options=RunOptions(**options))
+
+
+@pytest.fixture(scope="module")
+def shards(inputs: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("shards")
+    files = [folder / f"{k}.h5" for k in (1, 2, 3)]
+    for k, path in enumerate(files, 1):
+        label(inputs, path, shard=f"{k}/3")
+    return files
+
+
+@pytest.mark.parametrize("model", ["points", "masks"])
+def test_joined_shards_are_the_file_of_one_run(inputs: SimpleNamespace, tmp_path: Path, model: str) -> None:
+    whole = label(inputs, tmp_path / "whole.h5", model)
+    files = [tmp_path / f"{k}.h5" for k in (1, 2)]
+    for k, path in enumerate(files, 1):
+        result = label(inputs, path, model, shard=f"{k}/2")
+        assert 0 < result.summary["sentences"] < whole.summary["sentences"]
+        assert verify_artifact(path) == []
+    made = joined(files[::-1], tmp_path / "joined.h5")
+    assert (made.status, made.digest, made.summary) == ("written", whole.digest, whole.summary)
+    assert verify_artifact(made.path) == []
+    with open_artifact(made.path) as a, open_artifact(tmp_path / "whole.h5") as b:
+        assert a.fingerprint == b.fingerprint
+        assert [x["path"] for x in a.provenance["merged"]] == [str(path) for path in files[::-1]]
+        assert a.provenance["inputs"] == b.provenance["inputs"]
+    assert label(inputs, made.path, model).status == "up-to-date"
+    assert joined(files, made.path).status == "up-to-date"
+    with pytest.raises(StaleOutputError, match="was made from something else") as stale:
+        label(inputs, made.path, model, max_referents=19)
+    assert stale.value.facts == ("max-referents: 20 -> 19",)
+
+
+def test_more_shards_than_pictures_and_several_processes(inputs: SimpleNamespace, tmp_path: Path) -> None:
+    """An empty shard is a shard; the processes of a shard share its groups."""
+    few: Any = {"max_referents": 2, "audit_split": ""}
+    whole = label(inputs, tmp_path / "whole.h5", **few)
+    files = [tmp_path / f"{k}.h5" for k in (1, 2, 3)]
+
+    def work(world: Any) -> None:
+        label(inputs, files[0], shard="1/3", options=RunOptions(world=world), **few)
+
+    in_processes(2, work, tmp_path)
+    sizes = [
+        label(inputs, path, shard=f"{k}/3", **few).summary["sentences"] for k, path in enumerate(files, 1)
+    ]
+    assert 0 in sizes
+    assert joined(files, tmp_path / "joined.h5").digest == whole.digest
+
+
+def test_a_shard_is_no_whole(inputs: SimpleNamespace, shards: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is a pseudo_shard artifact, expected pseudo_points") as part:
+        resample_points.run(
+            resample_points.Config(), dataset=inputs.data, pseudo=shards[0], out=tmp_path / "points.h5"
+        )
+    assert part.value.hint == "join it with the other shards: seqres merge … --out FILE.h5"
+    with pytest.raises(StaleOutputError, match="made from something else") as stale:
+        label(inputs, shards[0], shard="2/3")
+    assert stale.value.facts == ("shard: 1/3 -> 2/3",)
+    assert label(inputs, shards[0], shard="1/3").status == "up-to-date"
+
+
+def test_what_does_not_fit_is_refused(inputs: SimpleNamespace, shards: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "joined.h5"
+    with pytest.raises(UsageError, match="nothing to merge"):
+        joined([], out)
+    with pytest.raises(ArtifactError, match=r"shard 2/3 missing") as missing:
+        joined([shards[0], shards[2]], out)
+    assert missing.value.hint == "seqres pseudo-label --shard 2/3 …"
+    copied = Path(shutil.copy(shards[1], tmp_path / "copied.h5"))
+    with pytest.raises(ArtifactError, match=r"copied.h5 and .*2.h5 are both shard 2/3"):
+        joined([*shards, copied], out)
+    for changes, words in (
+        ({"shard": "3/3", "max_referents": 19}, "are shards of different runs"),
+        ({"shard": "3/4"}, "differ in the number of shards"),
+        ({"shard": "3/3", "batch_images": 4}, "differ in the batch size"),
+    ):
+        other = tmp_path / f"{len(words)}.h5"
+        label(inputs, other, **changes)
+        with pytest.raises(ArtifactError, match=words):
+            joined([*shards[:2], other], out)
+    with pytest.raises(ArtifactError, match="is a dataset artifact, expected pseudo_shard"):
+        joined([*shards[:2], inputs.data], out)
+    assert not out.exists()
+    with pytest.raises(UsageError, match="is also an input"):
+        joined(shards, shards[0])
+    assert joined(shards, out, dry_run=True).status == "would-run"
+    assert not out.exists()
+
+
+def test_another_file_is_not_replaced(inputs: SimpleNamespace, shards: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "other.h5"
+    label(inputs, out, max_referents=5)
+    with pytest.raises(StaleOutputError, match="made from something else") as stale:
+        joined(shards, out)
+    assert stale.value.facts == ("max-referents: 5 -> 20",)
+    assert joined(shards, out, force=True).status == "written"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "0/2", "3/2", "1/0", "-1/2", "1/2/3", "a/b", "١/٢", "1/1000000", " 1/2"]
+)
+def test_a_shard_is_i_of_n(text: str) -> None:
+    with pytest.raises(UsageError, match="--shard must be i/n"):
+        pseudo_label.Config(shard=text)
+
+
+def test_a_start_without_a_model_has_no_shards() -> None:
+    with pytest.raises(UsageError, match="--shard is for a model, and --start ellipse needs none"):
+        pseudo_label.Config(start="ellipse", shard="1/2")
+
+
+def test_rows_must_be_those_of_one_run() -> None:
+    parts = [
+        Part(Path(f"{k}.h5"), Shard(k, 2), "run", 3, np.array(rows), 4)
+        for k, rows in ((1, [0, 3]), (2, [1, 2]))
+    ]
+    assert order_of(parts, "seqres").tolist() == [0, 2, 3, 1]
+    for rows in ([1, 1], [1], [1, 4]):
+        with pytest.raises(ArtifactError, match="that are not the 4 of one run"):
+            order_of([parts[0], dataclasses.replace(parts[1], rows=np.array(rows))], "seqres")
