@@ -72,8 +72,8 @@ def _merge_pseudo_labels(
     labels = PseudoRows.join([PseudoRows.read(shard) for shard in shards], order)
     told = shards[0].json("summary")
     summary = labels.summary(
-        held_out=told["held_out_referents"], weights_chosen_by=told["weights_chosen_by"],
-        prompt=told["prompt"], audit=told["audit"],
+        held_out=told.get("held_out_referents", 0), weights_chosen_by=told.get("weights_chosen_by", ""),
+        prompt=told.get("prompt", ""), audit=told.get("audit"),
     )  # fmt: skip
     with job.writer() as w:
         for name in ("dataset_digest", "model_digest", "prompt", "n_points"):

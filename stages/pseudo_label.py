@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stages.artifacts import ArtifactWriter
     from stages.data.dataset import ReferringDataset
     from stages.inference.answers import Predictions
     from stages.inference.pseudo_rows import PseudoRows
@@ -109,13 +110,7 @@ def run(
     neither, when a box prompt is asked of a model whose sequence does not start with a box, or the model's frame of a
     model that does not see the whole picture.
     """
-    if config.start != "model" and model is not None:
-        raise UsageError(f"--start {config.start} takes no model", hint="leave --model or --start out")
-    if config.start == "model" and model is None:
-        raise UsageError(
-            "pseudo-label needs --model, or --start ellipse",
-            hint="without a model the ellipse in each box is written, which refine-masks improves",
-        )
+    _require_one_start(config, model)
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, out=out, options=options,
         kind="pseudo_shard" if config.shard else "pseudo_points",
@@ -137,9 +132,8 @@ def run(
 
     reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, masks="none")
-    loaded = load_model(
-        model, choose_device(config.device), weights=config.weights, precision=config.precision
-    )
+    device = choose_device(config.device)
+    loaded = load_model(model, device, weights=config.weights, precision=config.precision)
     prompted = _prompted(config, loaded, reporter)
     held_out = held_out_referents_of(job.artifact("model"), data.digest)
     asked = unlabelled_sentences(data, seen_referents(job.artifact("split")), config, held_out)
@@ -149,9 +143,8 @@ def run(
         loaded, data, asked[rows], batch_images=config.batch_images, box_prompt=prompted, contour=config.contour,
         reporter=reporter, what="pseudo-label", world=job.world,
     )  # fmt: skip
-    audited = None
-    if shard is None or shard.number == 1:
-        audited = audit(loaded, dataset, split, config, prompted, reporter, job.world)
+    with_audit = shard is None or shard.number == 1
+    audited = audit(loaded, dataset, split, config, prompted, reporter, job.world) if with_audit else None
     if not job.world.first:
         return job.wait()
     labels = _labels(config, data, predictions, loaded)
@@ -162,21 +155,36 @@ def run(
         audit=audited,
     )
     with job.writer() as w:
-        w.attr("dataset_digest", data.digest)
-        w.attr("model_digest", loaded.digest)
-        w.attr("prompt", summary["prompt"])
-        w.attr("n_points", _n_points(config, loaded))
+        for name, value in _attributes(config, data, loaded, summary["prompt"]).items():
+            w.attr(name, value)
+        w.json("summary", summary)
         if shard is None:
             labels.write(w)
         else:
-            w.attr("shard", str(shard))
-            w.attr("whole", job.fingerprint_with(shard=None))
-            w.attr("batch_images", config.batch_images)
-            w.attr("n_rows", len(asked))
-            w.column("rows", rows)
+            _write_shard(w, shard, job.fingerprint_with(shard=None), config.batch_images, rows, len(asked))
             labels.write(w, scores=np.float64)
-        w.json("summary", summary)
     return job.result(summary)
+
+
+def _require_one_start(config: Config, model: Path | None) -> None:
+    if config.start != "model" and model is not None:
+        raise UsageError(f"--start {config.start} takes no model", hint="leave --model or --start out")
+    if config.start == "model" and model is None:
+        raise UsageError(
+            "pseudo-label needs --model, or --start ellipse",
+            hint="without a model the ellipse in each box is written, which refine-masks improves",
+        )
+
+
+def _write_shard(
+    w: ArtifactWriter, shard: Shard, whole: str, batch_images: int, rows: NDArray[np.int64], of: int
+) -> None:
+    """What merge needs to know beside the labels: their places `rows` among those `of` the whole."""
+    w.attr("shard", str(shard))
+    w.attr("whole", whole)
+    w.attr("batch_images", batch_images)
+    w.attr("n_rows", of)
+    w.column("rows", rows)
 
 
 def _prompted(config: Config, loaded: LoadedModel, reporter: Reporter) -> bool:
@@ -204,11 +212,19 @@ def _labels(
     return PseudoRows.of(predictions, referents, projection_scores(rles, data.boxes_xyxy[referents]))
 
 
-def _n_points(config: Config, loaded: LoadedModel) -> int:
+def _attributes(
+    config: Config, data: ReferringDataset, loaded: LoadedModel, prompt: str
+) -> dict[str, str | int]:
     from stages.inference.auxiliary_contours import POINTS_PER_DECODER_POINT
 
     finer = POINTS_PER_DECODER_POINT if config.contour == "auxiliary" else 1
-    return int(loaded.config.n_points * finer)
+    n_points = loaded.config.n_points * finer
+    return {
+        "dataset_digest": data.digest,
+        "model_digest": loaded.digest,
+        "prompt": prompt,
+        "n_points": n_points,
+    }
 
 
 def start_from_boxes(job: StageJob, dataset: Path, config: Config) -> StageResult:

@@ -38,7 +38,7 @@ PRODUCERS: dict[str, str] = {
     "rec_model": "train-rec",
     "res_model": "train-res",
     "pseudo_points": "pseudo-label",
-    "pseudo_shard": "pseudo-label --shard",
+    "pseudo_shard": "pseudo-label --shard i/n",
     "resampled_points": "resample-points",
     "evaluation": "evaluate",
     "attention": "visualize-attention",

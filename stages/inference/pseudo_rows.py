@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.ragged import pack, spans
+from stages.errors import ArtifactError
 from stages.geometry.runs import pack_rles
 from stages.inference.answers import Predictions
 
@@ -61,9 +62,14 @@ class PseudoRows:
 
     @classmethod
     def join(cls, parts: Sequence[PseudoRows], order: NDArray[np.int64]) -> PseudoRows:
-        """All rows of the parts; row i is the order[i]-th of them, one part after the other."""
+        """All rows of the parts; row i is the order[i]-th of them, one part after the other.
+
+        ArtifactError when their rows are not of one form.
+        """
         full = [part for part in parts if len(part.scores)] or list(parts[:1])
         masks = [part.masks for part in full if part.masks is not None]
+        if len({(part.columns["tokens"].shape[1], part.masks is None) for part in full}) > 1:
+            raise ArtifactError("the shards have tokens or masks of different models", hint="make them again")
         return cls(
             {name: np.concatenate([part.columns[name] for part in full])[order] for name in _COLUMNS},
             np.concatenate([part.scores for part in full])[order],

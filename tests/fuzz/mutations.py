@@ -178,7 +178,7 @@ def _json(file: h5py.File, name: str, rng: Random) -> None:
         for n in ("provenance", "summary", "counts", "architecture", "vocabulary", "history", "preprocessing")
         if n in file
     ]
-    name = rng.choice(jsons) if file[name].shape != () or rng.random() < 0.5 else name
+    name = rng.choice(jsons or [name]) if file[name].shape != () or rng.random() < 0.5 else name
     try:
         value = json.loads(file[name][()])
     except (TypeError, ValueError):

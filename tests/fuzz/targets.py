@@ -53,7 +53,7 @@ class Artifacts:
         )
         model = write_random_model(folder / "model.h5", "second look, box-contour")
         evaluate.run(evaluate.Config(device="cpu"), dataset=data, model=model, out=folder / "evaluation.h5")
-        for kind in ("attention", "split", "dataset", "evaluation", "rec_model"):
+        for kind in ("attention", "split", "dataset", "evaluation", "rec_model", "pseudo_shard"):
             shutil.copy(GOLDEN / f"{kind}-v1.h5", folder / f"old_{kind}.h5")
 
     def case(self, seeds: Path, folder: Path, rng: Random) -> Read:
@@ -176,6 +176,12 @@ def _attention(here: Path, path: Path) -> None:
             list(artifact.ragged(name))
 
 
+def _shard(here: Path, path: Path) -> None:
+    from stages import merge
+
+    merge.run(merge.Config(), files=[path], out=here / "merged.h5")
+
+
 _USES: dict[str, tuple[Callable[[Path, Path], None], ...]] = {
     "dataset": (_dataset, _report),
     "split": (_split, _report),
@@ -184,6 +190,7 @@ _USES: dict[str, tuple[Callable[[Path, Path], None], ...]] = {
     "evaluation": (_evaluation, _report),
     "model": (_model,),
     "old_attention": (_attention,),
+    "old_pseudo_shard": (_shard,),
 }
 
 

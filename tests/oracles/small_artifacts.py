@@ -105,6 +105,26 @@ def write_model(path: Path, dataset: Path, kind: str = "res_model") -> Path:
     return path
 
 
+def write_shard(path: Path, dataset: Path, number: int, count: int) -> Path:
+    """A part of a run that labelled nothing."""
+    with write_artifact(path, "pseudo_shard", fingerprint="f", provenance={}) as w:
+        for name, value in (
+            ("dataset_digest", digest(dataset)), ("model_digest", "0" * 64), ("prompt", "none"), ("n_points", 4),
+            ("shard", f"{number}/{count}"), ("whole", "w"), ("batch_images", 1), ("n_rows", 0),
+        ):  # fmt: skip
+            w.attr(name, value)
+        for name in ("rows", "referent_index", "sentence_index"):
+            w.column(name, np.zeros(0, np.int64))
+        for name in ("projection_score", "confidence"):
+            w.column(name, np.zeros(0, np.float32))
+        w.column("tokens", np.zeros((0, 4), np.int32))
+        w.column("token_probability", np.zeros((0, 4), np.float32))
+        w.column("box_xyxy", np.zeros((0, 4), np.float32))
+        w.ragged("points_xy", np.zeros((0, 2), np.float32), np.zeros(1, np.int64))
+        w.json("summary", {})
+    return path
+
+
 def write_pseudo(
     path: Path,
     dataset: Path,

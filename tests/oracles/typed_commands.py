@@ -22,6 +22,7 @@ from tests.oracles.small_artifacts import (
     write_evaluation,
     write_model,
     write_pseudo,
+    write_shard,
     write_split,
 )
 
@@ -91,6 +92,10 @@ def _make_files(name: str, given: dict[str, str], words: list[str]) -> None:
             if path.suffix == ".h5" and not path.exists():
                 path.parent.mkdir(exist_ok=True, parents=True)
                 write_evaluation(path, 0.5) if "--compare" in words else write_dataset(path, ["train", "val"])
+    if name == "merge":
+        shards = [Path(word) for word in words[2 : words.index("--out")]]
+        for number, path in enumerate(shards, 1):
+            write_shard(path, dataset, number, len(shards))
     if name == "prepare-data":
         _make_source(given)
     for flag, content in (("import-list", "1\n2\n"), ("table", CSV), ("config", "")):

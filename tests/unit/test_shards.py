@@ -15,6 +15,7 @@ import pytest
 from stages import merge, prepare_data, pseudo_label, resample_points, split_masks
 from stages.artifacts import RunOptions, StageResult, open_artifact, verify_artifact
 from stages.errors import ArtifactError, StaleOutputError, UsageError
+from stages.inference.pseudo_rows import PseudoRows
 from stages.shards import Part, Shard, order_of
 from tests.oracles.processes import in_processes
 from tests.oracles.random_models import write_random_model
@@ -155,6 +156,21 @@ def test_a_shard_is_i_of_n(text: str) -> None:
 def test_a_start_without_a_model_has_no_shards() -> None:
     with pytest.raises(UsageError, match="--shard is for a model, and --start ellipse needs none"):
         pseudo_label.Config(start="ellipse", shard="1/2")
+
+
+def test_rows_of_one_run_have_one_form() -> None:
+    def rows(slots: int, masks: bool) -> PseudoRows:
+        flat = (np.zeros((0, 2), np.float32), np.zeros(2, np.int64))
+        columns = {name: np.zeros(1, np.int64) for name in ("referent_index", "sentence_index", "confidence")}
+        columns |= {"tokens": np.zeros((1, slots)), "token_probability": np.zeros((1, slots))}
+        columns["box_xyxy"] = np.zeros((1, 4))
+        return PseudoRows(columns, np.zeros(1), flat, flat if masks else None)
+
+    order = np.arange(2)
+    assert len(PseudoRows.join([rows(4, True), rows(4, True)], order).scores) == 2
+    for other in (rows(5, True), rows(4, False)):
+        with pytest.raises(ArtifactError, match="tokens or masks of different models"):
+            PseudoRows.join([rows(4, True), other], order)
 
 
 def test_rows_must_be_those_of_one_run() -> None:
