@@ -432,8 +432,5 @@ def contour_table(
             if int(r) not in contours:
                 contours[int(r)] = ellipse_in(data.boxes_xyxy[r], ELLIPSE_POINTS)
                 weights[int(r)] = config.ellipse_weight
-    return ContourTable.of_contours(len(data.boxes_xyxy), contours, weights), {
-        "masks": n_masks,
-        "pseudo": n_drawn - n_masks,
-        "ellipses": len(contours) - n_drawn,
-    }
+    counts = {"masks": n_masks, "pseudo": n_drawn - n_masks, "ellipses": len(contours) - n_drawn}
+    return ContourTable.of_contours(len(data.boxes_xyxy), contours, weights), counts

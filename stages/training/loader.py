@@ -62,13 +62,15 @@ class ContourTable:
     def of_contours(
         cls, n_referents: int, contours: dict[int, NDArray[np.float32]], weights: dict[int, float]
     ) -> ContourTable:
+        """`contours` is emptied on the way, so that nothing is held twice."""
         lengths, weight = np.zeros(n_referents, np.int64), np.zeros(n_referents, np.float32)
         for r, contour in contours.items():
             lengths[r], weight[r] = len(contour), weights.get(r, 1.0)
         offsets = np.concatenate(([0], lengths.cumsum()))
-        parts = [contours[r] for r in sorted(contours)]
-        values = np.concatenate(parts) if parts else np.zeros((0, 2), np.float32)
-        return cls(values.astype(np.float32), offsets, weight)
+        values = np.empty((int(offsets[-1]), 2), np.float32)
+        for r in list(contours):
+            values[offsets[r] : offsets[r + 1]] = contours.pop(r)
+        return cls(values, offsets, weight)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.artifacts import open_artifact, verify_artifact
+from stages.artifacts import open_artifact, spool, verify_artifact
 from stages.errors import ArtifactError, HiddenMaskError, UsageError
 from stages.evaluate import Config, compare, run
 from stages.geometry.rasterise import rle_to_mask
@@ -146,6 +147,29 @@ def test_a_block_of_pictures_at_a_time_gives_the_same_file(
         assert a["referent_index"].tolist() == np.repeat(np.arange(7), 2).tolist()
         assert a["box_iou"] == pytest.approx(np.ones(14), abs=1e-5)
         assert np.flatnonzero(np.isnan(a["mask_iou"])).tolist() == [10, 11]
+
+
+def test_memory_hardly_grows_with_the_expressions(
+    paths: SimpleNamespace,
+    tmp_path: Path,
+    answer: Callable[[Answer], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lists of contours, run lengths and scores took 6 kB an expression here; columns take 0.6 kB."""
+    monkeypatch.setattr(spool, "_IN_MEMORY", 1)
+
+    def peak(n: int) -> int:
+        dataset = write_dataset(tmp_path / f"{n}.h5", ["val"] * n)
+        model = write_model(tmp_path / f"m{n}.h5", dataset)
+        tracemalloc.start()
+        run(Config(), dataset=dataset, model=model, out=tmp_path / f"out{n}.h5")
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    run(Config(), dataset=paths.dataset, model=paths.res, out=paths.out)  # imports what it needs
+    few, many = peak(40), peak(140)
+    assert (many - few) / 200 < 1500  # bytes
 
 
 def test_referents_without_masks_are_counted_and_left_out(

@@ -32,7 +32,7 @@ def batch_of(dataset: Path, name: str, weights: list[float]) -> Batch:
     contours = ContourTable.of_contours(len(data.boxes_xyxy), rings, dict(enumerate(weights)))
     codec = WordCodec.from_sentences([WORDS], config.text.max_words)
     steps = StepDataset(data, codec, config, contours, Augmentation(zoom_jitter=0.0), SlotWeights(), 0)
-    items = [(int(data.referent_image[r]), data.sentences_of(np.array([r]))[:1]) for r in rings]
+    items = [(int(data.referent_image[r]), data.sentences_of(np.array([r]))[:1]) for r in range(len(weights))]
     return steps[0, 0, items]
 
 

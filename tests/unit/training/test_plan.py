@@ -54,6 +54,15 @@ def test_an_epoch_longer_than_the_data_shows_all_equally_often() -> None:
     assert np.bincount(images_of(plan.epoch(3))).tolist() == [2] * 5
 
 
+def test_contours_are_moved_into_their_table() -> None:
+    rings = {2: np.ones((3, 2), np.float32), 0: np.full((4, 2), 7.0, np.float32)}
+    table = ContourTable.of_contours(4, rings, {0: 0.5})
+    assert rings == {}, "nothing is held twice"
+    assert [len(table.contour(r)) for r in range(4)] == [4, 0, 3, 0]
+    assert (table.contour(0) == 7).all() and (table.contour(2) == 1).all()
+    assert table.weight.tolist() == [0.5, 0, 1, 0]
+
+
 def steps_of(data: ReferringDataset, augmentation: Augmentation, name: str = "box") -> StepDataset:
     nothing = ContourTable.of_contours(len(data.boxes_xyxy), {}, {})
     codec = WordCodec.from_sentences([WORDS], TINY.text.max_words)
