@@ -2,7 +2,7 @@
 
 REFER folders of made-up annotations: at RefCOCO's full size (19,994 pictures of 480x640 by reference, 50,000 referents,
 142,210 expressions, 196,771 annotations with polygons of COCO's usual length), at shares and at multiples of it. The
-pictures are hard links of a few JPEGs. Each side runs in a fresh process, the sides take turns, medians are compared:
+pictures are one JPEG with more or fewer bytes behind its end. Each side runs in a fresh process, the sides take turns, medians are compared:
 processor time and the largest resident memory, one thread each.
 
     OMP_NUM_THREADS=1 python scripts/bench_data.py [--sizes 0.01 0.1 1] [--repeats 3] [--json FILE]
@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 FULL = {"images": 19_994, "referents": 50_000, "expressions": 142_210, "annotations": 196_771}
 SIZE_HW = (480, 640)
-LINKS = 50_000  # of one file; ext4 allows 65,000
+DIFFERENT_SIZES = 20_000  # of the pictures' files, as photographs have them
 SHAPES = 5_000  # different polygons
 WORDS = "left right man woman red blue shirt in the on with white black guy girl front back top of chair"
 
@@ -65,12 +65,11 @@ def _make_pictures(folder: Path, count: int) -> None:
 
     folder.mkdir(parents=True)
     small = np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8)
-    smooth = cv2.imencode(".jpg", cv2.resize(small, SIZE_HW[::-1], interpolation=cv2.INTER_CUBIC))[1]
-    for first in range(0, count, LINKS):
-        original = folder / _file_name(first + 1)
-        original.write_bytes(smooth.tobytes())
-        for i in range(first + 1, min(first + LINKS, count)):
-            os.link(original, folder / _file_name(i + 1))
+    smooth = cv2.imencode(".jpg", cv2.resize(small, SIZE_HW[::-1], interpolation=cv2.INTER_CUBIC))[
+        1
+    ].tobytes()
+    for i in range(count):
+        (folder / _file_name(i + 1)).write_bytes(smooth + bytes(i % DIFFERENT_SIZES))
 
 
 def _polygons() -> list[str]:

@@ -19,6 +19,8 @@ from stages.errors import ArtifactError
 _DEEPEST = 6  # lists in lists; a GeoJSON MultiPolygon has four
 _POLYGONS = (None, "", "polygon")  # shape types of LabelMe whose points are a polygon
 
+_PLAIN = frozenset({int, float})  # what nearly every polygon is made of
+
 Ring = NDArray[np.float64]  # (P, 2)
 
 
@@ -40,7 +42,7 @@ def _rings(node: Any, depth: int) -> list[Ring]:
         raise ArtifactError(f"polygon must be a list of coordinates, got {str(node)[:60]}")
     if not node:
         return []
-    if all(map(_is_number, node)):
+    if _PLAIN.issuperset(map(type, node)) or all(map(_is_number, node)):
         return [_ring(node)]
     if all(_is_list(child) and len(child) == 1 and _is_point(child[0]) for child in node):  # OpenCV
         node = [child[0] for child in node]
@@ -72,7 +74,7 @@ def _ring(values: Sequence[Any]) -> Ring:
     if len(values) % 2:
         raise ArtifactError(f"polygon must have an even number of coordinates, got {len(values)}")
     try:
-        ring = np.array([float(value) for value in values]).reshape(-1, 2)
+        ring = np.array(list(map(float, values))).reshape(-1, 2)
     except (TypeError, ValueError, OverflowError):
         wrong = next(value for value in values if not _is_finite(value))
         raise ArtifactError(f"polygon must be a flat list of numbers, got {str(wrong)[:60]!r}") from None

@@ -216,24 +216,27 @@ def checked_box(
 
     `orientation`: the picture's in EXIF; a box that only fits the turned picture is told as that.
     """
+
+    def told() -> str:
+        return shown(values if isinstance(values, list | tuple) else list(values), 100)
+
     try:
         x, y, c, d = (float(v) for v in values)
     except (TypeError, ValueError, OverflowError):
         raise Invalid(f"box is {shown(values)}, not {_ORDER[order]}") from None
-    values = shown(values if isinstance(values, list | tuple) else list(values), 100)
     if not all(math.isfinite(v) for v in (x, y, c, d)):
-        raise Invalid(f"box {values} is not finite")
+        raise Invalid(f"box {told()} is not finite")
     height, width = size_hw
     if max(size_hw) > 1 and reads_as_shares((x, y, c, d)):
         raise Invalid(
-            f"box {values} lies within one pixel: it reads as shares of the picture, so multiply x by {width} "
+            f"box {told()} lies within one pixel: it reads as shares of the picture, so multiply x by {width} "
             f"and y by {height}"
         )
     whole_box = (x, y, x + c, y + d) if order == "xywh" else (x, y, c, d)
     if whole_box[2] <= x or whole_box[3] <= y:
         as_size = order == "xyxy" and c > 0 and d > 0 and x + c <= width and y + d <= height
         raise Invalid(
-            f"box {values} has no area ({_ORDER[order]})"
+            f"box {told()} has no area ({_ORDER[order]})"
             + (
                 f": it reads as {_ORDER['xywh']}, so add x to the third and y to the fourth"
                 if as_size
@@ -251,7 +254,7 @@ def checked_box(
         fits_turned = whole_box[2] <= height + OVERSHOOT_PX and whole_box[3] <= width + OVERSHOOT_PX
         turned = orientation in SIDEWAYS and fits_turned and min(x, y) >= -OVERSHOOT_PX
         raise Invalid(
-            f"box {values} ({_ORDER[order]}) lies outside its {width}x{height} image"
+            f"box {told()} ({_ORDER[order]}) lies outside its {width}x{height} image"
             + (
                 f", but inside when it is turned by its EXIF orientation {orientation}, which is ignored: "
                 "store the picture turned, or give the box as it is stored"
