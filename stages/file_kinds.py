@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from stages.errors import ArtifactError
+from stages.untrusted import require_regular
 
 HEAD_BYTES = 4096  # that are looked at
 
@@ -113,9 +114,10 @@ _JSON_KEYS = (
 def what_file_is(path: str | Path) -> str | None:
     """`what_it_is` of a file on disk; None also when it cannot be read."""
     try:
+        require_regular(path)
         with open(path, "rb") as stream:
             return what_it_is(stream.read(HEAD_BYTES), os.fspath(path))
-    except OSError:
+    except (OSError, ArtifactError):
         return None
 
 

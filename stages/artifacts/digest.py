@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from stages.untrusted import require_regular
+
 RESERVED_ATTRIBUTES = frozenset(
     {"seqres_kind", "schema_version", "content_digest", "fingerprint", "created_by", "coordinates"}
 )
@@ -72,8 +74,14 @@ def combine(
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file; of a folder, over the relative names and contents of all files in it, sorted."""
+    """sha256 of a file; of a folder, over the relative names and contents of all files in it, sorted.
+
+    Raises:
+        ArtifactError: it is a pipe or a device, which would be waited for, or read for ever.
+        OSError: it cannot be read.
+    """
     if not path.is_dir():
+        require_regular(path)
         with open(path, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     whole = hashlib.sha256()

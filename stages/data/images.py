@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.artifacts.schema import LARGEST_PICTURE
 from stages.data.picture_files import JPEG, OTHER, PNG, SIDEWAYS, TIFF, PictureHead, read_head, without_alpha
 from stages.errors import ArtifactError
 from stages.file_kinds import HEAD_BYTES, what_it_is
@@ -203,14 +204,12 @@ def look_at(path: Path, *, decode: bool = False, largest: int | None = None) -> 
         raise Unreadable("it is a folder" if stat.S_ISDIR(status.st_mode) else "it is no regular file")
     if status.st_size > _LARGEST_FILE:
         raise Unreadable(f"it has {status.st_size >> 20} MiB, more than a picture can have")
+    with open(path, "rb", buffering=512) as stream:
+        head = read_head(stream)
+    height, width = head.size_hw or (0, 0)
+    if largest is not None and height * width > largest:
+        raise Unreadable(f"it is {width}x{height}, more than the {largest >> 20} megapixels that are read")
     if not decode:
-        with open(path, "rb", buffering=512) as stream:
-            head = read_head(stream)
-        height, width = head.size_hw or (0, 0)
-        if largest is not None and height * width > largest:
-            raise Unreadable(
-                f"it is {width}x{height}, more than the {largest >> 20} megapixels that are read"
-            )
         if head.is_cut:
             raise Unreadable("its end is missing")
         if head.kind in (JPEG, PNG) and head.size_hw is not None:
@@ -236,7 +235,7 @@ def problem_with(
 ) -> tuple[str | None, PictureHead | None]:
     """What is wrong with a picture file, in words, or None; and what it is where it can be read."""
     try:
-        head = look_at(path, decode=decode)
+        head = look_at(path, decode=decode, largest=LARGEST_PICTURE)
     except FileNotFoundError:
         return f"{name}: {NO_SUCH_FILE}", None
     except OSError as error:

@@ -20,8 +20,10 @@ from stages.errors import ArtifactError
 from stages.file_kinds import refuse_other_kinds
 from stages.models.darknet import ConvBlock
 from stages.nearest import cannot_read
+from stages.untrusted import require_regular
 
 HEADER_BYTES = 20
+_LARGEST_FILE = 4 << 30  # bytes; YOLOv3 has 250 million
 _NO_DARKNET = "for a PyTorch checkpoint give a file that ends in .pth"
 TENSORS = ("bn.bias", "bn.weight", "bn.running_mean", "bn.running_var", "conv.weight")
 
@@ -47,6 +49,7 @@ def layout(trunk: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def read_floats(path: Path) -> NDArray[np.float32]:
     """The numbers after the header. ArtifactError for a file that is none of darknet's."""
     try:
+        require_regular(path, largest=_LARGEST_FILE, what="darknet weight file")
         data = path.read_bytes()
     except OSError as error:
         raise cannot_read(path, error) from error

@@ -17,6 +17,7 @@ from stages.file_kinds import refuse_other_kinds
 from stages.hub import reachable_source
 from stages.models.build import ReferringModel
 from stages.models.config import SHIPPED, TextConfig, VisionConfig
+from stages.untrusted import require_regular
 from stages.weights.model_file import load_state
 
 _MOST_STAGES = 6  # of a pyramid, with its stem; more are the layers of a ViT, which all have one stride
@@ -138,17 +139,21 @@ def load_word_vectors(model: ReferringModel, words: list[str], path: Path) -> in
     """Word vectors from a GloVe text file (`word v1 … vD` a line) into the word table; returns how many were found."""
     import numpy as np
 
+    require_regular(path, what="file of word vectors")
     refuse_other_kinds(path, hint="give a GloVe text file")
     encoder: Any = model.text
     table = encoder.embedding.weight
     wanted = {w: i for i, w in enumerate(words)}
     found = 0
-    with path.open(encoding="utf-8-sig") as f:
+    with path.open(encoding="utf-8-sig", errors="replace") as f:  # GloVe's own files have broken words
         for number, line in enumerate(f, 1):
             word, _, rest = line.rstrip().partition(" ")
             if word not in wanted:
                 continue
-            vector = np.array(rest.split(), np.float32)
+            try:
+                vector = np.array(rest.split(), np.float32)
+            except ValueError:
+                raise ArtifactError(f"{path}, line {number}: no numbers for {word!r}") from None
             if vector.shape != (table.shape[1],):
                 raise ArtifactError(
                     f"{path}, line {number}: {len(vector)} numbers for {word!r}, the model's words have {table.shape[1]}",

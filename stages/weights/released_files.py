@@ -92,10 +92,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _load(path: Path) -> Any:
-    if not path.is_file():
+    if not path.exists():
         raise ArtifactError(f"no such file: {path}", hint=file_hint(path))
-    refuse_other_kinds(path, but="zip archive")  # which checkpoints are
     require_regular(path, what="checkpoint")
+    refuse_other_kinds(path, but="zip archive")  # which checkpoints are
     with path.open("rb") as stream:
         is_zip = stream.read(4) == _ZIP
     if is_zip and not zipfile.is_zipfile(path):
@@ -232,6 +232,7 @@ def read_vocabulary(path: Path) -> list[str]:
         ArtifactError: the file refers to any class or function (it is named), or is no dict word -> 0 … n-1.
     """
     try:
+        require_regular(path, what="word list")
         size = path.stat().st_size
         if size > _LARGEST_WORD_LIST:
             raise ArtifactError(f"{path} is no word list: {size:,} bytes")
@@ -277,6 +278,7 @@ def read_word_vectors(path: Path) -> NDArray[np.float32]:
     """(words, D) float32 from word_emb.npz (array `word_emb`, or the only one in the file)."""
     refuse_other_kinds(path, but="zip archive", hint="give the release's word_emb.npz")
     try:
+        require_regular(path, what="file of word vectors")
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             name = (
                 "word_emb"

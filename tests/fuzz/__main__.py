@@ -35,24 +35,28 @@ def main() -> int:
         for start in range(first, last, _PIECE)
     ]
     results: dict[str, Result] = {}
+    seen: Counter[tuple[str, str]] = Counter()
     with ProcessPoolExecutor(given.jobs) as pool:
         for result in pool.map(_piece, *zip(*pieces, strict=True)):
             whole = results.setdefault(result.target, Result(result.target))
             whole.counts += result.counts
             whole.findings += result.findings
             whole.seconds += result.seconds
+            for finding in result.findings:
+                place = (
+                    whole.target,
+                    finding.kind + finding.detail.partition(":")[0] + finding.detail.partition(" <")[0],
+                )
+                seen[place] += 1
+                if seen[place] == 1 and len(seen) <= _SHOWN:
+                    print(
+                        f"{whole.target} --only {finding.case}: {finding.kind}: {finding.detail}", flush=True
+                    )
             if whole.cases == last - first:
                 print(_line(whole), flush=True)
-    findings = [(r.target, f) for r in results.values() for f in r.findings]
-    seen: Counter[tuple[str, str]] = Counter()
-    for target, finding in findings:
-        place = (target, finding.kind + finding.detail.partition(":")[0] + finding.detail.partition(" <")[0])
-        seen[place] += 1
-        if seen[place] == 1 and len(seen) <= _SHOWN:
-            print(f"{target} --only {finding.case}: {finding.kind}: {finding.detail}", flush=True)
     total = sum(r.cases for r in results.values())
-    print(f"{total} cases, {len(findings)} findings in {len(seen)} places")
-    return 1 if findings else 0
+    print(f"{total} cases, {seen.total()} findings in {len(seen)} places")
+    return 1 if seen else 0
 
 
 def _piece(name: str, cases: range, seed: int) -> Result:

@@ -109,3 +109,15 @@ def test_a_case_is_the_same_whatever_ran_before(tmp_path: Path) -> None:
         return b"".join(p.read_bytes() for p in sorted((tmp_path / where).rglob("*.json")))
 
     assert damaged("a", 3) == damaged("b", 3) != damaged("c", 4)
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETS if not name.startswith("artifacts")])
+def test_what_is_not_damaged_is_read(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every case would be told for the same reason, and nothing behind it tried."""
+    target = TARGETS[name]
+    monkeypatch.setattr(target, "_damage", lambda data, *_: data)
+    (tmp_path / "seeds").mkdir()
+    target.prepare(tmp_path / "seeds")
+    for case in range(5):
+        (tmp_path / str(case)).mkdir()
+        target.case(tmp_path / "seeds", tmp_path / str(case), Random(case))()

@@ -147,8 +147,9 @@ class _File:
                 f"{path} is a list, perhaps of COCO results, no instances file",
                 hint="give the file with images, annotations and categories",
             )
-        for part in ("images", "annotations"):
-            if not isinstance(content, dict) or not isinstance(content.get(part), List):
+        for part in ("images", "annotations", "categories"):
+            given = content.get(part) if isinstance(content, dict) else None
+            if not isinstance(given, List) and (given is not None or part != "categories"):
                 raise ArtifactError(f"{path} has no list {part!r}", hint="it must be a COCO instances file")
         self._prefix = f"{path.name} " if several else ""
         self._split, self._files, self._findings = split, pictures, findings

@@ -35,6 +35,7 @@ from stages.geometry.rasterise import Rle, mask_to_rle, polygon_to_rle, union_rl
 from stages.geometry.segmentations import polygon_rings
 
 _NO_AREA = ("point", "points", "line", "linestrip")
+_LARGEST_RADIUS = 1e6  # pixels
 _CIRCLE_POINTS = 360
 
 
@@ -185,6 +186,8 @@ def _mask(kind: Any, points_xy: Any, shape: Mapping[str, Any], size_hw: tuple[in
         if len(points_xy) != 2:
             raise Invalid(f"a circle with {len(points_xy)} points, not its centre and one on it")
         radius = math.dist(*points_xy.tolist())
+        if radius > _LARGEST_RADIUS:
+            raise Invalid(f"a circle with a radius of {radius:g} px")
         turn = np.linspace(0, 2 * math.pi, _CIRCLE_POINTS, endpoint=False)
         return polygon_to_rle(points_xy[0] + radius * np.stack([np.cos(turn), np.sin(turn)], 1), size_hw)
     if kind == "mask":

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from stages.data.images import header_size
 from stages.data.readers.records import Invalid
+from stages.errors import ArtifactError
 from stages.file_kinds import what_file_is
+from stages.untrusted import require_regular
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _IGNORE = 255  # border of the objects in palette masks of PASCAL VOC
@@ -104,12 +106,15 @@ def read_mask_picture(path: Path, name: str, size_hw: tuple[int, int]) -> MaskPi
         Invalid: the file cannot be read, is neither PNG nor JPEG, has another size, or is no mask.
     """
     try:
+        require_regular(path, what="mask")
         with open(path, "rb") as stream:
             head = stream.read(8)
             stream.seek(0)
             size = header_size(stream) if head == _PNG or head[:2] == _JPEG else None
     except OSError as error:
         raise Invalid(f"mask {name}: {(error.strerror or 'error').lower()}") from None
+    except ArtifactError as error:
+        raise Invalid(f"mask {name}: {error.message}") from None
     if size is None:
         kinds = "no PNG" if path.suffix.lower() == ".png" else "neither a PNG nor a JPEG nor a JSON file"
         raise Invalid(f"mask {name} is {what_file_is(path) or kinds}")

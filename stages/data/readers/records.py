@@ -133,6 +133,7 @@ def check_file_size(path: Path) -> None:
 
 def open_text(path: Path) -> TextIO:
     """A text file in UTF-8, or in the encoding that its byte order mark tells; the mark is no part of the text."""
+    require_regular(path)
     with open(path, "rb") as stream:
         head = stream.read(2)
     return open(path, encoding="utf-16" if head in _UTF16_MARKS else "utf-8-sig", newline="")

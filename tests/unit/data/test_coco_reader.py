@@ -169,3 +169,11 @@ def test_a_category_that_is_none_leaves_the_annotation_out(tmp_path: Path, categ
 def test_an_annotation_without_a_category_keeps_its_own_phrases(tmp_path: Path) -> None:
     data = read(tmp_path, instances(MUG, {**MUG, "id": 8, "category_id": None}), expressions="category")
     assert data.ref_ids.tolist() == [7, 8] and data.texts == ["the mug", "red thing"] * 2
+
+
+@pytest.mark.parametrize("categories", [3, "mug", {"id": 3}])
+def test_categories_that_are_no_list_are_told(tmp_path: Path, categories: Any) -> None:
+    with pytest.raises(ArtifactError, match="no list 'categories'"):
+        read(tmp_path, instances(MUG, categories=categories))
+    bare = {key: value for key, value in MUG.items() if key != "category_id"}
+    assert read(tmp_path, instances(bare, categories=None)).texts == ["the mug", "red thing"]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from stages.artifacts.schema import LARGEST_PICTURE
 from stages.data.images import DEEP, TURNED, Unreadable, check_images, decode_rgb, look_at
 from stages.data.photographs import Photographs, requests_of_table
 from stages.errors import ArtifactError
@@ -179,3 +184,37 @@ def test_prepare_data_counts_turned_pictures_by_name(tmp_path: Path) -> None:
         config = Config(source="table", root=str(table), embed_images=embed)
         summary = run(config, out=tmp_path / f"{embed}.h5").summary
         assert summary["notices"] == {TURNED: 1}
+
+
+def _bomb(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds nearly nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("decode", [False, True], ids=["named", "embedded"])
+def test_a_picture_that_claims_more_than_any_camera_makes_is_not_decoded(
+    tmp_path: Path, decode: bool
+) -> None:
+    (tmp_path / "bomb.png").write_bytes(_bomb(30_000, 30_000))
+    (tmp_path / "t.csv").write_text("image,expression,x1,y1,x2,y2\nbomb.png,the mug,1,1,9,9\n")
+    config = Config(source="table", root=str(tmp_path / "t.csv"), images=str(tmp_path), embed_images=decode)
+    with pytest.raises(ArtifactError, match="missing or unreadable") as caught:
+        run(config, out=tmp_path / "d.h5")
+    assert "30000x30000, more than the 256 megapixels" in caught.value.facts[0]
+
+
+def test_the_command_bounds_pictures_of_every_format_in_their_decoder(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 30000 30000 255\n" + bytes(100))
+    code = "import os, seqres_cli; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS']); import cv2; cv2.imread('a.pgm')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == str(LARGEST_PICTURE)
+    assert "pixels <= CV_IO_MAX_IMAGE_PIXELS" in done.stderr
