@@ -17,6 +17,7 @@ _PSEUDO = "--pseudo {base}/pseudo.h5"
 _REC = f"train-rec {_DATA} {_SHORT} --epochs 1"
 _RES = f"train-res {_DATA} {_SPLIT} --rec {{base}}/rec.h5 {_SHORT} --zoom 64"
 _PREDICT = "predict --model {base}/res.h5 --table {base}/photos.csv --device cpu"
+_PSEUDO_LABEL = f"pseudo-label {_DATA} {_SPLIT} --model {{base}}/res.h5 --device cpu --max-referents 6"
 
 # Made once, in this order, in the folder {base}
 INPUTS = {
@@ -24,7 +25,9 @@ INPUTS = {
     "split.h5": f"split-masks {_DATA} --ratio 0.3",
     "rec.h5": _REC,
     "res.h5": _RES.replace("--epochs 2", "--epochs 1"),
-    "pseudo.h5": f"pseudo-label {_DATA} {_SPLIT} --model {{base}}/res.h5 --device cpu --max-referents 6",
+    "pseudo.h5": _PSEUDO_LABEL,
+    "shard-1.h5": f"{_PSEUDO_LABEL} --shard 1/2",
+    "shard-2.h5": f"{_PSEUDO_LABEL} --shard 2/2",
     "refined.h5": f"refine-masks {_DATA} {_PSEUDO}",
     "points.h5": f"resample-points {_DATA} {_PSEUDO} --score-threshold 2 --min-confidence 0",
     "eval.h5": f"evaluate {_DATA} --model {{base}}/res.h5 --max-expressions 3 --device cpu",
@@ -60,7 +63,8 @@ SCENARIOS = [
     _scenario("train-rec", f"train-rec {_DATA} {_SHORT}", "--seed 1 --epochs 1", "o.h5", training=True),
     _scenario("train-rec-rounds", f"{_REC} --retrain-rounds 1", "--seed 1", "o.h5", training=True),
     _scenario("train-res", _RES, "--seed 1 --epochs 1", "o.h5", training=True),
-    _scenario("pseudo-label", INPUTS["pseudo.h5"], "--max-referents 3", "o.h5"),
+    _scenario("pseudo-label", _PSEUDO_LABEL, "--max-referents 3", "o.h5"),
+    Scenario("merge", "merge {base}/shard-1.h5 {base}/shard-2.h5", f"{_PSEUDO_LABEL} --max-referents 3", ("o.h5",)),
     _scenario("refine-masks", f"{INPUTS['refined.h5']} --overlays drawn", "--prompt-points 0", "o.h5", "drawn"),
     _scenario("resample-points", INPUTS["points.h5"], "--n-points 9", "o.h5"),
     _scenario(

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+from seqres_cli.commands import COMMANDS
 from tests.conftest import PROJECT_ROOT
+from tests.crash.scenarios import SCENARIOS
 
 
 def examined(*words: str, carelessly: str = "") -> tuple[dict[str, int], str]:
@@ -50,3 +52,11 @@ def test_a_careless_writer_is_found(carelessly: str, finding: str) -> None:
         "export-file", "--kills", "2", "--refusals", "0", "--moments", "0", carelessly=carelessly
     )
     assert counts["lost"] > 0 and finding in told
+
+
+def test_every_command_that_writes_is_killed() -> None:
+    writing = {
+        name for name, command in COMMANDS.items() if "out" in {p.name for p in command.build().params}
+    }
+    # reproduce runs Snakemake, which calls the others
+    assert {scenario.words.split()[0] for scenario in SCENARIOS} == writing - {"reproduce"}
