@@ -28,11 +28,15 @@ from stages.artifacts.target import require_file_target, require_writable
 from stages.artifacts.temporary import remove_litter
 from stages.artifacts.whole_file import write_whole
 from stages.config import check_ranges, in_panel, option
-from stages.errors import ArtifactError, StaleOutputError, UsageError
+from stages.errors import StaleOutputError, UsageError
 from stages.inference.predictor import Prediction, Predictor, predict
 from stages.reporter import Reporter, SilentReporter
+from stages.shards import Shard
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stages.data.photographs import Photographs, Request
     from stages.figures.answer_files import Drawing
     from stages.inference.photograph_answers import Answers
@@ -42,11 +46,7 @@ __all__ = ["Config", "Prediction", "Predictor", "predict", "run"]
 
 STAGE = "predict"
 STAGE_VERSION = 2
-FORMAT, FORMAT_VERSION = "seqres-predictions", 1
-COORDINATES = "xy, pixels of the picture as stored (EXIF orientation ignored), origin = outer corner of the top-left pixel"
 STREAM = "-"  # as --table and --out: JSON lines on standard input and output
-_SHOWN = 20  # answers that the summary lists
-_SHOWN_LETTERS = 48
 _SHOWN_OF_NOTICE = 3
 _STREAMED_AT_ONCE = 64  # expressions, before their lines are written
 _running = in_panel("Run")
@@ -69,11 +69,17 @@ class Config:
         "refine each mask: grabcut, a folder or hub id of a promptable segmenter, or ENCODER.onnx,DECODER.onnx",
         added=True,
     )
+    shard: str | None = _running(
+        None,
+        "answer only part i of n, such as 2/4, into a file that seqres merge joins with the others",
+        added=True,
+    )
     batch_size: int = option(16, "pictures in a batch", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        Shard.of(self.shard)
 
 
 def run(
@@ -112,46 +118,70 @@ def run(
     started = time.monotonic()
     reporter, options, out = reporter or SilentReporter(), options or RunOptions(), Path(out)
     streamed = str(out) == STREAM and emit is not None
-    _check_target(out, streamed, options.world)
+    _check_target(config, out, streamed, options.world, overlay or mask)
     requests = _requests(image, pictures, phrase, box, table, images, lines)
 
     from stages.data.photographs import Photographs
-    from stages.figures.answer_files import drawings_of
+    from stages.inference.picture_groups import rows_of_shard
 
     photographs = Photographs.open(requests)
     job = _job(config, model, Path.cwd() / STREAM if streamed else out, photographs, options)
     fingerprint = _fingerprint(job.fingerprint, photographs)
-    drawings = drawings_of(photographs, overlays, overlay, mask)
+    rows = rows_of_shard(photographs.referent_image, config.batch_size, Shard.of(config.shard))
+    asked = photographs.part(rows)
+    drawings, per_request = _drawings(config, photographs, rows, overlays, overlay, mask)
     settle = _settled_stream if streamed else functools.partial(_settled, job, fingerprint)
     settled = job.decided(lambda: settle(out, drawings, options, started))
     if settled is not None:
         return settled
 
-    from stages.inference.prediction_rows import document_text, rows_of
+    from stages.inference.prediction_document import document_text
+    from stages.inference.prediction_rows import rows_of
 
     predictor = _predictor(config, model, photographs, mask, reporter)
     job.device = predictor.device
-    unknown = predictor.unknown_words(photographs.texts, reporter)
-    per_request = [path for path in drawings if overlays is not None and path not in (overlay, mask)]
+    unknown = predictor.unknown_words(asked.texts, reporter)
     if streamed and emit is not None:
         _stream(out, photographs, predictor, drawings, per_request, unknown, emit, reporter)
         return StageResult(STAGE, "written", out, None, {}, time.monotonic() - started)
-    answers = predictor.answers(photographs, reporter, job.world)
+    answers = predictor.answers(asked, reporter, job.world)
     if not job.world.first:
         return job.wait()
-    found = rows_of(out, photographs, answers, per_request, unknown)
-    _draw(photographs, answers, drawings, reporter)
-    summary = _summary(photographs, answers, found, overlays)
-    document = _document(job, model, fingerprint, photographs, summary, found)
+    found = rows_of(out, asked, answers, per_request, unknown)
+    _draw(asked, answers, drawings, reporter)
+    document = _document(job, model, fingerprint, photographs, rows, answers, found, overlays)
     write_whole(out, document_text(document).encode("ascii"))
     return job.result(document["summary"])
 
 
-def _check_target(out: Path, streamed: bool, world: World) -> None:
+def _check_target(config: Config, out: Path, streamed: bool, world: World, of_one: Path | None) -> None:
+    """of_one: a picture of a single photograph that is wanted."""
+    if config.shard and of_one is not None:
+        raise UsageError(
+            f"--shard: {of_one} is of one picture, which has no parts", hint="--overlays FOLDER draws many"
+        )
     if not streamed:
         require_file_target(out, example="masks.json")
-    elif world.size > 1:
-        raise UsageError("--out - is for one process", hint="give the name of a file: --out masks.json")
+    elif world.size > 1 or config.shard:
+        raise UsageError(
+            f"--out - is for one process{' and no shard' if config.shard else ''}",
+            hint="give the name of a file: --out masks.json",
+        )
+
+
+def _drawings(
+    config: Config, photographs: Photographs, rows: NDArray[np.int64], overlays: Path | None, overlay: Path | None,
+    mask: Path | None,
+) -> tuple[dict[Path, Drawing], list[Path]]:  # fmt: skip
+    """What is to be drawn about these rows, and each row's own overlay, if there are any."""
+    from stages.figures.answer_files import drawings_of, some_of
+
+    drawings = drawings_of(photographs, overlays, overlay, mask)
+    per_request = [path for path in drawings if overlays is not None and path not in (overlay, mask)]
+    if config.shard:
+        drawings = some_of(drawings, per_request, rows)
+        per_request = list(drawings)
+    return drawings, per_request
 
 
 def _job(config: Config, model: Path, out: Path, photographs: Photographs, options: RunOptions) -> StageJob:
@@ -216,7 +246,9 @@ def _settled(
     job: StageJob, fingerprint: str, out: Path, drawings: Mapping[Path, Drawing], options: RunOptions, started: float
 ) -> StageResult | None:  # fmt: skip
     """The result when nothing is to be done (up to date, or a dry run), else None."""
-    old = _existing(out, fingerprint, job.artifact("model").digest, options.force)
+    from stages.inference.prediction_document import existing_document
+
+    old = existing_document(out, fingerprint, job.artifact("model").digest, options.force)
     fresh = old is not None and not options.force
     if fresh and all(path.exists() for path in drawings):
         assert old is not None
@@ -275,58 +307,49 @@ def _as_utf8(phrase: str) -> str:
 
 
 def _document(
-    job: StageJob, model: Path, fingerprint: str, photographs: Photographs, summary: Mapping[str, Any],
-    found: Sequence[Mapping[str, Any]],
+    job: StageJob, model: Path, fingerprint: str, photographs: Photographs, rows: NDArray[np.int64], answers: Answers,
+    found: Sequence[Mapping[str, Any]], overlays: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
+    """rows: which of the photographs' requests have these answers, all or those of a shard."""
     from stages.artifacts.provenance import plain_json
+    from stages.inference.prediction_document import (
+        COORDINATES,
+        FORMAT,
+        FORMAT_VERSION,
+        SHARD_FORMAT,
+        summary_of,
+    )
     from stages.inference.prediction_rows import image_entries
 
     artifact, weights = job.artifact("model"), job.config.weights
+    part = _part(job, photographs, rows, answers) if job.config.shard else None
     document: dict[str, Any] = plain_json({
-        "format": FORMAT,
+        "format": SHARD_FORMAT if part else FORMAT,
         "version": FORMAT_VERSION,
         "coordinates": COORDINATES,
         "model": {"path": str(model), "kind": artifact.kind, "digest": artifact.digest, "weights": weights},
         "fingerprint": fingerprint,
+        **({"shard": part} if part else {}),
         "provenance": job.provenance(),
-        "summary": summary,
+        "summary": summary_of(found, answers.confidence, len(photographs.image_paths), overlays),
         "images": image_entries(photographs),
         "predictions": found,
     })  # fmt: skip
     return document
 
 
-def _summary(
-    photographs: Photographs, answers: Answers, rows: Sequence[Mapping[str, Any]], overlays: Path | None
+def _part(
+    job: StageJob, photographs: Photographs, rows: NDArray[np.int64], answers: Answers
 ) -> dict[str, Any]:
-    """Numbers, and the first answers as a table; phrases come from anywhere, so they are made fit for a terminal."""
-    import numpy as np
-
-    from stages.figures.layout import printable
-
-    def short(text: str) -> str:
-        words = printable(text)
-        return words if len(words) <= _SHOWN_LETTERS else words[: _SHOWN_LETTERS - 2] + " …"
-
-    shown = [
-        {
-            "image": short(Path(row["image"]).name),
-            "phrase": short(row["phrase"]),
-            "box": None if row["box_xyxy"] is None else " ".join(f"{v:.0f}" for v in row["box_xyxy"]),
-            "mask_pixels": row["area"],
-            "confidence": row["confidence"],
-        }
-        for row in rows[:_SHOWN]
-    ]
-    numbers = {
-        "pictures": len(photographs.image_paths),
-        "phrases": len(rows),
-        "box_prompts": int(answers.prompted.sum()),
-        "empty_masks": None if answers.rles is None else sum(row["area"] == 0 for row in rows),
-        "confidence_mean": float(np.mean(answers.confidence)),
-        "overlays": None if overlays is None else str(overlays),
+    """What merge needs to know: the places of these answers among all, and what their rounded numbers were."""
+    return {
+        "number": job.config.shard,
+        "whole": _fingerprint(job.fingerprint_with(shard=None), photographs),
+        "batch_size": job.config.batch_size,
+        "total": len(photographs.requests),
+        "rows": rows.tolist(),
+        "confidence": answers.confidence.tolist(),
     }
-    return {**numbers, "answers" if len(shown) == len(rows) else f"first_{_SHOWN}_answers": shown}
 
 
 # ---------------------------------------------------------------- files
@@ -357,48 +380,6 @@ def _fingerprint(job_fingerprint: str, photographs: Photographs) -> str:
     ]  # fmt: skip
     text = json.dumps([job_fingerprint, asked])
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _existing(out: Path, fingerprint: str, model_digest: str, force: bool) -> dict[str, Any] | None:
-    """The document in `out` when it holds just these answers (with `force`: any document of ours), None without a file.
-
-    Raises:
-        StaleOutputError: `out` holds other answers and `force` is not set, or is somebody else's file.
-    """
-    if not out.exists():
-        return None
-    if out.stat().st_size == 0:
-        if force:
-            return None
-        raise StaleOutputError(
-            f"{out} exists and is empty",
-            facts=["a file is not replaced unless that is asked for, not even one that mktemp made"],
-            hint="replace it with --force, or choose another --out",
-        )
-    try:
-        document = json.loads(out.read_bytes())
-    except (ValueError, RecursionError):
-        document = None
-    except OSError as error:
-        raise ArtifactError(f"cannot read {out}: {(error.strerror or 'error').lower()}") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise StaleOutputError(
-            f"{out} exists and holds no predictions",
-            facts=["it was not written by seqres predict, so it is left alone even with --force"],
-            hint="choose another --out, or remove the file",
-        )
-    if force or (document.get("fingerprint") == fingerprint and isinstance(document.get("summary"), dict)):
-        return document
-    was = document.get("model")
-    old_digest = str(was.get("digest")) if isinstance(was, dict) else "unknown"
-    other = old_digest != model_digest
-    raise StaleOutputError(
-        f"{out} exists and was made from something else",
-        facts=[f"model: {old_digest[:12]} -> {model_digest[:12]}"]
-        if other
-        else ["the same model, but other pictures, expressions, boxes or weights"],
-        hint="make it again with --force, or choose another --out",
-    )
 
 
 def _refuse_present(drawings: Sequence[Path]) -> None:

@@ -126,7 +126,7 @@ def run(
 
     from stages.data.dataset import ReferringDataset, seen_referents
     from stages.inference.devices import choose_device
-    from stages.inference.encoding import rows_of_shard
+    from stages.inference.picture_groups import rows_of_shard
     from stages.inference.predictions import predict_sentences
     from stages.weights.model_file import held_out_referents_of, load_model, weights_chosen_by
 

@@ -59,6 +59,12 @@ def plain(value: Any, most: int = _SHOWN) -> str:
     return value if len(value) <= most else value[: most - 1] + "…"
 
 
+def printable(text: str) -> str:
+    """The text on one line, without control characters and lone surrogates: sentences are untrusted."""
+    clean = "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "replace").decode("utf-8"))
+    return " ".join(clean.split())
+
+
 def float_of(value: Any) -> float:
     """`float(value)`; ValueError also where that is no finite number or is too large for one."""
     try:

@@ -1,7 +1,8 @@
-"""Join what `pseudo-label --shard i/n` wrote into the file of one run.
+"""Join what pseudo-label or predict wrote with --shard i/n into the file of one run.
 
 All n shards of one run make the file that the same command without --shard makes: the same content, the same digest, and
-up to date for that command. Shards may be made at the same time, on different machines, and in any order.
+up to date for that command. Shards may be made at the same time, on different machines, and in any order. Documents of
+predict are merged in the folder in which they lie, because names of pictures are relative to it.
 """
 
 from __future__ import annotations

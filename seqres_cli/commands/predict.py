@@ -5,6 +5,8 @@ Writes one JSON document. Each expression has an entry with the box, the contour
 the columns image and expression (or phrase), and x1, y1, x2, y2 where a box is known. File names are relative to
 the table's folder, or to --images.
 
+With --shard i/n, one part of the work is done, and seqres merge joins the n parts.
+
 --image is a picture, a folder or a pattern, as often as you like; every expression is asked about each picture. With
 --table - the lines are JSON on standard input, with --out - the answers are JSON lines on standard output.
 """

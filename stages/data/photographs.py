@@ -227,11 +227,11 @@ class Photographs:
             examples=check.told,
         )
 
-    def part(self, rows: slice) -> Photographs:
+    def part(self, rows: slice | NDArray[np.int64]) -> Photographs:
         """Some of the requests, about the same table of pictures."""
         return replace(
             self,
-            requests=self.requests[rows],
+            requests=[self.requests[i] for i in np.arange(len(self.requests))[rows]],
             referent_image=self.referent_image[rows],
             boxes_xyxy=self.boxes_xyxy[rows],
         )

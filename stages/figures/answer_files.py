@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.artifacts.target import require_file_target, require_folder_target
 from stages.data.photographs import Photographs, Request
@@ -55,12 +56,13 @@ def drawings_of(
 
 
 def some_of(
-    drawings: Mapping[Path, Drawing], per_request: Sequence[Path], rows: slice
+    drawings: Mapping[Path, Drawing], per_request: Sequence[Path], rows: slice | NDArray[np.int64]
 ) -> dict[Path, Drawing]:
     """The overlays of some requests, drawn from the answers to these."""
     if not per_request:
         return dict(drawings)
-    return {path: overlay_of(i) for i, path in enumerate(per_request[rows])}
+    chosen = [per_request[i] for i in np.arange(len(per_request))[rows]]
+    return {path: overlay_of(i) for i, path in enumerate(chosen)}
 
 
 def overlay_paths(folder: Path, requests: Sequence[Request]) -> list[Path]:

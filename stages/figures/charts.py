@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from stages.figures.layout import printable
+from stages.untrusted import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,18 +9,13 @@ import cv2
 import numpy as np
 
 from stages.figures.overlays import Colour, Picture
+from stages.untrusted import printable
 
 INK: Colour = (25, 25, 25)
 FAINT: Colour = (105, 105, 105)
 PAPER: Colour = (255, 255, 255)
 GAP = 8  # pixels between tiles and round captions
 _MOST_LETTERS = 2000  # of a caption; nobody reads more, and wrapping takes a millisecond a word
-
-
-def printable(text: str) -> str:
-    """The text on one line, without control characters and lone surrogates: sentences are untrusted."""
-    clean = "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "replace").decode("utf-8"))
-    return " ".join(clean.split())
 
 
 REGULAR, BOLD = 400, 650  # weights of the variable font

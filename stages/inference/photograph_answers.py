@@ -14,7 +14,7 @@ from stages.data.text import SPECIAL, WordCodec, clean
 from stages.geometry.rasterise import Rle
 from stages.inference.answers import Predictions
 from stages.inference.auxiliary_contours import ContourSource
-from stages.inference.encoding import picture_groups
+from stages.inference.picture_groups import picture_groups
 from stages.inference.predictions import predict_sentences
 from stages.reporter import Reporter, SilentReporter
 from stages.weights.model_file import LoadedModel

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +99,3 @@ def image_entries(photographs: Photographs) -> list[dict[str, Any]]:
             image_ids(photographs), photographs.image_paths, sizes, strict=True
         )
     ]
-
-
-def document_text(document: Mapping[str, Any]) -> str:
-    """JSON with one line an entry, and one a prediction: readable, and still small with long contours."""
-    *head, (last, rows) = document.items()
-    lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in head]
-    body = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-    return "{\n" + ",\n".join(lines) + f",\n{json.dumps(last)}: [\n{body}\n]\n}}\n"

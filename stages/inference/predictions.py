@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from stages.inference.answers import Predictions
 from stages.inference.auxiliary_contours import ContourSource
 from stages.inference.devices import autocast
-from stages.inference.encoding import ReferringSource, encoded_groups, picture_groups
+from stages.inference.encoding import ReferringSource, encoded_groups
 from stages.inference.families import answers_of
+from stages.inference.picture_groups import picture_groups
 from stages.reporter import Reporter, SilentReporter
 from stages.weights.model_file import LoadedModel
 from stages.world import ALONE, World

@@ -15,7 +15,7 @@ import torch
 from stages import evaluate, predict, prepare_data, pseudo_label, refine_masks, split_masks
 from stages.artifacts import RunOptions, StageJob
 from stages.errors import ArtifactError, UsageError
-from stages.inference.encoding import picture_groups
+from stages.inference.picture_groups import picture_groups
 from stages.world import ALONE, LostProcessError, World
 from tests.oracles.processes import in_processes
 from tests.oracles.random_models import write_random_model

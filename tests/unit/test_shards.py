@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from stages import merge, prepare_data, pseudo_label, resample_points, split_masks
+from stages import merge, predict, prepare_data, pseudo_label, resample_points, split_masks
 from stages.artifacts import RunOptions, StageResult, open_artifact, verify_artifact
+from stages.data.exports.items import labels_of_predictions
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.inference.pseudo_rows import PseudoRows
 from stages.shards import Part, Shard, order_of
@@ -151,6 +154,99 @@ def test_another_file_is_not_replaced(inputs: SimpleNamespace, shards: list[Path
 def test_a_shard_is_i_of_n(text: str) -> None:
     with pytest.raises(UsageError, match="--shard must be i/n"):
         pseudo_label.Config(shard=text)
+    with pytest.raises(UsageError, match="--shard must be i/n"):
+        predict.Config(shard=text)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five pictures and a table of nine questions, some with boxes."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for k in range(5):
+        cv2.imwrite(str(folder / f"{k}.png"), rng.integers(0, 255, (48, 60 + k, 3), np.uint8))
+    lines = [f"{i % 5}.png,thing {i},{'1,2,30,40' if i % 3 else ',,,'}" for i in range(9)]
+    (folder / "list.csv").write_text("\n".join(["image,phrase,x1,y1,x2,y2", *lines]) + "\n")
+    return folder
+
+
+def ask(inputs: SimpleNamespace, photographs: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    overlays = changes.pop("overlays", None)
+    config = predict.Config(**{"batch_size": 2, "device": "cpu", "segmenter": "grabcut", **changes})
+    table = photographs / "list.csv"
+    predict.run(config, model=inputs.models["points"], table=table, out=out, overlays=overlays)
+    document: dict[str, Any] = json.loads(out.read_text())
+    return document
+
+
+def test_joined_answers_are_those_of_one_run(
+    inputs: SimpleNamespace, photographs: Path, tmp_path: Path
+) -> None:
+    whole = ask(inputs, photographs, tmp_path / "whole.json", overlays=tmp_path / "drawn")
+    files = [tmp_path / f"{k}.json" for k in (1, 2)]
+    for k, path in enumerate(files, 1):
+        part = ask(inputs, photographs, path, shard=f"{k}/2", overlays=tmp_path / "drawn-apart")
+        assert 0 < len(part["predictions"]) < 9
+    out = tmp_path / "joined.json"
+    assert joined(files, out, dry_run=True).status == "would-run"
+    result = joined(files[::-1], out)
+    made = json.loads(out.read_text())
+    assert (result.status, result.summary) == ("written", made["summary"])
+    assert list(made) == list(whole)
+    for document in (made, whole):
+        del document["provenance"], document["summary"]["overlays"]
+        for row in document["predictions"]:
+            row["overlay"] = Path(row["overlay"]).name
+    assert made == whole
+    drawn = [{p.name: p.read_bytes() for p in (tmp_path / d).iterdir()} for d in ("drawn", "drawn-apart")]
+    assert drawn[0] == drawn[1]
+    assert joined(files, out).status == "up-to-date"
+    assert ask(inputs, photographs, out)["fingerprint"] == whole["fingerprint"]
+    names = ["1.json", "2.json", "joined.json", "whole.json"]
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == names
+
+
+def test_answers_that_do_not_fit_are_refused(
+    inputs: SimpleNamespace, photographs: Path, tmp_path: Path
+) -> None:
+    files, out = [tmp_path / f"{k}.json" for k in (1, 2)], tmp_path / "joined.json"
+    first, _ = [ask(inputs, photographs, path, shard=f"{k}/2") for k, path in enumerate(files, 1)]
+    with pytest.raises(ArtifactError, match="shard 2/2 missing"):
+        joined(files[:1], out)
+    with pytest.raises(UsageError, match="are in different folders"):
+        joined(files, tmp_path.parent / "joined.json")
+    other, whole = tmp_path / "other.json", tmp_path / "whole.json"
+    ask(inputs, photographs, other, shard="2/2", segmenter=None)
+    with pytest.raises(ArtifactError, match="are shards of different runs"):
+        joined([files[0], other], out)
+    ask(inputs, photographs, whole)
+    for path, words in ((whole, "is no shard"), (inputs.data, "is an HDF5 file")):
+        with pytest.raises(ArtifactError, match=words):
+            joined([files[0], path], out)
+    with pytest.raises(ArtifactError, match="holds no predictions"):
+        labels_of_predictions(files[0])
+    for damage, words in (
+        ({"predictions": first["predictions"][1:]}, "predictions for"),
+        ({"shard": {**first["shard"], "confidence": []}}, "predictions with 0 numbers"),
+        ({"shard": {**first["shard"], "number": "3/2"}}, "its shard is '3/2'"),
+        ({"shard": {**first["shard"], "rows": [-1]}}, "shard.rows.0"),
+        ({"predictions": [{}]}, "predictions.0.image"),
+    ):
+        other.write_text(json.dumps({**first, **damage}))
+        with pytest.raises(ArtifactError, match="is damaged") as damaged:
+            joined([other, files[1]], out)
+        assert words in str(damaged.value.facts)
+    assert not out.exists()
+
+
+def test_one_picture_has_no_shards(inputs: SimpleNamespace, photographs: Path, tmp_path: Path) -> None:
+    config = predict.Config(shard="1/2")
+    asked: Any = {"model": inputs.models["points"], "image": photographs / "0.png", "phrase": ["a"]}
+    for given in ({"mask": tmp_path / "m.png"}, {"overlay": tmp_path / "o.png"}):
+        with pytest.raises(UsageError, match="is of one picture, which has no parts"):
+            predict.run(config, out=tmp_path / "o.json", **given, **asked)
+    with pytest.raises(UsageError, match="--out - is for one process and no shard"):
+        predict.run(config, out=Path("-"), emit=print, **asked)
 
 
 def test_a_start_without_a_model_has_no_shards() -> None:

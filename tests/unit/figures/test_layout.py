@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.figures import layout
-from stages.figures.layout import captioned, column, printable, row, text_band, text_width, wrapped
+from stages.figures.layout import captioned, column, row, text_band, text_width, wrapped
+from stages.untrusted import printable
 
 
 @settings(max_examples=25, deadline=None)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +248,67 @@ def test_what_nobody_used_keeps_no_gradient(tmp_path: Path) -> None:
         assert found == {"all": 2.0, "one": 1.0, "none": None}
 
     in_processes(2, work, tmp_path)
+
+
+GIVEN = (
+    "frozen",
+    "batch_images",
+    "epochs",
+    "steps_per_epoch",
+    "save_every",
+    "validation_expressions",
+    "device",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
+def test_torchrun_ends_when_a_process_is_killed(tiny_dataset: Path, tmp_path: Path) -> None:
+    """One message, nothing half written, and a state with which even one process goes on."""
+    out = tmp_path / "rec.h5"
+    config = train_rec.Config(
+        frozen="all",
+        batch_images=4,
+        epochs=1,
+        steps_per_epoch=15,
+        save_every=1,
+        validation_expressions=4,
+        device="cpu",
+    )
+    given = [
+        f"--{n.replace('_', '-')}={getattr(config, n)}" for n in config.__dataclass_fields__ if n in GIVEN
+    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "seqres_cli"]
+    call = [*torchrun, "train-rec", *given, "--dataset", str(tiny_dataset), "--out", str(out)]
+    run = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        second = wait_for(lambda: child_of_rank(run.pid, 1))
+        wait_for(lambda: (tmp_path / ".rec.h5.resume").exists())
+        os.kill(second, signal.SIGKILL)
+        printed, told = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode == 1
+    assert printed == ""
+    assert told.count("error: another process of this run has ended, so this one cannot go on") == 1
+    assert not out.exists()
+    alone = train_rec.run(config, dataset=tiny_dataset, out=out, resume=True)
+    assert alone.status == "written"
+    assert [path.name for path in tmp_path.iterdir()] == ["rec.h5"]
+
+
+def wait_for(look: Callable[[], Any]) -> Any:
+    end = time.monotonic() + 90
+    while not (found := look()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def child_of_rank(parent: int, rank: int) -> int | None:
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_child = int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent
+            if is_child and f"RANK={rank}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                return int(entry.name)
+    return None
