@@ -18,6 +18,7 @@ from stages.data.release_sample import match_sample
 from stages.errors import ArtifactError
 from stages.file_kinds import refuse_other_kinds
 from stages.nearest import cannot_read
+from stages.untrusted import shown
 
 _SAME_PX = 1.0  # spreadsheets round
 _SHOWN = 10
@@ -244,5 +245,5 @@ def _ref_ids(path: Path, content: Any) -> set[int]:
 def _whole(value: Any) -> int:
     number = whole_id(value) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int | float) or number != number // 1:
-        raise TypeError(f"{value!r} is no whole number")
+        raise TypeError(f"{shown(value)} is no whole number")
     return int(number)

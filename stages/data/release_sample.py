@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stages.errors import ArtifactError
+from stages.untrusted import float_of, shown
 
 _SAME_PX = 1.0  # two boxes are the same when no edge differs by more
 _DROPPED = re.compile(r"[^0-9a-z]+")
@@ -50,14 +51,14 @@ def match_sample(
     for number, entry in enumerate(entries):
         try:
             image_id, box, said = _read(entry)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             problems.append(f"{where}[{number}]: no entry of the release ({type(error).__name__}: {error})")
             continue
         same = [k for k in at_image.get(image_id, []) if np.abs(boxes[k] - box).max() <= _SAME_PX]
         near = [k for k in same if k not in used]
         if not near:
             why = "with another box" if image_id in at_image else "not in the dataset"
-            problems.append(f"{where}[{number}]: image {image_id} {'listed twice' if same else why}")
+            problems.append(f"{where}[{number}]: image {shown(image_id)} {'listed twice' if same else why}")
             continue
         best = max(near, key=lambda k: (words[k] == said, len(words[k] & said), -k))
         used.add(best)
@@ -74,8 +75,8 @@ def match_sample(
 
 def _read(entry: Any) -> tuple[int, NDArray[np.float64], frozenset[str]]:
     if not isinstance(entry, Mapping):
-        raise TypeError(f"{str(entry)[:40]!r} is no object")
-    x, y, w, h = (float(v) for v in entry["bbox"])
+        raise TypeError(f"{shown(entry, 40)} is no object")
+    x, y, w, h = (float_of(v) for v in entry["bbox"])
     said = entry.get("expressions") or ()
     return int(entry["image_id"]), np.array([x, y, x + w, y + h]), frozenset(_plain(str(s)) for s in said)
 
