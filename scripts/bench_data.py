@@ -2,7 +2,7 @@
 
 REFER folders of made-up annotations: at RefCOCO's full size (19,994 pictures of 480x640 by reference, 50,000 referents,
 142,210 expressions, 196,771 annotations with polygons of COCO's usual length), at shares and at multiples of it. The
-pictures are one JPEG with more or fewer bytes behind its end. Each side runs in a fresh process, the sides take turns, medians are compared:
+pictures are one JPEG with comments of different lengths. Each side runs in a fresh process, the sides take turns, medians are compared:
 processor time and the largest resident memory, one thread each.
 
     OMP_NUM_THREADS=1 python scripts/bench_data.py [--sizes 0.01 0.1 1] [--repeats 3] [--json FILE]
@@ -69,7 +69,9 @@ def _make_pictures(folder: Path, count: int) -> None:
         1
     ].tobytes()
     for i in range(count):
-        (folder / _file_name(i + 1)).write_bytes(smooth + bytes(i % DIFFERENT_SIZES))
+        comment = bytes(i % DIFFERENT_SIZES)
+        segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+        (folder / _file_name(i + 1)).write_bytes(smooth[:2] + segment + smooth[2:])
 
 
 def _polygons() -> list[str]:
