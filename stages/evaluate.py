@@ -166,7 +166,7 @@ def _blocks(images: NDArray[Any], batch_images: int, processes: int) -> Iterator
     """Rows whose predictions are in memory together: a batch of pictures for each process; images (S,)."""
     import numpy as np
 
-    from stages.inference.encoding import picture_groups
+    from stages.inference.picture_groups import picture_groups
 
     groups = picture_groups(images, batch_images)
     for k in range(0, len(groups), processes):
