@@ -18,6 +18,7 @@ from stages.errors import ArtifactError
 
 DEEPEST = 64  # levels of lists and objects in JSON and TOML
 _MOST_DIGITS = 300  # of a whole number: the next power of ten is no float any more
+_ESCAPED_HALF = "\\ud"  # how JSON begins one; two of them are a whole character
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -93,7 +94,8 @@ def parse_json(text: str | bytes) -> Any:
     """JSON of this project's own making, as a stranger may have changed it.
 
     Raises:
-        ValueError: no JSON, NaN or an infinity, a number of more than 300 digits, more than 64 levels.
+        ValueError: no JSON, NaN or an infinity, a number of more than 300 digits, more than 64 levels, half a character
+            (which nothing can write again).
     """
     try:
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
@@ -101,6 +103,11 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("nested too deeply") from error
     if is_deep(value):
         raise ValueError(f"more than {DEEPEST} levels")
+    if (_ESCAPED_HALF if isinstance(text, str) else _ESCAPED_HALF.encode()) in text.lower():  # type: ignore[operator]
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError("half a character in a text") from error
     return value
 
 
