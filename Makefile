@@ -61,8 +61,8 @@ format: $(STAMP) ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## timings, as ratios measured within one run
-	for script in scripts/bench_*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
+bench: $(STAMP) ## timings, as ratios measured within one run; one table and JSON in runs/bench
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/bench.py --out $(call quoted,$(OUT)/bench) $(BENCH_ARGS)
 
 crash: $(STAMP) ## kill every command at its file operations and refuse them; nothing may be lost (an hour)
 	$(BIN)/python -m tests.crash $(CRASH_ARGS)
