@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts.ragged import Ragged, pack
+from stages.artifacts.ragged import Ragged, offsets_of, pack
 from stages.artifacts.writer import ArtifactWriter
 from stages.data.dataset import ReferringDataset
 from stages.geometry.boxes import ellipse_in
@@ -22,6 +22,7 @@ from stages.geometry.polygons import polygon_scores
 Shape = Literal["ellipse", "box"]
 POINTS = 40  # of an ellipse: IoU 0.996 with the curve
 NO_MODEL = "none"  # as model_digest
+_PIECE = 8192
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,27 @@ def starts_from_boxes(data: ReferringDataset, sentences: NDArray[np.int64], shap
     """Rows of the sentences, in their order; a box without area gives no contour."""
     referents = data.sentence_referent[sentences]
     boxes = data.boxes_xyxy[referents]
-    rings = [contour_in(box, shape) for box in boxes]
-    values, offsets = pack(rings, np.float32, (2,))
     sizes = data.image_sizes_hw[data.referent_image[referents]]
     n = len(sentences)
+    pieces, lengths, scores = [], np.zeros(n, np.int64), np.zeros(n, np.float32)
+    for begin in range(0, n, _PIECE):  # lists of contours and float64 of a few only
+        rows = slice(begin, begin + _PIECE)
+        piece, ends = pack([contour_in(box, shape) for box in boxes[rows]], np.float32, (2,))
+        lengths[rows] = np.diff(ends)
+        scores[rows] = polygon_scores(piece.astype(np.float64), ends, boxes[rows], sizes[rows])
+        pieces.append(piece)
+    values = np.concatenate(pieces) if pieces else np.zeros((0, 2), np.float32)
+    points = Ragged.from_arrays(values, offsets_of(lengths), "points_xy")
     columns: dict[str, NDArray[np.generic]] = {
         "referent_index": referents.astype(np.int64),
         "sentence_index": sentences.astype(np.int64),
         "tokens": np.zeros((n, 0), np.int32),
         "token_probability": np.zeros((n, 0), np.float32),
         "box_xyxy": boxes.astype(np.float32),
-        "projection_score": polygon_scores(values.astype(np.float64), offsets, boxes, sizes).astype(
-            np.float32
-        ),
+        "projection_score": scores,
         "confidence": np.ones(n, np.float32),
     }
-    return Starts(shape, columns, Ragged.from_arrays(values, offsets, "points_xy"), values)
+    return Starts(shape, columns, points, values)
 
 
 def contour_in(box_xyxy: NDArray[np.floating], shape: Shape) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.geometry.boxes import ellipse_in
 from stages.geometry.rasterise import ellipse_to_rle, polygon_to_rle, rle_to_mask
 from stages.metrics.segmentation import overlaps
-from stages.refinement import load
+from stages.refinement import load, starts
 from tests.oracles.small_artifacts import write_split
 from tests.oracles.tiny_onnx import write_pair
 
@@ -203,6 +203,19 @@ def test_starts_are_the_boxes_or_the_ellipses_in_them(
         for r, contour in zip(a["referent_index"], a.ragged("points_xy"), strict=True):
             assert len(contour) == points
             assert contour.min(0).tolist() == pytest.approx(data.boxes_xyxy[r][:2], abs=0.2)
+
+
+@pytest.mark.parametrize("shape", ["ellipse", "box"])
+def test_starts_are_made_piece_by_piece(shape: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ReferringDataset.open(photos)
+    sentences = np.arange(len(data.texts))
+    whole = starts.starts_from_boxes(data, sentences, shape)
+    monkeypatch.setattr(starts, "_PIECE", 5)
+    pieces = starts.starts_from_boxes(data, sentences, shape)
+    assert np.array_equal(pieces.values, whole.values) and len(whole.values) > 5
+    assert np.array_equal(pieces.points.offsets, whole.points.offsets)
+    assert np.array_equal(pieces.columns["projection_score"], whole.columns["projection_score"])
+    assert len(starts.starts_from_boxes(data, sentences[:0], shape).values) == 0
 
 
 @pytest.mark.parametrize(
