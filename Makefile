@@ -1,5 +1,5 @@
 # Everything a developer or a first-time user types. Each target stands on `setup`, which is instant when done.
-#   make setup | demo | test | lint | format | bench | crash | fuzz | reproduce | clean
+#   make setup | demo | test | lint | format | bench | crash | fuzz | reproduce | wheel-check | test-minimum | audit | clean
 PYTHON ?= python3
 # Where files are made, and removed by clean: from the command line only, as the environment may use these names otherwise
 VENV   := .venv
@@ -25,10 +25,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SEQRES_ABS := $(abspath $(BIN)/seqres)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench crash fuzz reproduce clean
+.PHONY: help setup demo test lint format bench crash fuzz reproduce wheel-check test-minimum audit clean
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(STAMP) ## create .venv with seqres and the developer tools
 
@@ -69,6 +69,15 @@ crash: $(STAMP) ## kill every command at its file operations and refuse them; no
 
 fuzz: $(STAMP) ## damage files of every kind and read them; success or a clear error, nothing else (hours; READER= CASES= SEED=)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(READER) $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS)
+
+wheel-check: $(STAMP) ## build the wheel, install it in a clean environment, use it far from here
+	bash scripts/wheel_check.sh $(BIN)/python
+
+test-minimum: $(STAMP) ## the tests with the lowest versions that pyproject.toml allows
+	bash scripts/test_minimum.sh $(BIN)/python $(PYTEST_ARGS)
+
+audit: $(STAMP) ## known vulnerabilities of the packages in constraints.txt (needs PyPI)
+	bash scripts/audit.sh $(BIN)/python
 
 clean: ## remove the environment, caches, and what make made in runs/; nothing else
 	@bash scripts/made.sh $(if $(filter command,$(origin OUT)),clean-given,clean-below) $(call quoted,$(OUT))

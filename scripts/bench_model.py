@@ -3,7 +3,7 @@
 Each row is a ratio inside one run: the sides take turns, medians are compared, one thread each. What is compared is
 processor time, which other work on the machine disturbs less than the clock.
 
-    OMP_NUM_THREADS=1 python scripts/bench_model.py [--repeats 3] [--only D1 T1 E1 E2]
+    OMP_NUM_THREADS=1 python scripts/bench_model.py [--repeats 3] [--only D1 T1 E1 E2] [--json rows.json]
 
 "Textbook" is tests/oracles/model_textbook.py: the same weights and arithmetic, nothing kept between decoding steps.
 "Bound" is the arithmetic of the work (counted below, products of matrices only) over the rate of a large matrix
@@ -16,6 +16,7 @@ E2: the small RefShapes model, a batch at once, against a plain forward pass for
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -148,7 +149,7 @@ def bench_step(repeats: int) -> list[dict[str, Any]]:
         def step(plain: bool, inputs: Any = inputs, targets: Any = targets, weights: Any = weights) -> float:
             model.zero_grad()
             if plain:
-                logits = textbook.logits(model, textbook.join(model, *inputs), targets)
+                logits = textbook.logits(model, textbook.fuse(model, *inputs), targets)
             else:
                 logits = model.decode(model.fuse(*inputs), targets)
             loss = token_sums(logits, targets, weights).mean()
@@ -239,7 +240,7 @@ def bench_small(repeats: int) -> list[dict[str, Any]]:
             pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
             words, mask = (torch.from_numpy(a) for a in ready.codec.encode([data.texts[s] for s in here]))
             vision = model.encode_images(normalise(pixels, sizes, config), sizes)
-            memory = textbook.join(model, vision, torch.arange(len(here)), model.encode_text(words, mask))
+            memory = textbook.fuse(model, vision, torch.arange(len(here)), model.encode_text(words, mask))
             tokens.append(textbook.generate(model, memory).numpy())
         return np.concatenate(tokens)
 
@@ -282,10 +283,14 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="*", choices=tuple(BENCHES), default=tuple(BENCHES), help="D1 gives D2"
     )
+    parser.add_argument("--json", type=Path, help="also write the rows, in seconds, to this file")
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} thread(s), torch {torch.__version__}")
     rows = [r for name in arguments.only for r in BENCHES[name](arguments.repeats)]
     show(rows)
+    if arguments.json:
+        threads = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+        arguments.json.write_text(json.dumps({**threads, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

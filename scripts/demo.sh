@@ -20,5 +20,5 @@ case $out in
     call=(-j "$jobs" --no-print-directory -C "$out" -f "$PWD/scripts/pipeline.mk" OUT=.)
     ;;
 esac
-"$make" "${call[@]}" SEQRES="${SEQRES:-seqres}" SCALE=smoke "$@" report
+"$make" "${call[@]}" SEQRES="${SEQRES:-seqres}" SCALE=smoke CORES="$cores" "$@" report
 echo "took $(((SECONDS - start) / 60)) min $(((SECONDS - start) % 60)) s"

@@ -17,6 +17,8 @@ SEED    ?= 0
 # An existing dataset artifact instead of RefShapes, and the preset of train-rec
 DATA    ?=
 MODEL   ?= refshapes-small
+# What prepare-data and train-rec may use, as all else waits for them (with -j, and OMP_NUM_THREADS for the others)
+CORES   ?=
 # Which model labels, what the files of its round carry (pseudo2-, final2-RATIO …), what of it is kept: all, encoder, none
 TEACHER ?= first
 TAG     ?=

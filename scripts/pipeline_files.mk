@@ -32,12 +32,13 @@ override SEQRES := $(if $(shell command -v $(call quoted,$(SEQRES))),$(call quot
 # not (3); --force then replaces it if it is on the list. Anything else that is wrong is told by the run itself.
 # Each line that is written says which file it is about, as another stage may be writing at the same time.
 SHELL := bash
+calls = $(if $(CORES),$(if $(filter prepare rec,$(2)),OMP_NUM_THREADS=$(CORES) ))$(SEQRES)
 words = $(1) $(if $(filter prepare,$(2)),,--dataset $(D)) $(3) $($(2))
 define run
 @mkdir -p $(@D)
 @set -o pipefail; { \
  if [ -e $@ ] && $(SEQRES) $(words) --out $@ --dry-run >/dev/null 2>&1; then echo "up to date"; \
- else echo "seqres $(strip $(words)) --out $@"; $(SEQRES) $(words) --out $@ $$($(made) take $(OUT) $(@:$(OUT)/%=%)); fi && touch $@; \
+ else echo "seqres $(strip $(words)) --out $@"; $(calls) $(words) --out $@ $$($(made) take $(OUT) $(@:$(OUT)/%=%)); fi && touch $@; \
 } 2>&1 | $(made) label $(@:$(OUT)/%.h5=%)
 endef
 

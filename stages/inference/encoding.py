@@ -101,11 +101,10 @@ def _encoded(
         rows, view = order[bounds[k] : bounds[k + n]], np.repeat(np.arange(n), np.diff(bounds[k : k + n + 1]))
         for part in range(0, len(rows), limit):
             here, at = rows[part : part + limit], view[part : part + limit]
-            words, mask = (
-                torch.from_numpy(a).to(loaded.device)
-                for a in loaded.codec.encode([dataset.texts[s] for s in sentences[here]])
+            words, mask = map(
+                torch.from_numpy, loaded.codec.encode([dataset.texts[s] for s in sentences[here]])
             )
-            text = loaded.model.encode_text(words, mask)
+            text = loaded.model.encode_text(words.to(loaded.device), mask)
             memory = loaded.model.fuse(vision, torch.from_numpy(at).to(loaded.device), text)
             prompt = None if boxes is None else boxes[here]
             yield EncodedGroup(here, sentences[here], memory, [frames[i] for i in at], prompt)
@@ -127,7 +126,7 @@ def _encode_views(
             frames.append(zoom_frame(windows_xyxy[v], config.image.size, config.zoom_margin))
         pictures.append(render(picture, frames[-1]))
     canvas = on_canvas(pictures, config.image.multiple)
-    sizes = torch.tensor([f.size_hw for f in frames], device=loaded.device)
+    sizes = torch.tensor([f.size_hw for f in frames])
     pixels = torch.from_numpy(canvas).permute(0, 3, 1, 2).to(loaded.device)
     return frames, loaded.model.encode_images(normalise(pixels, sizes, config), sizes)
 

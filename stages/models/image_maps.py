@@ -48,29 +48,31 @@ def encode_images(
     Args:
         encode: (I, 3, h, w) -> the memory's cells, then the finer maps.
         images: (I, 3, Hb, Wb) float, normalised, padding 0, sides multiples of the stride.
-        sizes_hw: (I, 2) int64 pixels, the part of each that is image.
+        sizes_hw: (I, 2) int64 pixels, the part of each that is image; on the host, which decides by them what to run.
         stride: pixels of a cell; multiple: an image's own padded size is the next multiple of this (and of the stride).
         at_once: encode the padded batch as one all the same, as training does.
     """
     h, w = images.shape[-2] // stride, images.shape[-1] // stride
     multiple = max(multiple, stride)
+    sizes_hw, canvas_hw = sizes_hw.cpu(), torch.tensor([h, w])
     own = (sizes_hw + multiple - 1).div(multiple, rounding_mode="floor") * multiple // stride
     used = (sizes_hw + stride - 1).div(stride, rounding_mode="floor")
+    at_once = at_once or torch.equal(own, canvas_hw.expand_as(own))
+    all_valid = bool((used >= canvas_hw).all())
+    maps = encode(images) if at_once else _by_size(encode, images, own, stride)
+    own, used = (cells.to(images.device, non_blocking=True) for cells in (own, used))
     row = torch.arange(h, device=images.device)[None, :, None] < used[:, 0, None, None]
     column = torch.arange(w, device=images.device)[None, None] < used[:, 1, None, None]
-    valid = row & column
-    same = bool((own[:, 0] == h).all() and (own[:, 1] == w).all())
-    maps = encode(images) if at_once or same else _by_size(encode, images, own, stride)
-    return VisionMaps(maps[0], valid, own, used, bool(valid.all()), maps[1:])
+    return VisionMaps(maps[0], row & column, own, used, all_valid, maps[1:])
 
 
 def _by_size(
     encode: Callable[[Tensor], list[Tensor]], images: Tensor, own_cells_hw: Tensor, stride: int
 ) -> list[Tensor]:
-    """Groups of images of the same own size, each put on the batch's canvas."""
+    """Groups of images of the same own size, each put on the batch's canvas; own_cells_hw (I, 2) on the host."""
     canvases: list[Tensor] = []
     for size in own_cells_hw.unique(dim=0):
-        group = (own_cells_hw == size).all(1).nonzero()[:, 0]
+        group = (own_cells_hw == size).all(1).nonzero()[:, 0].to(images.device, non_blocking=True)
         h, w = (int(v) * stride for v in size)
         parts = encode(images[group, :, :h, :w])
         if not canvases:
@@ -85,6 +87,7 @@ def _by_size(
 
 def normalise(images: Tensor, sizes_hw: Tensor, config: ModelConfig) -> Tensor:
     """(I, 3, H, W) uint8 and (I, 2) sizes -> float, minus mean, over std; padding stays 0."""
+    sizes_hw = sizes_hw.to(images.device, non_blocking=True)
     mean = torch.tensor(config.image.mean, device=images.device)[:, None, None]
     std = torch.tensor(config.image.std, device=images.device)[:, None, None]
     out = (images / 255).sub_(mean).div_(std)

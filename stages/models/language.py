@@ -38,17 +38,23 @@ class GruEncoder(nn.Module):
         self.channels = 2 * config.hidden
 
     def forward(self, tokens: Tensor, mask: Tensor) -> SentenceFeatures:
-        """tokens (S, L) int64 word ids (0 = padding at the end), mask (S, L) bool True = a word."""
+        """tokens (S, L) int64 word ids (0 = padding at the end), mask (S, L) bool True = a word, best on the host."""
         vectors = self.embedding(tokens)
-        if self.packed:
-            lengths = mask.sum(1).cpu()
-            packed = pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
-            words, _ = pad_packed_sequence(
-                self.lstm(packed)[0], batch_first=True, total_length=tokens.shape[1]
-            )
-        else:
-            words, _ = self.lstm(vectors)
+        with torch.autocast(
+            tokens.device.type, enabled=False
+        ):  # which takes fp16 for recurrent layers on CUDA, never bf16
+            words = self._packed(vectors, mask.sum(1).cpu()) if self.packed else self.lstm(vectors)[0]
+        mask = mask.to(tokens.device, non_blocking=True)
         return SentenceFeatures(words, mask, max_over_words(words, mask))
+
+    def _packed(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """(S, L, C), lengths (S,) on the host. Sorted here: torch copies its order of the sentences back to the host."""
+        lengths, order = lengths.sort(descending=True)
+        back = order.argsort().to(vectors.device, non_blocking=True)
+        vectors = vectors.index_select(0, order.to(vectors.device, non_blocking=True))
+        packed = self.lstm(pack_padded_sequence(vectors, lengths, batch_first=True))[0]
+        words, _ = pad_packed_sequence(packed, batch_first=True, total_length=vectors.shape[1])
+        return words.index_select(0, back)
 
 
 class AutoTextEncoder(nn.Module):
@@ -65,6 +71,7 @@ class AutoTextEncoder(nn.Module):
             self.encoder.requires_grad_(False)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> SentenceFeatures:
+        mask = mask.to(tokens.device, non_blocking=True)
         words = self.encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         return SentenceFeatures(words, mask, max_over_words(words, mask))
 

@@ -57,13 +57,14 @@ def match(
     target_boxes: Tensor,
     costs: MatchCosts | None = None,
 ) -> Matches:
-    """Hungarian matching within each row. Arguments as in `match_cost`; `row` must be sorted.
+    """Hungarian matching within each row. Arguments as in `match_cost`; `row` must be sorted, and best lies on the host.
 
     Where every row has exactly one target the answer is each row's cheapest query, found without leaving the device.
     """
-    cost = match_cost(logits, boxes, row, positive_map, target_boxes, costs or MatchCosts())
     s, n = len(logits), len(row)
-    counts = torch.bincount(row, minlength=s)
+    counts = torch.bincount(row.cpu(), minlength=s)
+    row = row.to(logits.device, non_blocking=True)
+    cost = match_cost(logits, boxes, row, positive_map, target_boxes, costs or MatchCosts())
     if n == s and bool((counts == 1).all()):
         return Matches(row, cost.argmin(1), torch.arange(n, device=row.device))
     from scipy.optimize import (

@@ -269,8 +269,9 @@ class DetectorModel(nn.Module):
             finest.shape[-1] // memory.grid_hw[1],
             states.new_zeros(len(states), *finest.shape[-2:]),
         )
+        own = own.cpu()
         for size in own.unique(dim=0):
-            group = (own == size).all(1).nonzero()[:, 0]
+            group = (own == size).all(1).nonzero()[:, 0].to(states.device)
             h, w = (int(v) for v in size)
             part = self.mask_head(states[group], inputs[group].crop(h, w))[:, 0]
             canvas[group, : h * ratio, : w * ratio] = part.to(canvas.dtype)

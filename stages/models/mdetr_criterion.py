@@ -38,7 +38,7 @@ class DetectionTargets:
     """N targets, ordered by row.
 
     Attributes:
-        row: (N,) int64; boxes: (N, 4) cxcywh relative to the image.
+        row: (N,) int64, on the host, where the way of matching is chosen; boxes: (N, 4) cxcywh relative to the image.
         positive_map: (N, V) float, each row sums to 1 over the tokens that name the target.
         positive_tokens: (N, L) bool, the same for the contrastive loss.
         is_final: (N,) float.

@@ -133,7 +133,7 @@ class PointSequenceModel(nn.Module):
         """tokens (S, L) int64, mask (S, L) bool True = a word -> features of the fused width."""
         features: SentenceFeatures = self.text(tokens, mask)
         return SentenceFeatures(
-            self.text_projection(features.words), mask, self.text_projection(features.sentence)
+            self.text_projection(features.words), features.mask, self.text_projection(features.sentence)
         )
 
     def fuse(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> Memory:

@@ -12,10 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# What decides which work a step has to do; a step that reads it from the device waits for all that the device still does
+ON_HOST = ("sizes_hw", "word_mask", "mask_weight")
+
 
 @dataclass
 class Batch:
     """One training step. I images, S sentences, L words, T slots.
+
+    `to` leaves sizes_hw, word_mask and mask_weight on the host, where the model asks for them first.
 
     Attributes:
         images: (I, 3, H, W) uint8 RGB, channels last in memory as they were decoded, padding 0; sizes_hw: (I, 2) int64 pixels that are image.
@@ -45,12 +50,12 @@ class Batch:
         return cls(**{n: torch.from_numpy(np.asarray(a)) for n, a in arrays.items()})
 
     def to(self, device: torch.device) -> Batch:
-        return self._each(lambda part: part.to(device, non_blocking=True))
+        return self._each(lambda part: part.to(device, non_blocking=True), but=ON_HOST)
 
     def pin_memory(self) -> Batch:
         """What a loader with `pin_memory=True` calls, so that `to` runs beside the step before."""
         return self._each(Tensor.pin_memory)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+    def _each(self, change: Callable[[Tensor], Tensor], but: tuple[str, ...] = ()) -> Batch:
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return Batch(**{name: change(part) for name, part in parts.items() if part is not None})
+        return Batch(**{n: part if part is None or n in but else change(part) for n, part in parts.items()})

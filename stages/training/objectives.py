@@ -92,7 +92,8 @@ class SequenceObjective(Objective):
         if self.model.config.zoom_margin is None:
             return box_mask_term(head, outputs.auxiliary, batch, self.settings.auxiliary_mask_weight)
         share = torch.nn.functional.avg_pool2d(batch.masks.float(), head.part_size)
-        loss = auxiliary_mask_loss(*outputs.auxiliary, share, batch.mask_weight)
+        weight = batch.mask_weight.to(share.device, non_blocking=True)
+        loss = auxiliary_mask_loss(*outputs.auxiliary, share, weight)
         return dataclasses.replace(loss, scale=self.settings.auxiliary_mask_weight)
 
     def blame(self, outputs: Taught, batch: Batch) -> list[str]:
@@ -147,23 +148,23 @@ class DetectionObjective(Objective):
 
     def targets(self, batch: Batch) -> DetectionTargets:
         """One target a sentence: its box relative to the image, its words as soft tokens (or the single class)."""
-        s, classes = len(batch.boxes), self.model.config.detector.classes
-        sizes = batch.sizes_hw[batch.image_of_sentence].flip(1).repeat(1, 2).float()
-        positive = single_class_map(s, batch.boxes.device)
+        s, classes, device = len(batch.boxes), self.model.config.detector.classes, batch.boxes.device
+        sizes_hw, words = (x.to(device, non_blocking=True) for x in (batch.sizes_hw, batch.word_mask))
+        sizes = sizes_hw[batch.image_of_sentence].flip(1).repeat(1, 2).float()
+        positive = single_class_map(s, device)
         if classes > 1:
-            positive = torch.zeros(s, classes + 1, device=batch.boxes.device)
-            n = min(classes, batch.word_mask.shape[1])
-            positive[:, :n] = batch.word_mask[:, :n].float()
+            positive = torch.zeros(s, classes + 1, device=device)
+            n = min(classes, words.shape[1])
+            positive[:, :n] = words[:, :n].float()
             positive = positive / positive.sum(1, keepdim=True)
-        row = torch.arange(s, device=batch.boxes.device)
-        return DetectionTargets(row, corners_to_centre(batch.boxes / sizes), positive, batch.word_mask)
+        return DetectionTargets(torch.arange(s), corners_to_centre(batch.boxes / sizes), positive, words)
 
     def predict(self, images: Tensor, batch: Batch) -> Detected:
         """Detections, and the masks of the matched queries of sentences whose mask is known."""
         found: Detections = self.model(
             images, batch.sizes_hw, batch.image_of_sentence, batch.words, batch.word_mask
         )
-        rows = batch.mask_weight.nonzero()[:, 0]
+        rows = batch.mask_weight.nonzero()[:, 0].to(images.device, non_blocking=True)
         if self.model.mask_head is None:
             return Detected(found, rows)
         if not len(rows):  # one mask of weight 0 keeps the mask head in the graph
@@ -194,7 +195,7 @@ class DetectionObjective(Objective):
         """Weighted sum of known masks (K, h, w), compared in the model's frame without its padding."""
         truth = batch.masks[rows].float()
         h, w = truth.shape[-2:]
-        sizes = batch.sizes_hw[batch.image_of_sentence[rows]]
+        sizes = batch.sizes_hw.to(truth.device, non_blocking=True)[batch.image_of_sentence[rows]]
         inside_y = torch.arange(h, device=truth.device) < sizes[:, :1]
         inside_x = torch.arange(w, device=truth.device) < sizes[:, 1:]
         valid = (inside_y[:, :, None] & inside_x[:, None]).flatten(1)
@@ -205,7 +206,7 @@ class DetectionObjective(Objective):
         ):  # fmt: skip
             if weight:
                 loss = loss + weight * term(predicted, truth, valid)
-        share = batch.mask_weight[rows]
+        share = batch.mask_weight.to(truth.device, non_blocking=True)[rows]
         return LossSum((loss * share).sum(), (share > 0).sum().float())
 
 

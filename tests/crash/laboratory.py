@@ -27,6 +27,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
+
 from seqres_cli.main import main as seqres
 from stages.artifacts import open_artifact, verify_artifact
 from stages.artifacts.temporary import _LITTER, PRIVATE_USES, private_file
@@ -57,6 +59,7 @@ class Laboratory:
     def __init__(self, folder: Path, inputs: Sequence[str]) -> None:
         self.base, self.work, self.log = folder / "base", folder / "work", folder / "log"
         self.folder = folder
+        cv2.setNumThreads(0)  # a pool of threads here would make OpenCV hang in the forks
         self._make_inputs(inputs)
 
     def cases(self, scenario: Scenario, kills: int, refusals: int, moments: int) -> list[Case]:
@@ -241,11 +244,10 @@ def chosen_points(operations: Sequence[tuple[str, str]], kills: int, refusals: i
 
 
 def _spread(places: Sequence[int], most: int) -> list[int]:
+    """The middles of so many equal parts."""
     if len(places) <= most:
         return list(places)
-    if most < 2:
-        return list(places[len(places) - most :])
-    return [places[i * (len(places) - 1) // (most - 1)] for i in range(most)]
+    return [places[(2 * i + 1) * len(places) // (2 * most)] for i in range(most)]
 
 
 def picture_of(scenario: Scenario, work: Path) -> Picture:

@@ -9,9 +9,11 @@ import tomllib
 from collections.abc import Collection
 from pathlib import Path
 
+import make_licences
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from seqres_cli.main import main
 
@@ -31,12 +33,46 @@ def test_every_requirement_is_pinned_to_a_version_it_allows(text: str) -> None:
     assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])
 
 
+def test_the_lowest_versions_are_those_that_the_tests_are_run_with() -> None:
+    """`make test-minimum` installs constraints-min.txt."""
+    text = (ROOT / "constraints-min.txt").read_text("utf-8")
+    lowest = {canonicalize_name(r.name): str(r.specifier) for r in map(Requirement, text.splitlines()[1:])}
+    extras = PROJECT["optional-dependencies"]
+    texts = [*PROJECT["dependencies"], *extras["onnx"], *extras["reproduce"], *extras["dev"]]
+    bounds = {
+        canonicalize_name(r.name): [s.version for s in r.specifier if s.operator == ">="]
+        for r in map(Requirement, texts)
+    }
+    for tool in ("mypy", "playwright", "ruff"):
+        del bounds[tool]
+    assert {n: Version(v) for n, (v,) in bounds.items()} == {n: Version(v[2:]) for n, v in lowest.items()}
+
+
+def test_every_dependency_has_its_licence_on_the_page() -> None:
+    assert make_licences.PATH.read_text("utf-8") == make_licences.page(), "run scripts/make_licences.py"
+    assert "not stated" not in make_licences.page()
+
+
 def test_only_one_build_of_opencv_is_asked_for() -> None:
     assert [name for name in PINS if name.startswith("opencv")] == ["opencv-python-headless"]
 
 
 @pytest.mark.parametrize(
-    "target", ["setup", "demo", "test", "lint", "bench", "crash", "fuzz", "reproduce", "clean"]
+    "target",
+    [
+        "setup",
+        "demo",
+        "test",
+        "lint",
+        "bench",
+        "crash",
+        "fuzz",
+        "reproduce",
+        "wheel-check",
+        "test-minimum",
+        "audit",
+        "clean",
+    ],
 )
 def test_make_targets_exist_and_stand_on_setup(target: str) -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

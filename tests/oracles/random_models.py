@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from stages.artifacts import write_artifact
@@ -17,6 +18,8 @@ from stages.models.config import (
     TextConfig,
     VisionConfig,
 )
+from stages.models.vocabulary import sequence_layout
+from stages.training.batch import Batch
 from stages.weights.model_file import write_locator, write_model
 
 TINY = ModelConfig(
@@ -45,6 +48,7 @@ CONFIGS = {
         sequence="mask", detector=DetectorConfig(queries=5, mask_channels=8)
     ),
 }
+BATCH_WORDS = 12  # word ids of `random_batch` are less
 WORDS = "the a red green blue star moon heart left right on of circle"
 
 
@@ -70,3 +74,22 @@ def _lively(model: ReferringModel) -> ReferringModel:
         return model
     torch.nn.init.normal_(model.predictor[-1].weight, std=2.0)  # type: ignore[arg-type]
     return model
+
+
+def random_batch(name: str) -> Batch:
+    """A training step of `CONFIGS[name]`: two pictures of different sizes, three expressions."""
+    g = np.random.default_rng(0)
+    size, slots = CONFIGS[name].image.size, sequence_layout(CONFIGS[name]).length
+    masks = CONFIGS[name].zoom_margin is not None or CONFIGS[name].sequence == "mask"
+    return Batch.of_arrays(
+        images=g.integers(0, 255, (2, 3, size, size), np.uint8),
+        sizes_hw=np.array([[size, size], [size // 2, size]]),
+        image_of_sentence=np.array([0, 1, 1]),
+        words=g.integers(2, BATCH_WORDS, (3, 6)),
+        word_mask=np.arange(6) < np.array([[3], [6], [4]]),
+        targets=g.integers(0, CONFIGS[name].n_bins, (3, slots)),
+        slot_weights=np.ones((3, slots), np.float32),
+        boxes=np.array([[4, 4, 30, 30], [8, 2, 40, 28], [1, 1, 20, 20]], np.float32),
+        masks=g.random((3, size, size) if masks else (3, 0, 0)) < 0.5,
+        mask_weight=np.array([1, 0, 1] if masks else [0, 0, 0], np.float32),
+    )

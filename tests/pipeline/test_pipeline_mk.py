@@ -264,6 +264,22 @@ def test_branches_run_side_by_side_and_every_line_says_whose_it_is(
     assert f"first-0.05:      seqres train-res --dataset {tmp_path}/out/dataset.h5" in "\n".join(lines)
 
 
+def test_what_all_others_wait_for_has_all_cores(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    stand_in = tmp_path / "seqres"
+    stand_in.write_text(STAND_IN.replace('call="$*"', 'echo "threads $OMP_NUM_THREADS"; call="$*"', 1))
+    build("CORES=6")
+    threads = dict(line.split(": ") for line in capfd.readouterr().out.splitlines() if "threads" in line)
+    assert len(threads) == 18
+    assert {name for name, words in threads.items() if words.split() == ["threads", "6"]} == {
+        "dataset",
+        "rec",
+    }
+    assert {words.split()[1] for words in threads.values()} == {"1", "6"}
+
+
 def test_quotes_in_the_flags_reach_the_shell(build: Build, tmp_path: Path) -> None:
     build("""EVALUATE_FLAGS=--splits "val" --note 'a b'""")
     assert (tmp_path / "out" / ".flags" / "evaluate").read_text() == (

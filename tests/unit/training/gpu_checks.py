@@ -16,37 +16,14 @@ from stages.data.dataset import ReferringDataset
 from stages.inference.predictions import predict_sentences
 from stages.models.build import build_model
 from stages.models.image_maps import normalise
-from stages.training.batch import Batch
 from stages.training.objectives import MaskLossWeights, build_objective
 from stages.training.optimiser import MovingAverage, build_optimiser, trainable
 from stages.training.settings import TrainingSettings
 from stages.weights.model_file import load_model
 from tests.oracles.pretended_gpu import Pretended, counted_waits, pretended_gpu
-from tests.oracles.random_models import CONFIGS, write_random_model
+from tests.oracles.random_models import BATCH_WORDS, CONFIGS, random_batch, write_random_model
 
 FAMILIES = sorted(CONFIGS)
-WORDS = 12
-
-
-def a_batch(name: str) -> Batch:
-    """Two pictures of different sizes, three expressions."""
-    g = np.random.default_rng(0)
-    size, slots = CONFIGS[name].image.size, 0
-    model = build_model(CONFIGS[name], WORDS)
-    slots = model.layout.length if hasattr(model, "layout") else 0
-    masks = CONFIGS[name].zoom_margin is not None or CONFIGS[name].sequence == "mask"
-    return Batch.of_arrays(
-        images=g.integers(0, 255, (2, 3, size, size), np.uint8),
-        sizes_hw=np.array([[size, size], [size // 2, size]]),
-        image_of_sentence=np.array([0, 1, 1]),
-        words=g.integers(2, WORDS, (3, 6)),
-        word_mask=np.arange(6) < np.array([[3], [6], [4]]),
-        targets=g.integers(0, CONFIGS[name].n_bins, (3, slots)),
-        slot_weights=np.ones((3, slots), np.float32),
-        boxes=np.array([[4, 4, 30, 30], [8, 2, 40, 28], [1, 1, 20, 20]], np.float32),
-        masks=g.random((3, size, size) if masks else (3, 0, 0)) < 0.5,
-        mask_weight=np.array([1, 0, 1] if masks else [0, 0, 0], np.float32),
-    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -62,21 +39,23 @@ def test_a_training_step_stays_on_its_device_and_computes_what_the_cpu_does(name
 def step(name: str, device: torch.device) -> list[float]:
     """Losses of two steps, each with everything that the training loop does."""
     settings = TrainingSettings(device="cpu", auxiliary_mask_weight=1.0)
-    model = build_model(CONFIGS[name], WORDS).train().to(device)
+    model = build_model(CONFIGS[name], BATCH_WORDS).train().to(device)
     objective = build_objective(model, settings, MaskLossWeights(dice=1.0, focal=1.0))
     optimiser = build_optimiser(
         model, kind="adamw", lr=1e-3, weight_decay=0.01, backbone_factor=0.1, text_factor=0.1
     )
     average, losses = MovingAverage(model, 0.9), []
     for _ in range(2):
-        batch = a_batch(name).to(device)
-        outputs = objective.predict(normalise(batch.images, batch.sizes_hw, model.config), batch)
-        loss = objective.loss(outputs, batch)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable(model), 0.1)
-        optimiser.step()
-        average.update(model)
+        batch = random_batch(name).to(device)
+        with counted_waits() as waits:
+            outputs = objective.predict(normalise(batch.images, batch.sizes_hw, model.config), batch)
+            loss = objective.loss(outputs, batch)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trainable(model), 0.1)
+            optimiser.step()
+            average.update(model)
+            assert not waits, "the loss of the step is all that the host may wait for"
         losses.append(loss.item())
     assert all(isinstance(v, Pretended) == (device.type == "pretended") for v in average.values.values())
     return losses
@@ -87,7 +66,13 @@ def test_prediction_stays_on_its_device(name: str, tiny_dataset: Path, tmp_path:
     path, data = write_random_model(tmp_path / "m.h5", name), ReferringDataset.open(tiny_dataset)
     expected = predict_sentences(load_model(path), data, np.arange(5))
     with pretended_gpu() as device:
-        found = predict_sentences(load_model(path, device=device), data, np.arange(5))
+        loaded = load_model(path, device=device)
+        with counted_waits() as waits:
+            found = predict_sentences(loaded, data, np.arange(5))
+    # tokens and their probabilities of each model; a detector's box; its masks, which have sizes of their own
+    models = 1 if loaded.locator is None else 2
+    masks = len(found.rles) + 2 if name == "detector with masks" else 0
+    assert waits == {"copy to the host": 2 * models + name.startswith("detector") + masks}
     np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-2)
     np.testing.assert_allclose(found.token_probability, expected.token_probability, atol=1e-4)
 

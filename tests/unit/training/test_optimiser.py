@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stages.training.optimiser import MovingAverage, build_optimiser, schedule_factor
 
@@ -56,3 +57,20 @@ def test_parts_have_their_own_rate_and_frozen_ones_none() -> None:
         {"vision": 1e-4, "rest": 1e-3}
     )
     assert optimiser.defaults["amsgrad"] and optimiser.defaults["betas"] == (0.9, 0.98)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_one_kernel_updates_all_weights_on_cuda(kind: str) -> None:
+    for device in ("cpu", "cuda"):
+        with FakeTensorMode():  # a GPU's tensors without values, which need no GPU
+            model = torch.nn.Module()
+            model.weight = torch.nn.Parameter(torch.empty(3, 3, device=device))
+            optimiser = build_optimiser(
+                model, kind=kind, lr=1e-3, weight_decay=0.1, backbone_factor=0.1, text_factor=0.1
+            )
+            model.weight.grad = torch.empty_like(model.weight)
+            optimiser.step()
+        assert optimiser.defaults["fused"] == (device == "cuda")
+        assert optimiser.state[model.weight]["step"].device.type == device, (
+            "no wait for the number of the step"
+        )

@@ -14,12 +14,16 @@ from stages.artifacts import open_artifact
 from stages.config import semantic_dict
 from stages.data.dataset import ReferringDataset
 from stages.errors import ArtifactError, StaleOutputError
+from stages.inference.devices import autocast
 from stages.inference.predictions import predict_sentences
+from stages.models.build import build_model
+from stages.models.image_maps import normalise
 from stages.training import settings
 from stages.training.checkpoint import resume_path
+from stages.training.objectives import build_objective
 from stages.training.settings import TrainingSettings, with_used_precision
 from stages.weights.model_file import load_model
-from tests.oracles.random_models import write_random_model
+from tests.oracles.random_models import BATCH_WORDS, CONFIGS, random_batch, write_random_model
 from tests.unit.training.conftest import FAST
 
 
@@ -102,3 +106,42 @@ def test_the_cpu_needs_no_torch_to_know_its_precision(monkeypatch: pytest.Monkey
 
     monkeypatch.setitem(sys.modules, "stages.inference.devices", None)
     assert settings.with_used_precision(TrainingSettings(device="cpu")).precision == "fp32"
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_a_step_in_bf16_comes_close_to_float32(name: str) -> None:
+    """Loss within 2 %, cosine of the gradients above 0.9: bf16 keeps 8 bits of a number, and normalisation of two tiny
+    pictures multiplies what is lost (0.97 to 1.00 measured on the backbone)."""
+    torch.manual_seed(0)
+    model, batch = build_model(CONFIGS[name], BATCH_WORDS), random_batch(name)
+    objective = build_objective(model, TrainingSettings(device="cpu", auxiliary_mask_weight=1.0))
+    losses, gradients = [], []
+    for precision in ("fp32", "bf16"):
+        with autocast(torch.device("cpu"), precision):  # type: ignore[arg-type]
+            outputs = objective.predict(normalise(batch.images, batch.sizes_hw, model.config), batch)
+        loss = objective.loss(outputs, batch)
+        model.zero_grad()
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert losses[0] != losses[1], "the second step was in float32 as well"
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.9
+
+
+@pytest.mark.parametrize("name", [n for n in sorted(CONFIGS) if "detector" not in n])
+def test_generating_in_bf16_comes_close_to_float32(name: str) -> None:
+    """Root mean square error of the logits below 10 % of their spread (4 % measured); all tokens are given, so no tie can part the two."""
+    torch.manual_seed(0)
+    model, batch, logits = build_model(CONFIGS[name], BATCH_WORDS).eval(), random_batch(name), []
+    for precision in ("fp32", "bf16"):
+        with torch.inference_mode(), autocast(torch.device("cpu"), precision):  # type: ignore[arg-type]
+            vision = model.encode_images(
+                normalise(batch.images, batch.sizes_hw, model.config), batch.sizes_hw
+            )
+            text = model.encode_text(batch.words, batch.word_mask)
+            memory = model.fuse(vision, batch.image_of_sentence, text)
+            made = model.generate(memory, batch.targets, keep_logits=True)
+        logits.append(made.logits.float())
+    assert not torch.equal(*logits)
+    assert (logits[1] - logits[0]).std() / logits[0].std() < 0.1
