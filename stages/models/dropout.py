@@ -2,7 +2,8 @@
 
 The distribution is torch's. Which elements are dropped comes from 16 random bits each, four elements a random number;
 attention works through one sentence after another, so that its weights stay in the cache, and computes them again in
-the backward pass. On other devices, and in other than full precision, torch's own kernels do the work.
+the backward pass. What is kept becomes numbers before it is multiplied with: torch takes twice as long for a product of
+float and bool. On other devices, and in other than full precision, torch's own kernels do the work.
 Letters: S sentences, h heads, T queries, M keys, D width of a head.
 """
 
@@ -44,12 +45,12 @@ class _Dropped(torch.autograd.Function):
         keep = keep_mask(tuple(x.shape), p)
         ctx.save_for_backward(keep)
         ctx.p = p
-        return (x / (1 - p)).mul_(keep)
+        return keep.to(x.dtype).mul_(x).div_(1 - p)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (keep,) = ctx.saved_tensors
-        return (gradients[0] / (1 - ctx.p)).mul_(keep), None
+        return keep.to(gradients[0].dtype).mul_(gradients[0]).div_(1 - ctx.p), None
 
 
 def dropped_attention(
@@ -82,10 +83,10 @@ class _DroppedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -> Tensor:
         keep = keep_mask((*q.shape[:-1], k.shape[-2]), p)
-        out = torch.empty_like(q)
+        out, kept = torch.empty_like(q), torch.empty(keep.shape[1:], dtype=q.dtype)
         for s in range(len(q)):
             weights = _weights(q[s], k[s], None if mask is None else mask[s])
-            torch.matmul(weights.mul_(keep[s]), v[s], out=out[s])
+            torch.matmul(weights.mul_(kept.copy_(keep[s])), v[s], out=out[s])
         ctx.save_for_backward(q, k, v, mask, keep)
         ctx.p = p
         return out.div_(1 - p)
@@ -96,10 +97,10 @@ class _DroppedAttention(torch.autograd.Function):
         of_out = gradients[0] / (1 - ctx.p)
         of_q, of_k, of_v = (torch.empty_like(x) for x in (q, k, v))
         of_mask = torch.empty_like(keep, dtype=q.dtype) if ctx.needs_input_grad[3] else None
-        scale = q.shape[-1] ** -0.5
+        scale, kept = q.shape[-1] ** -0.5, torch.empty(keep.shape[1:], dtype=q.dtype)
         for s in range(len(q)):
             weights = _weights(q[s], k[s], None if mask is None else mask[s])
-            kept = keep[s].to(weights.dtype)
+            kept.copy_(keep[s])
             of_v[s] = (weights * kept).transpose(-1, -2) @ of_out[s]
             share = (of_out[s] @ v[s].transpose(-1, -2)).mul_(kept).mul_(weights)
             of_logits = share.addcmul_(weights, share.sum(-1, keepdim=True), value=-1)
