@@ -48,7 +48,6 @@ def make_dataset(root: Path, images: int) -> Path:
     for path in sorted((folder / "images" / "train2014").glob("COCO*.jpg")):
         smooth = rng.integers(0, 255, (SIZE_HW[0] // 16, SIZE_HW[1] // 16, 3)).astype(np.uint8)
         picture = cv2.resize(smooth, SIZE_HW[::-1], interpolation=cv2.INTER_CUBIC) + grain
-        path.unlink()  # they are links of one file
         cv2.imwrite(str(path), picture.clip(0, 255).astype(np.uint8))
     out = root / "dataset.h5"
     run(Config(source="refer", root=str(folder), embed_images=True), out=out)
