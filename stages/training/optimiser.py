@@ -30,9 +30,9 @@ def parameter_groups(
 def build_optimiser(
     model: nn.Module, *, kind: str, lr: float, weight_decay: float, backbone_factor: float, text_factor: float
 ) -> torch.optim.Optimizer:
-    """`adam`: amsgrad, betas (0.9, 0.98) as SeqTR; `adamw`: decoupled decay. On CUDA one kernel updates all weights."""
+    """`adam`: amsgrad, betas (0.9, 0.98) as SeqTR; `adamw`: decoupled decay. One pass updates a weight."""
     groups = parameter_groups(model, lr, backbone_factor=backbone_factor, text_factor=text_factor)
-    fused = all(parameter.device.type == "cuda" for parameter in trainable(model))
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in trainable(model))
     if kind == "adam":
         return torch.optim.Adam(
             groups, lr=lr, betas=(0.9, 0.98), eps=1e-9, weight_decay=weight_decay, amsgrad=True, fused=fused
