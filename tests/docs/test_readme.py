@@ -105,6 +105,24 @@ def test_exit_codes_are_those_of_the_errors() -> None:
     assert documented == used | {0, 130}
 
 
+def test_the_snakefile_of_shards_plans_all_of_them(tmp_path: Path) -> None:
+    """Four parts, and what joins them."""
+    import subprocess
+    import sys
+
+    (snakefile,) = blocks(ROOT / "docs" / "howto" / "running.md", "snakemake")
+    (tmp_path / "Snakefile").write_text(snakefile)
+    for name in ("data.h5", "split.h5", "first.h5"):
+        (tmp_path / name).touch()
+    call = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--cores", "1"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert [f"--shard {i}/4 --out pseudo-{i}.h5" in said for i in range(1, 5)] == [True] * 4
+    joined = " ".join(f"pseudo-{i}.h5" for i in range(1, 5))
+    assert f"seqres merge {joined} --out pseudo.h5" in said
+
+
 def test_the_changelog_has_this_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["version"] == stages.__version__

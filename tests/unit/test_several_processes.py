@@ -224,6 +224,7 @@ def test_torchrun_runs_the_command_and_prints_once(inputs: SimpleNamespace, tmp_
     done = subprocess.run([*call, "--model", str(inputs.points)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["status"] == "written"
+    assert done.stderr.count("evaluate val: 100 % (") == 1
     missing = subprocess.run([*call, "--model", "none.h5"], capture_output=True, text=True, timeout=120)
     assert missing.returncode != 0
     assert missing.stderr.count("error: no such file: none.h5") == 1
