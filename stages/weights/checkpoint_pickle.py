@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _DEEPEST = 200
+_MOST_PLACES = 1 << 24  # of the memo
 _LEGACY_PICKLES = 5  # magic number, protocol, byte order, the object, names of the storages that follow
 _LARGEST_PICKLE = 256 << 20  # bytes
 _REFUSED = {f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("bytearray", "bytes")}
@@ -37,7 +38,7 @@ def refused_names(path: Path, *, is_zip: bool) -> list[str]:
     if not is_zip:
         with path.open("rb") as stream:
             for _ in range(_LEGACY_PICKLES):
-                if found := _look_through(stream):
+                if found := look_through(stream):
                     break
         return sorted(found)
     with zipfile.ZipFile(path) as archive:
@@ -50,12 +51,16 @@ def refused_names(path: Path, *, is_zip: bool) -> list[str]:
                 if info.file_size > _LARGEST_PICKLE:
                     raise pickle.UnpicklingError(f"a pickle of {info.file_size} bytes")
                 with archive.open(info) as stream:
-                    found |= _look_through(stream)
+                    found |= look_through(stream)
     return sorted(found)
 
 
-def _look_through(stream: IO[bytes]) -> set[str]:
-    """Names in `_REFUSED` that one pickle asks for. Follows how deeply the object at each place of the stack is nested."""
+def look_through(stream: IO[bytes]) -> set[str]:
+    """Names in `_REFUSED` that one pickle asks for. Follows how deeply the object at each place of the stack is nested.
+
+    Raises:
+        pickle.UnpicklingError: objects nested too deeply, a place in the memo without end, or no pickle.
+    """
     found: set[str] = set()
     stack: list[int] = []
     marks: list[int] = []
@@ -69,6 +74,8 @@ def _look_through(stream: IO[bytes]) -> set[str]:
             if name == "MARK":
                 marks.append(len(stack))
             elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+                if argument is not None and argument > _MOST_PLACES:  # unpicklers make room for all below
+                    raise pickle.UnpicklingError(f"place {argument} of its memory")
                 memo[len(memo) if argument is None else argument] = stack[-1]
             elif name in ("GET", "BINGET", "LONG_BINGET"):
                 stack.append(memo[argument])

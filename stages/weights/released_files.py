@@ -26,7 +26,7 @@ from stages.errors import ArtifactError
 from stages.file_kinds import refuse_other_kinds
 from stages.nearest import cannot_read, file_hint
 from stages.untrusted import plain, require_regular
-from stages.weights.checkpoint_pickle import refused_names
+from stages.weights.checkpoint_pickle import look_through, refused_names
 
 STATE_KEYS = ("state_dict", "model", "model_state_dict", "net", "network", "weights", "params")
 WRAPPERS = (
@@ -98,9 +98,9 @@ def _load(path: Path) -> Any:
     refuse_other_kinds(path, but="zip archive")  # which checkpoints are
     with path.open("rb") as stream:
         is_zip = stream.read(4) == _ZIP
-    if is_zip and not zipfile.is_zipfile(path):
-        raise ArtifactError(f"{path} is cut off: its end is missing", hint="fetch or copy the file again")
     try:
+        if is_zip and not zipfile.is_zipfile(path):
+            raise ArtifactError(f"{path} is cut off: its end is missing", hint="fetch or copy the file again")
         if refused := refused_names(path, is_zip=is_zip):
             raise _refusal(path, refused)
         with _harmless_types():
@@ -241,11 +241,11 @@ def read_vocabulary(path: Path) -> list[str]:
         raise cannot_read(path, error) from error
     refuse_other_kinds(path, but="JSON", hint="give the release's token_to_ix.pkl")
     try:
-        table = (
-            json.loads(data.decode("utf-8-sig"))
-            if path.suffix == ".json"
-            else _PlainUnpickler(io.BytesIO(data)).load()
-        )
+        if path.suffix == ".json":
+            table = json.loads(data.decode("utf-8-sig"))
+        else:
+            look_through(io.BytesIO(data))
+            table = _PlainUnpickler(io.BytesIO(data)).load()
     except pickle.UnpicklingError as error:
         name = str(error)
         refused = re.fullmatch(r"[\w.]+\.\w+", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,32 @@ def test_a_checkpoint_takes_no_more_memory_than_it_has_bytes(tmp_path: Path, nam
     words = "refused: builtins.bytearray" if "made of" in name else "nested more than|no pickle"
     with pytest.raises(ArtifactError, match=words):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\x80\x02}" + NESTED + b"K\x01s.", "nested more than 200 deep"),
+        (b"\x80\x04\x8f(" + NESTED + b"\x90.", "nested more than 200 deep"),
+        (b"\x80\x02]r\xff\xff\xff\x7f.", "place 2147483647 of its memory"),
+        (b"\x80\x02]p2000000000\n.", "place 2000000000 of its memory"),
+    ],
+    ids=["key", "set", "place", "place in words"],
+)
+def test_a_word_list_takes_no_more_stack_and_memory_than_it_has_bytes(
+    tmp_path: Path, data: bytes, words: str
+) -> None:
+    (tmp_path / "token_to_ix.pkl").write_bytes(data)
+    with pytest.raises(ArtifactError, match=words):
+        read_vocabulary(tmp_path / "token_to_ix.pkl")
+
+
+def test_an_archive_on_several_disks_is_no_checkpoint(tmp_path: Path) -> None:
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0, 0, 0, 0, 0)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 1, 0, 2)
+    (tmp_path / "a.pth").write_bytes(b"PK\3\4" + bytes(100) + locator + end)
+    with pytest.raises(ArtifactError, match="multiple disks"):
+        read_checkpoint(tmp_path / "a.pth")
 
 
 def test_a_checkpoint_with_packed_entries_is_refused(tmp_path: Path) -> None:
