@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -278,6 +279,30 @@ def test_what_all_others_wait_for_has_all_cores(
         "rec",
     }
     assert {words.split()[1] for words in threads.values()} == {"1", "6"}
+
+
+INTERRUPTED = """#!/bin/sh
+case "$*" in *--dry-run*) exit 3 ;; esac
+trap 'echo saved >&2; exit 130' INT
+echo started
+while :; do sleep 0.1; done
+"""
+
+
+def test_a_stage_that_is_interrupted_still_says_so(tmp_path: Path, project_root: Path) -> None:
+    stand_in = tmp_path / "seqres"
+    stand_in.write_text(INTERRUPTED)
+    stand_in.chmod(0o755)
+    command = ["make", "-f", "scripts/pipeline.mk", f"SEQRES={stand_in}", f"OUT={tmp_path / 'out'}", "all"]
+    with subprocess.Popen(
+        command, cwd=project_root, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as make:  # fmt: skip
+        assert make.stdout
+        while not make.stdout.readline().endswith("started\n"):
+            assert make.poll() is None
+        os.killpg(make.pid, signal.SIGINT)  # as the terminal does
+        assert "dataset:         saved\n" in make.communicate(timeout=60)[0]
+    assert make.returncode != 0
 
 
 def test_quotes_in_the_flags_reach_the_shell(build: Build, tmp_path: Path) -> None:
