@@ -124,8 +124,8 @@ def rec_config(name: str, **more: Any) -> train_rec.Config:
 def test_training_by_two_is_training_by_one(
     plain_descent: None, tiny_dataset: Path, tmp_path: Path, name: str
 ) -> None:
-    """Also after several steps; and the first alone writes."""
-    config = rec_config(name)
+    """Also after a second step (more would amplify the rounding of some processors); and the first alone writes."""
+    config = rec_config(name, steps_per_epoch=2)
     alone = train_rec.run(config, dataset=tiny_dataset, out=tmp_path / "one.h5")
 
     def work(world: World) -> None:
@@ -142,7 +142,7 @@ def test_training_by_two_is_training_by_one(
     with open_artifact(tmp_path / "one.h5") as one, open_artifact(tmp_path / "of-0" / "rec.h5") as two:
         assert one.fingerprint == two.fingerprint
         for name in one.names("weights/"):
-            assert np.allclose(one[name], two[name], rtol=1e-5, atol=1e-5), name  # of updates up to 1e-2
+            assert np.allclose(one[name], two[name], rtol=1e-5, atol=2e-6), name  # of updates up to 2e-3
 
 
 @pytest.mark.slow
