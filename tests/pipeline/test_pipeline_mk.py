@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -294,14 +295,21 @@ def test_a_stage_that_is_interrupted_still_says_so(tmp_path: Path, project_root:
     stand_in.write_text(INTERRUPTED)
     stand_in.chmod(0o755)
     command = ["make", "-f", "scripts/pipeline.mk", f"SEQRES={stand_in}", f"OUT={tmp_path / 'out'}", "all"]
+    # pytest itself may run in the background, where Ctrl-C is ignored, and what it starts would inherit that
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command, cwd=project_root, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as make:  # fmt: skip
-        assert make.stdout
-        while not make.stdout.readline().endswith("started\n"):
-            assert make.poll() is None
-        os.killpg(make.pid, signal.SIGINT)  # as the terminal does
-        assert "dataset:         saved\n" in make.communicate(timeout=60)[0]
+        try:
+            assert make.stdout
+            while not make.stdout.readline().endswith("started\n"):
+                assert make.poll() is None
+            os.killpg(make.pid, signal.SIGINT)  # as the terminal does
+            assert "dataset:         saved\n" in make.communicate(timeout=60)[0]
+        finally:
+            signal.signal(signal.SIGINT, before)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(make.pid, signal.SIGKILL)
     assert make.returncode != 0
 
 

@@ -239,7 +239,7 @@ def test_entries_of_another_dataset_are_listed(mixed: Path, tmp_path: Path, samp
         run(Config(import_list=str(path)), dataset=mixed, out=tmp_path / "s.h5")
     assert caught.value.facts[0] == "train[2]: image 11 with another box"
     assert caught.value.facts[1] == "train[3]: image 5 not in the dataset"
-    assert "'7' is no object" in caught.value.facts[2]
+    assert "TypeError: 7 is no object" in caught.value.facts[2]
     assert "KeyError: 'bbox'" in caught.value.facts[3]
     assert caught.value.facts[4] == "train[6]: image 11 listed twice"
     del lists["train"]
