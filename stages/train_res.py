@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from stages.training.loop import Trainer
 
 STAGE = "train-res"
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 ELLIPSE_POINTS = 80
 _often = in_panel("Set most often")
 _architecture = in_panel("Sequence and model")

@@ -6,11 +6,11 @@ Letters: S sentences, M memory tokens, T decoder positions, D width, h heads.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.models.attention import MultiheadAttention
 from stages.models.dropout import Dropout
+from stages.models.feed_forward import feed_forward
 from stages.models.memory import Memory
 from stages.models.pmca import CellAxes, PointModulation
 
@@ -23,8 +23,7 @@ class FeedForwardMixin(nn.Module):
     dropout: Dropout
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.linear2(self.dropout(F.relu(self.linear1(x))))
-        return out
+        return feed_forward(x, self.linear1, self.linear2, self.dropout)
 
 
 class EncoderLayer(FeedForwardMixin):

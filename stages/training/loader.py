@@ -111,6 +111,8 @@ class StepDataset(Dataset[Batch]):
         self.world = World(world.rank, world.size)  # the plain numbers can be sent to worker processes
         self.augmentation, self.weights, self.seed = augmentation, weights, seed
         self.layout, self.semantics = sequence_layout(config), semantics_of(config)
+        # padding of the sentences costs time in the encoder; the release lets it take part
+        self.trims_words = config.text.packed and not self.semantics.sees_padding
         self.draws_masks = config.sequence == "mask"
         self.fills_contours = config.auxiliary_mask > 0 and config.zoom_margin is not None
 
@@ -175,6 +177,9 @@ class StepDataset(Dataset[Batch]):
             for contour_weight in (weight, (weight > 0).astype(np.float32))
         )  # fmt: skip
         words, word_mask = self.codec.encode([e.text for e in examples])
+        if self.trims_words:
+            longest = int(word_mask.sum(1).max())
+            words, word_mask = words[:, :longest], word_mask[:, :longest]
         masks, mask_weight = self._masks(views, examples, canvas.shape[1:3])
         return Batch.of_arrays(
             images=canvas.transpose(0, 3, 1, 2),

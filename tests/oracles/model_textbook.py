@@ -21,7 +21,7 @@ from stages.models.pmca import PointModulation
 from stages.models.point_content import FineMap
 from stages.models.positions import sine_positions
 from stages.models.seqtr import PointSequenceModel
-from stages.models.transformer import DecoderLayer, EncoderLayer
+from stages.models.transformer import DecoderLayer, EncoderLayer, FeedForwardMixin
 
 
 def attention(block: MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
@@ -44,13 +44,21 @@ def padding_bias(memory_mask: Tensor) -> Tensor:
     return zero.masked_fill(~memory_mask, -torch.inf)[:, None, None]
 
 
+def dropped(layer: FeedForwardMixin, x: Tensor) -> Tensor:
+    return F.dropout(x, layer.dropout.p, layer.training)
+
+
+def feed_forward(layer: FeedForwardMixin, x: Tensor) -> Tensor:
+    return layer.linear2(dropped(layer, F.relu(layer.linear1(x))))
+
+
 def encode(model: PointSequenceModel, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
     """x, positions (S, M, D), mask (S, M) -> memory tokens (S, M, D)."""
     bias = padding_bias(mask)
     for layer in model.encoder.layers:
         assert isinstance(layer, EncoderLayer)
-        x = layer.norm1(x + layer.dropout(attention(layer.self_attn, x + positions, x + positions, x, bias)))
-        x = layer.norm2(x + layer.dropout(layer.feed_forward(x)))
+        x = layer.norm1(x + dropped(layer, attention(layer.self_attn, x + positions, x + positions, x, bias)))
+        x = layer.norm2(x + dropped(layer, feed_forward(layer, x)))
     return x
 
 
@@ -77,13 +85,13 @@ def decoder_states(model: PointSequenceModel, x: Tensor, memory: Memory) -> Tens
     padding = padding_bias(memory.mask)
     for layer in model.decoder.layers:
         assert isinstance(layer, DecoderLayer)
-        x = layer.norm1(x + layer.dropout(attention(layer.self_attn, x + slots, x + slots, x, causal)))
+        x = layer.norm1(x + dropped(layer, attention(layer.self_attn, x + slots, x + slots, x, causal)))
         bias = padding if layer.point is None else padding + modulation(layer.point, x, memory)
         key = memory.tokens + memory.positions
         x = layer.norm2(
-            x + layer.dropout(attention(layer.multihead_attn, x + slots, key, memory.tokens, bias))
+            x + dropped(layer, attention(layer.multihead_attn, x + slots, key, memory.tokens, bias))
         )
-        x = layer.norm3(x + layer.dropout(layer.feed_forward(x)))
+        x = layer.norm3(x + dropped(layer, feed_forward(layer, x)))
     return model.decoder.norm(x)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -11,13 +12,20 @@ import torch
 
 from stages.artifacts import open_artifact
 from stages.data.dataset import ReferringDataset
+from stages.data.text import WordCodec
+from stages.data.transforms import Augmentation
 from stages.inference.predictions import predict_sentences
+from stages.models.build import build_model
 from stages.models.image_maps import normalise
 from stages.models.presets import preset
 from stages.training.batch import Batch
+from stages.training.loader import ContourTable, StepDataset
+from stages.training.objectives import build_objective
 from stages.training.optimiser import MovingAverage
+from stages.training.settings import TrainingSettings
+from stages.training.targets import SlotWeights
 from stages.weights.model_file import load_model
-from tests.oracles.random_models import write_random_model
+from tests.oracles.random_models import CONFIGS, write_random_model
 
 
 def test_normalised_pictures_stay_as_they_lie_in_memory() -> None:
@@ -66,6 +74,33 @@ def test_a_picture_is_decoded_once_for_all_of_its_windows(
     predict_sentences(loaded, data, sentences, batch_images=3, box_prompt=box_prompt)
     pictures = np.unique(data.referent_image[data.sentence_referent[sentences]])
     assert decoded == Counter(pictures.tolist())
+
+
+@pytest.mark.parametrize("name", ["contour", "detector"])
+def test_padding_beyond_the_longest_expression_is_not_trained_on(tiny_dataset: Path, name: str) -> None:
+    """It changes neither loss nor gradient; the release reads it, so its batches keep it."""
+    data, config = ReferringDataset.open(tiny_dataset), CONFIGS[name]
+    codec = WordCodec(["PAD", "UNK", "CLS"], max_words=40)
+    contours = ContourTable.of_contours(len(data.boxes_xyxy), {}, {})
+    item = [(int(data.referent_image[data.sentence_referent[s]]), np.array([s])) for s in (0, 9)]
+    steps, padded = (
+        StepDataset(data, codec, c, contours, Augmentation(), SlotWeights(), 0)
+        for c in (config, config.replace(semantics="release"))
+    )
+    short, long = steps[0, 0, item], padded[0, 0, item]
+    assert short.words.shape[1] == short.word_mask.sum(1).max() < long.words.shape[1] == 40
+    torch.manual_seed(0)
+    model = build_model(config, codec.size)
+    objective = build_objective(model, TrainingSettings())
+    found = []
+    for batch in (short, dataclasses.replace(short, words=long.words, word_mask=long.word_mask)):
+        model.zero_grad()
+        loss = objective.loss(
+            objective.predict(normalise(batch.images, batch.sizes_hw, config), batch), batch
+        )
+        loss.backward()
+        found.append((loss.detach(), [p.grad for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def test_a_column_is_opened_once(tiny_dataset: Path) -> None:
