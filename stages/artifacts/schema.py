@@ -1,15 +1,17 @@
 """What each kind of artifact must hold; SCHEMA.md says the same in words.
 
-A column is written as one line: path -> Column(dtype class, dimensions, index="I"). Dimensions are
-letters that must agree within a file ("R 4" = one row a referent, four columns; "R+1" = offsets);
-`index="I"` says that the values point into the rows of dimension I, `index="dataset R"` into those of the dataset that
-the file was made from; both are checked whenever a column is read, and by `verify`.
+schema.toml has a line a column: path = { type, dims, index … }. Dimensions are letters that must agree within a file
+("R 4" = one row a referent, four columns; "R+1" = offsets); `index = "I"` says that the values point into the rows of
+dimension I, `index = "dataset R"` into those of the dataset that the file was made from; both are checked whenever a
+column is read, and by `verify`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -17,32 +19,6 @@ import numpy as np
 LARGEST_SIDE = 100_000  # pixels of a picture
 LARGEST_PICTURE = 1 << 28  # pixels; more than any camera makes, and 0.8 GB when decoded
 COORDINATES = "xy, pixels, origin = outer corner of the top-left pixel"
-
-# kind -> the schema version that this program writes, and the newest that it reads
-KINDS: dict[str, int] = {
-    "dataset": 1,
-    "split": 1,
-    "rec_model": 1,
-    "res_model": 1,
-    "pseudo_points": 1,
-    "pseudo_shard": 1,
-    "resampled_points": 1,
-    "evaluation": 1,
-    "attention": 1,
-}
-
-# kind -> the command that makes it
-PRODUCERS: dict[str, str] = {
-    "dataset": "prepare-data",
-    "split": "split-masks",
-    "rec_model": "train-rec",
-    "res_model": "train-res",
-    "pseudo_points": "pseudo-label",
-    "pseudo_shard": "pseudo-label --shard i/n",
-    "resampled_points": "resample-points",
-    "evaluation": "evaluate",
-    "attention": "visualize-attention",
-}
 
 ColumnType = Literal["int", "float", "bool", "uint8", "text", "json"]
 _NUMPY_KINDS = {"int": "iu", "float": "f", "bool": "b", "uint8": "u", "text": "t", "json": "t"}
@@ -68,7 +44,7 @@ class RaggedColumn:
 
     type: ColumnType
     rows: str
-    tail: tuple[int, ...] = ()
+    tail: Sequence[int] = ()
     unit: str = ""
     required: bool = True
 
@@ -78,8 +54,8 @@ class KindSchema:
     """Everything a kind must (required) and may (not required) hold. Other paths may be present as well."""
 
     columns: Mapping[str, Column | RaggedColumn]
-    attributes: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()  # groups that must hold at least one dataset
+    attributes: Sequence[str] = ()
+    groups: Sequence[str] = ()  # groups that must hold at least one dataset
     owners: Mapping[str, str] = field(
         default_factory=dict
     )  # column -> the ragged group whose rows it offsets
@@ -104,183 +80,23 @@ class EntryLike(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
-_SUMMARY = Column("json", required=False)
-_BOX = "px, x1 y1 x2 y2"
-_R, _S = "dataset R", "dataset S"
-_MODEL = KindSchema(
-    columns={
-        "architecture": Column("json"),
-        "vocabulary": Column("json"),
-        "preprocessing": Column("json"),
-        "history": Column("json"),
-        "selection": Column("json", required=False),
-        "held_out_referent": Column("int", "H", index=_R, required=False),
-        "summary": _SUMMARY,
-    },
-    attributes=("dataset_digest",),
-    groups=("weights",),
-)
+def _read_schemas() -> tuple[dict[str, int], dict[str, str], dict[str, KindSchema]]:
+    """schema.toml; a kind that is `like` another has its columns, attributes and groups."""
+    text = resources.files(__package__).joinpath("schema.toml").read_text("utf-8")
+    tables: dict[str, dict[str, Any]] = tomllib.loads(text)
+    versions = {kind: table.pop("version") for kind, table in tables.items()}
+    producers = {kind: table.pop("made_by") for kind, table in tables.items()}
+    schemas = {kind: _schema_of(**tables[table.get("like", kind)]) for kind, table in tables.items()}
+    return versions, producers, schemas
 
-SCHEMAS: dict[str, KindSchema] = {
-    "dataset": KindSchema(
-        columns={
-            "images/id": Column("int", "I"),
-            "images/file_name": Column("text", "I"),
-            "images/height": Column("int", "I", "px", lowest=1, largest=LARGEST_SIDE),
-            "images/width": Column("int", "I", "px", lowest=1, largest=LARGEST_SIDE),
-            "images/encoded": RaggedColumn("uint8", "I", unit="JPEG or PNG bytes", required=False),
-            "categories/id": Column("int", "C"),
-            "categories/name": Column("text", "C"),
-            "referents/ref_id": Column("int", "R"),
-            "referents/ann_id": Column("int", "R"),
-            "referents/image_index": Column("int", "R", index="I"),
-            "referents/category_index": Column("int", "R", index="C", absent=True),
-            "referents/split": Column("int", "R", lowest=0),
-            "referents/box_xyxy": Column("float", "R 4", _BOX),
-            "referents/has_mask": Column("bool", "R"),
-            "referents/is_crowd": Column("bool", "R"),
-            "referents/sentence_offsets": Column("int", "R+1"),
-            "referents/n_targets": Column("int", "R", required=False),
-            "no_target/ref_id": Column("int", "Z", required=False),
-            "no_target/image_id": Column("int", "Z", required=False),
-            "no_target/file_name": Column("text", "Z", required=False),
-            "no_target/split": Column("int", "Z", required=False),
-            "no_target/sent_id": Column("int", "Z", required=False),
-            "no_target/text": Column("text", "Z", required=False),
-            "sentences/referent_index": Column("int", "S", index="R"),
-            "sentences/sent_id": Column("int", "S"),
-            "sentences/text": Column("text", "S"),
-            "masks/rle": RaggedColumn("uint8", "R", unit="compressed RLE"),
-            "counts": Column("json"),
-            "missing_images": Column("json", required=False),
-            "summary": _SUMMARY,
-        },
-        attributes=("name", "by", "split_names"),
-        owners={"referents/sentence_offsets": "S"},
-    ),
-    "split": KindSchema(
-        columns={
-            "visible": Column("bool", "R"),
-            "rank": Column("int", "R", index="R", absent=True),
-            "labelled_ref_id": Column("int", "L"),
-            "uncertainty": Column("float", "R", required=False),
-            "accepted/referent_index": Column("int", "A", index="R", required=False),
-            "accepted/rle": RaggedColumn("uint8", "A", unit="compressed RLE", required=False),
-            "summary": _SUMMARY,
-        },
-        attributes=("dataset_digest", "split_name", "strategy", "seed", "unit"),
-    ),
-    "rec_model": _MODEL,
-    "res_model": _MODEL,
-    "pseudo_points": KindSchema(
-        columns={
-            "referent_index": Column("int", "S", index=_R),
-            "sentence_index": Column("int", "S", index=_S),
-            "tokens": Column("int", "S T"),
-            "token_probability": Column("float", "S T"),
-            "points_xy": RaggedColumn("float", "S", (2,), "px"),
-            "box_xyxy": Column("float", "S 4", _BOX),
-            "projection_score": Column("float", "S"),
-            "confidence": Column("float", "S"),
-            "masks/rle": RaggedColumn("uint8", "S", unit="compressed RLE", required=False),
-            "refined": Column("bool", "S", required=False),
-            "decisions/referent_index": Column("int", "D", index=_R, required=False),
-            "decisions/sentence_index": Column("int", "D", index=_S, required=False),
-            "decisions/reason": Column("text", "D", required=False),
-            "decisions/box_iou": Column("float", "D", required=False),
-            "decisions/outline_iou": Column("float", "D", required=False),
-            "decisions/sam_score": Column("float", "D", required=False),  # its name before segmenter_score
-            "decisions/segmenter_score": Column("float", "D", required=False),
-            "summary": _SUMMARY,
-        },
-        attributes=("dataset_digest", "model_digest"),
-    ),
-    "pseudo_shard": KindSchema(
-        columns={
-            "rows": Column("int", "S", lowest=0),
-            "referent_index": Column("int", "S", index=_R),
-            "sentence_index": Column("int", "S", index=_S),
-            "tokens": Column("int", "S T"),
-            "token_probability": Column("float", "S T"),
-            "points_xy": RaggedColumn("float", "S", (2,), "px"),
-            "box_xyxy": Column("float", "S 4", _BOX),
-            "projection_score": Column("float", "S"),
-            "confidence": Column("float", "S"),
-            "masks/rle": RaggedColumn("uint8", "S", unit="compressed RLE", required=False),
-            "summary": _SUMMARY,
-        },
-        attributes=(
-            "dataset_digest",
-            "model_digest",
-            "prompt",
-            "n_points",
-            "shard",
-            "whole",
-            "batch_images",
-            "n_rows",
-        ),
-    ),
-    "resampled_points": KindSchema(
-        columns={
-            "referent_index": Column("int", "K", index=_R),
-            "sentence_index": Column("int", "K", index=_S),
-            "points_xy": Column("float", "K N 2", "px"),
-            "score": Column("float", "K"),
-            "confidence": Column("float", "K"),
-            "weight": Column("float", "K"),
-            "decisions/referent_index": Column("int", "D", index=_R),
-            "decisions/reason": Column("text", "D"),
-            "decisions/score": Column("float", "D"),
-            "decisions/sentence_index": Column("int", "D", index=_S),
-            "decisions/review": Column("text", "D", required=False),
-            "summary": _SUMMARY,
-        },
-        attributes=("dataset_digest", "pseudo_digest", "n_points"),
-    ),
-    "evaluation": KindSchema(
-        columns={
-            "referent_index": Column("int", "S", index=_R),
-            "sentence_index": Column("int", "S", index=_S),
-            "split": Column("int", "S"),
-            "predicted_box_xyxy": Column("float", "S 4", _BOX),
-            "box_iou": Column("float", "S"),
-            "mask_iou": Column("float", "S", required=False),
-            "intersection": Column("float", "S", "px", required=False),
-            "union": Column("float", "S", "px", required=False),
-            "filled_box_iou": Column("float", "S", required=False),
-            "ellipse_iou": Column("float", "S", required=False),
-            "masks/rle": RaggedColumn("uint8", "S", unit="compressed RLE", required=False),
-            "points_xy": RaggedColumn("float", "S", (2,), "px", required=False),
-            "summary": Column("json"),
-        },
-        attributes=("dataset_digest", "model_digest", "task", "frame"),
-    ),
-    "attention": KindSchema(
-        columns={
-            "model": Column("int", "V", lowest=0, largest=1),
-            "referent_index": Column("int", "V", index=_R),
-            "sentence_index": Column("int", "V", index=_S),
-            "tokens": RaggedColumn("int", "V"),
-            "points_xy": RaggedColumn("float", "V", (2,), "px"),
-            "step_of_point": RaggedColumn("int", "V"),
-            "box_xyxy": Column("float", "V 4", _BOX),
-            "map_shape": Column("int", "V 3", "steps, rows, columns", lowest=0),
-            "maps": RaggedColumn("float", "V"),
-            "layer_maps": RaggedColumn("float", "V", required=False),
-            "pseudo/referent_index": Column("int", "P", index=_R, required=False),
-            "pseudo/sentence_index": Column("int", "P", index=_S, required=False),
-            "measured/model": Column("int", "M", lowest=0, largest=1, required=False),
-            "measured/referent_index": Column("int", "M", index=_R, required=False),
-            "measured/sentence_index": Column("int", "M", index=_S, required=False),
-            **{
-                f"measured/{name}": Column("float", "M", required=False)
-                for name in ("in_mask", "in_box", "distance", "mask_share", "box_share")
-            },
-            "summary": Column("json"),
-        },
-        attributes=("dataset_digest", "model_digest"),
-    ),
-}
+
+def _schema_of(columns: Mapping[str, Mapping[str, Any]], **others: Any) -> KindSchema:
+    made = {path: (RaggedColumn if "rows" in about else Column)(**about) for path, about in columns.items()}
+    return KindSchema(made, **others)
+
+
+# kind -> the schema version that this program writes, and the newest that it reads; the command that makes it
+KINDS, PRODUCERS, SCHEMAS = _read_schemas()
 
 
 def named(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""Architecture of a model as plain data, and the named presets.
+"""Architecture of a model as plain data; presets.toml names some.
 
 A `ModelConfig` travels inside every model artifact as JSON; `stages.models.build.build_model` is the only
 place that turns it into modules.
@@ -106,6 +106,10 @@ class DetectorConfig:
     sentence_gate: bool = False
 
 
+# the parts of a ModelConfig
+PARTS: dict[str, type[Any]] = {
+    "image": ImageConfig, "vision": VisionConfig, "fusion": FusionConfig, "text": TextConfig, "detector": DetectorConfig,
+}  # fmt: skip
 _STORED_NAMES = {
     "auxiliary_mask": "grounding"
 }  # model files keep the names that they were first written with
@@ -190,16 +194,9 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
         """Inverse of `to_dict`; unknown keys raise `UsageError` by name."""
-        parts = {
-            "image": ImageConfig,
-            "vision": VisionConfig,
-            "fusion": FusionConfig,
-            "text": TextConfig,
-            "detector": DetectorConfig,
-        }
         own_names = {stored: name for name, stored in _STORED_NAMES.items()}
         values = {own_names.get(name, name): value for name, value in data.items()}
-        for name, part in parts.items():
+        for name, part in PARTS.items():
             if name in values:
                 values[name] = _from_dict(part, values[name], name)
         return _from_dict(cls, values, "model")
@@ -243,45 +240,3 @@ def _require_settings(where: str, settings: Any, key: str = "settings") -> None:
         elif isinstance(value, int):
             deep = "depth" in inner or "layers" in inner
             _require_size(where, inner, value, -1_000_000, 512 if deep else 1_000_000)
-
-
-SMALL_BACKBONE: dict[str, Any] = {
-    "model_type": "resnet",
-    "embedding_size": 32,
-    "hidden_sizes": [32, 64, 128],
-    "depths": [1, 2, 2],
-    "layer_type": "basic",
-    "hidden_act": "relu",
-    "out_features": ["stage1", "stage2", "stage3"],
-}
-
-PRESETS: dict[str, ModelConfig] = {
-    "refshapes-small": ModelConfig(
-        n_points=20,
-        n_bins=100,
-        text_in_memory="words",
-        auxiliary_mask=1,
-        d_model=128,
-        n_heads=4,
-        encoder_layers=2,
-        decoder_layers=2,
-        ffn_dim=512,
-        dropout=0.0,
-        image=ImageConfig(size=160, multiple=16),
-        vision=VisionConfig(source="refshapes", settings=SMALL_BACKBONE),
-        fusion=FusionConfig(kind="patch", channels=128, fine_channels=32),
-        text=TextConfig(word_dim=64, hidden=64, max_words=20, frozen_words=False),
-    ),
-}
-PRESETS["refshapes-small-mdetr"] = PRESETS["refshapes-small"].replace(
-    family="mdetr", detector=DetectorConfig(queries=4, sentence_gate=True)
-)
-
-
-def preset(name: str) -> ModelConfig:
-    """The named configuration; `UsageError` lists the known names."""
-    if name not in PRESETS:
-        raise UsageError(
-            f"unknown model preset {name!r}", facts=[f"known presets: {', '.join(sorted(PRESETS))}"]
-        )
-    return PRESETS[name]

@@ -1,4 +1,4 @@
-"""SCHEMA.md and stages/artifacts/schema.py say the same: every column, its type, its shape, whether it may be absent."""
+"""SCHEMA.md and stages/artifacts/schema.toml say the same: every column, its type, its shape, whether it may be absent."""
 
 from __future__ import annotations
 

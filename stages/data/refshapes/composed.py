@@ -1,15 +1,14 @@
-"""Objects of several parts, for the object scale: a house, a mushroom, a robot …
-
-Each is a list of parts in painting order, in a unit square, xy, y down. Every part has a tone: 0 is the object's own
-colour, 1 and 2 are others; a part's rings are filled by the even-odd rule, and HOLE parts are cut out.
-"""
+"""Objects of several parts, for the object scale: a cottage, a mushroom, a robot … (objects.toml)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stages.data.refshapes.glyphs import object_tables
 
 Ring = NDArray[np.float64]
 HOLE = -1
@@ -19,10 +18,12 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> Ring:
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
 
 
-def _disk(x: float, y: float, rx: float, ry: float | None = None, start: int = 0, stop: int = 360) -> Ring:
+def _disk(
+    x: float, y: float, rx: float, ry: float | None = None, start: float = 0, stop: float = 360
+) -> Ring:
     """Angles in degrees, from the right, clockwise."""
     ry = rx if ry is None else ry
-    steps = [math.radians(a) for a in range(start, stop + (stop - start < 360), 12)]
+    steps = [math.radians(a) for a in range(int(start), int(stop) + (stop - start < 360), 12)]
     return np.array([(x + rx * math.cos(a), y + ry * math.sin(a)) for a in steps])
 
 
@@ -30,89 +31,19 @@ def _poly(*values: float) -> Ring:
     return np.array(values, np.float64).reshape(-1, 2)
 
 
-COMPOSED: dict[str, tuple[tuple[int, tuple[Ring, ...]], ...]] = {
-    "cottage": (
-        (0, (_box(0.1, 0.42, 0.9, 1),)), (1, (_poly(0, 0.46, 0.5, 0, 1, 0.46),)), (2, (_box(0.42, 0.65, 0.62, 1),)),
-    ),
-    "mushroom": ((1, (_box(0.36, 0.45, 0.64, 1),)), (0, (_disk(0.5, 0.5, 0.5, 0.48, 180, 360),))),
-    "pine tree": (
-        (1, (_box(0.42, 0.75, 0.58, 1),)),
-        (0, (_poly(0.5, 0, 0.78, 0.36, 0.64, 0.36, 0.92, 0.78, 0.08, 0.78, 0.36, 0.36, 0.22, 0.36),)),
-    ),
-    "round tree": ((1, (_box(0.43, 0.5, 0.57, 1),)), (0, (_disk(0.5, 0.34, 0.36, 0.34),))),
-    "boat": (
-        (1, (_poly(0.46, 0, 0.46, 0.6, 0.02, 0.6),)), (2, (_poly(0.52, 0.08, 0.95, 0.6, 0.52, 0.6),)),
-        (0, (_poly(0, 0.64, 1, 0.64, 0.82, 1, 0.18, 1),)), (0, (_box(0.46, 0, 0.52, 0.7),)),
-    ),
-    "rocket": (
-        (1, (_poly(0.1, 1, 0.32, 0.55, 0.32, 0.86), _poly(0.9, 1, 0.68, 0.55, 0.68, 0.86))),
-        (0, (_poly(0.5, 0, 0.68, 0.26, 0.7, 0.88, 0.3, 0.88, 0.32, 0.26),)), (2, (_disk(0.5, 0.38, 0.1),)),
-    ),
-    "fish": (
-        (1, (_poly(0.68, 0.5, 1, 0.18, 1, 0.82),)), (0, (_disk(0.4, 0.5, 0.4, 0.3),)), (2, (_disk(0.2, 0.43, 0.05),)),
-    ),
-    "ice cream": ((1, (_poly(0.22, 0.42, 0.78, 0.42, 0.5, 1),)), (0, (_disk(0.5, 0.3, 0.34, 0.3),))),
-    "lamp": (
-        (1, (_box(0.45, 0.4, 0.55, 0.92),)), (1, (_box(0.22, 0.88, 0.78, 1),)), (0, (_poly(0.3, 0, 0.7, 0, 0.92, 0.5, 0.08, 0.5),)),
-    ),
-    "mug": ((1, (_disk(0.72, 0.52, 0.28), _disk(0.72, 0.52, 0.15))), (0, (_box(0.05, 0.1, 0.7, 1),))),
-    "bottle": (
-        (0, (_poly(0.38, 0.12, 0.62, 0.12, 0.62, 0.32, 0.78, 0.46, 0.78, 1, 0.22, 1, 0.22, 0.46, 0.38, 0.32),)),
-        (2, (_box(0.22, 0.6, 0.78, 0.82),)), (1, (_box(0.35, 0, 0.65, 0.13),)),
-    ),
-    "robot": (
-        (1, (_box(0.28, 0, 0.72, 0.3),)), (0, (_box(0.2, 0.3, 0.8, 0.72),)), (2, (_box(0.04, 0.34, 0.2, 0.64), _box(0.8, 0.34, 0.96, 0.64))),
-        (1, (_box(0.28, 0.72, 0.44, 1), _box(0.56, 0.72, 0.72, 1))),
-    ),
-    "lollipop": ((1, (_box(0.46, 0.5, 0.54, 1),)), (0, (_disk(0.5, 0.3, 0.3),)), (2, (_disk(0.5, 0.3, 0.16), _disk(0.5, 0.3, 0.08)))),
-    "balloon": ((1, (_poly(0.5, 0.62, 0.62, 1, 0.38, 1),)), (0, (_disk(0.5, 0.35, 0.32, 0.35),))),
-    "hammer": ((1, (_box(0.44, 0.2, 0.58, 1),)), (0, (_poly(0.14, 0.04, 0.78, 0.04, 0.94, 0.2, 0.78, 0.32, 0.14, 0.32),))),
-    "key": (
-        (0, (_disk(0.24, 0.5, 0.24),)), (HOLE, (_disk(0.2, 0.5, 0.1),)), (1, (_box(0.44, 0.43, 1, 0.57),)),
-        (1, (_box(0.7, 0.55, 0.78, 0.74), _box(0.88, 0.55, 0.97, 0.8))),
-    ),
-    "chair": (
-        (1, (_box(0.14, 0, 0.3, 1),)), (0, (_box(0.14, 0.46, 0.86, 0.62),)), (2, (_box(0.72, 0.6, 0.86, 1),)),
-    ),
-    "table": ((0, (_box(0, 0.2, 1, 0.4),)), (1, (_box(0.08, 0.4, 0.22, 0.9), _box(0.78, 0.4, 0.92, 0.9)))),
-    "bus": (
-        (0, (_box(0, 0.15, 1, 0.75),)), (1, (_box(0.08, 0.25, 0.36, 0.45), _box(0.42, 0.25, 0.66, 0.45), _box(0.72, 0.25, 0.94, 0.45))),
-        (2, (_disk(0.24, 0.76, 0.14), _disk(0.76, 0.76, 0.14))),
-    ),
-    "car": (
-        (1, (_poly(0.22, 0.5, 0.36, 0.22, 0.7, 0.22, 0.86, 0.5),)), (0, (_box(0, 0.48, 1, 0.74),)),
-        (2, (_disk(0.24, 0.76, 0.14), _disk(0.76, 0.76, 0.14))),
-    ),
-    "cactus": (
-        (0, (_box(0.4, 0, 0.6, 0.8),)), (0, (_poly(0.08, 0.2, 0.22, 0.2, 0.22, 0.42, 0.42, 0.42, 0.42, 0.56, 0.08, 0.56),)),
-        (0, (_poly(0.92, 0.12, 0.78, 0.12, 0.78, 0.34, 0.58, 0.34, 0.58, 0.48, 0.92, 0.48),)), (1, (_poly(0.2, 0.74, 0.8, 0.74, 0.7, 1, 0.3, 1),)),
-    ),
-    "crown": ((0, (_poly(0, 0.15, 0.25, 0.5, 0.5, 0.05, 0.75, 0.5, 1, 0.15, 0.9, 0.72, 0.1, 0.72),)), (1, (_box(0.1, 0.7, 0.9, 0.9),))),
-    "castle": (
-        (0, (_poly(0.1, 0.4, 0.1, 1, 0.9, 1, 0.9, 0.4),)), (1, (_box(0, 0.1, 0.28, 1), _box(0.72, 0.1, 1, 1))),
-        (HOLE, (_disk(0.5, 0.82, 0.13, 0.2, 180, 360),)),
-    ),
-    "sword": ((0, (_poly(0.44, 0.66, 0.44, 0.08, 0.5, 0, 0.56, 0.08, 0.56, 0.66),)), (1, (_box(0.24, 0.64, 0.76, 0.74),)), (2, (_box(0.44, 0.74, 0.56, 1),))),
-    "flower": (
-        (2, (_box(0.46, 0.5, 0.54, 1),)), (0, tuple(_disk(0.5 + 0.2 * dx, 0.3 + 0.2 * dy, 0.13) for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)))),
-        (1, (_disk(0.5, 0.3, 0.13),)),
-    ),
-    "butterfly": (
-        (0, (_disk(0.24, 0.3, 0.24, 0.28), _disk(0.76, 0.3, 0.24, 0.28))), (1, (_disk(0.3, 0.74, 0.18, 0.22), _disk(0.7, 0.74, 0.18, 0.22))),
-        (2, (_box(0.45, 0.1, 0.55, 0.95),)),
-    ),
-    "bird": (
-        (1, (_poly(0.62, 0.5, 1, 0.3, 0.9, 0.72),)), (0, (_disk(0.45, 0.58, 0.32, 0.26),)), (0, (_disk(0.22, 0.32, 0.17),)),
-        (2, (_poly(0.08, 0.26, 0.08, 0.4, -0.08, 0.34),)),
-    ),
-    "rabbit": (
-        (0, (_disk(0.34, 0.22, 0.09, 0.22), _disk(0.62, 0.22, 0.09, 0.22))), (0, (_disk(0.48, 0.5, 0.25, 0.2),)), (1, (_disk(0.48, 0.82, 0.3, 0.2),)),
-    ),
-    "snowman": ((0, (_disk(0.5, 0.74, 0.3, 0.27),)), (0, (_disk(0.5, 0.36, 0.2, 0.18),)), (1, (_box(0.28, 0.16, 0.72, 0.22),)), (1, (_box(0.36, 0, 0.64, 0.18),))),
-    "television": ((1, (_poly(0.3, 0.84, 0.7, 0.84, 0.8, 1, 0.2, 1),)), (0, (_box(0, 0.1, 1, 0.86),)), (2, (_box(0.1, 0.2, 0.74, 0.76),))),
-    "dumbbell": ((1, (_box(0.2, 0.43, 0.8, 0.57),)), (0, (_box(0, 0.2, 0.24, 0.8), _box(0.76, 0.2, 1, 0.8)))),
-    "padlock": ((1, (_disk(0.5, 0.4, 0.3, 0.38), _disk(0.5, 0.4, 0.16, 0.24))), (0, (_box(0.12, 0.42, 0.88, 1),)), (2, (_disk(0.5, 0.7, 0.09),))),
-    "t shirt": ((1, (_poly(0.28, 0.08, 0, 0.3, 0.14, 0.5, 0.3, 0.38), _poly(0.72, 0.08, 1, 0.3, 0.86, 0.5, 0.7, 0.38))), (0, (_poly(0.26, 0.08, 0.4, 0.06, 0.5, 0.14, 0.6, 0.06, 0.74, 0.08, 0.74, 1, 0.26, 1),))),
-    "hourglass": ((0, (_poly(0.14, 0.08, 0.86, 0.08, 0.54, 0.5, 0.86, 0.92, 0.14, 0.92, 0.46, 0.5),)), (1, (_box(0.06, 0, 0.94, 0.1), _box(0.06, 0.9, 0.94, 1)))),
-    "carrot": ((1, (_poly(0.5, 0.3, 0.2, 0, 0.42, 0.12, 0.5, -0.06, 0.58, 0.12, 0.8, 0),)), (0, (_poly(0.26, 0.26, 0.5, 0.2, 0.74, 0.26, 0.5, 1),))),
-}  # fmt: skip
+_RINGS: dict[str, Callable[..., Ring]] = {"box": _box, "disk": _disk, "poly": _poly}
+
+
+def composed() -> dict[str, list[tuple[int, tuple[Ring, ...]]]]:
+    """Name -> (tone, rings) of each part, in painting order; the table is in objects.toml."""
+    return {name: [_part(text) for text in parts] for name, parts in object_tables()["composed"].items()}
+
+
+def _part(text: str) -> tuple[int, tuple[Ring, ...]]:
+    """ "0: disk 0.5 0.3 0.13; box 0 0 1 1" """
+    tone, _, rings = text.partition(":")
+    made = []
+    for ring in rings.split(";"):
+        kind, *numbers = ring.split()
+        made.append(_RINGS[kind](*map(float, numbers)))
+    return HOLE if tone == "hole" else int(tone), tuple(made)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from stages.data.refshapes.composed import COMPOSED, HOLE, Ring
+from stages.data.refshapes.composed import HOLE, Ring, composed
 from stages.data.refshapes.glyphs import card_characters, outlines, plain_name, solid_characters
 
 __all__ = ["HOLE", "Kind", "Part", "kinds", "kinds_of"]
@@ -46,8 +46,8 @@ def kinds() -> dict[str, Kind]:
         rings = tuple(outlines(code))
         # one part a ring: the silhouette is their union
         _add(made, plain_name(code), "thing", [*((0, (ring,)) for ring in rings), (1, rings)])
-    for name, parts in COMPOSED.items():
-        _add(made, name, "thing", list(parts))
+    for name, parts in composed().items():
+        _add(made, name, "thing", parts)
     return made
 
 
