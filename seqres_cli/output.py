@@ -130,7 +130,7 @@ def summary_lines(summary: Mapping[str, Any], indent: str = "  ") -> list[str]:
         if not _is_nested(value):
             continue
         lines.append(f"{indent}{label_text(key)}:")
-        if isinstance(value, Mapping) and {"edges", "counts"} <= set(value):
+        if _is_histogram(value):
             rest = {k: v for k, v in value.items() if k not in ("edges", "counts")}
             lines += summary_lines(rest, indent + "  ")
             lines += histogram_lines(value["edges"], value["counts"], indent + "  ")
@@ -146,6 +146,16 @@ def summary_lines(summary: Mapping[str, Any], indent: str = "  ") -> list[str]:
             for i, row in enumerate(value):
                 lines += [f"{indent}  {i + 1}.", *summary_lines(row, indent + "    ")]
     return lines
+
+
+def _is_histogram(value: Any) -> bool:
+    """Also of a file that a stranger made: anything else with these keys is shown as it is."""
+    lists = (value.get("edges"), value.get("counts")) if isinstance(value, Mapping) else ()
+    return bool(lists) and all(isinstance(one, list | tuple) and all(map(_is_finite, one)) for one in lists)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def histogram_lines(edges: Sequence[float], counts: Sequence[int], indent: str = "  ") -> list[str]:

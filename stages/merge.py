@@ -170,7 +170,7 @@ def _document(path: Path, out: Path) -> dict[str, Any]:
     from stages.data.readers.records import load_json
     from stages.inference.prediction_document import SHARD_FORMAT, ShardForm
 
-    document = load_json(path)
+    document = load_json(path, finite=True)
     if not isinstance(document, dict) or document.get("format") != SHARD_FORMAT:
         raise ArtifactError(f"{path} is no shard", hint="give what seqres predict --shard i/n wrote")
     found = problem_of_form(ShardForm, "document", document)

@@ -16,6 +16,7 @@ each, a stage's own table wins over [training].
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from stages.untrusted import is_deep, plain, require_regular, shown
 
 _HERE = Path(str(resources.files(__name__)))
 _LARGEST_FILE = 4 << 20  # bytes
+_LONGEST_NAME = 4096  # characters; no operating system has longer paths
 _SHARED = {"training": ("train-rec", "train-res")}
 
 
@@ -112,7 +114,7 @@ def _lineage(reference: str, beside: Path | None) -> list[_Book]:
                 hint=f"take one extends out, for instance that of {books[-2].name}",
             )
         reference, beside = book.content.get("extends", ""), book.path.parent
-        if not isinstance(reference, str):
+        if not isinstance(reference, str) or len(reference) > _LONGEST_NAME:
             raise UsageError(
                 f"extends in {book.name} must be the name of a recipe or file, got {shown(reference)}"
             )
@@ -124,14 +126,14 @@ def _split(reference: str, beside: Path | None) -> tuple[Path, str | None]:
     """The file that is meant, and the recipe in it: "refshapes:naive" -> (…/refshapes.toml, "naive")."""
 
     def file_of(text: str) -> Path:
-        path = (beside or Path()) / Path(text).expanduser()
-        bare = not Path(text).suffix and len(Path(text).parts) == 1 and not path.is_file()
+        path = (beside or Path()) / os.path.expanduser(text)
+        bare = not Path(text).suffix and len(Path(text).parts) == 1 and not os.path.isfile(path)
         shipped = _HERE / f"{text}.toml"
-        return shipped if bare and shipped.is_file() else path
+        return shipped if bare and os.path.isfile(shipped) else path
 
     whole = file_of(reference)
     head, colon, recipe = reference.rpartition(":")
-    return (file_of(head), recipe) if colon and not whole.exists() else (whole, None)
+    return (file_of(head), recipe) if colon and not os.path.exists(whole) else (whole, None)
 
 
 def _read(path: Path, asked_by: _Book | None) -> _Book:
@@ -170,12 +172,14 @@ def _recipe_chain(lineage: Sequence[_Book], recipe: str) -> list[str]:
             raise UsageError(
                 f"no such recipe: {last}:{name}"
                 if not chain
-                else f"{last}:{chain[-1]} extends {name!r}, which is none",
-                facts=[f"recipes of {last}: {', '.join(known) or 'none'}"],
+                else f"{last}:{plain(chain[-1])} extends {shown(name)}, which is none",
+                facts=[f"recipes of {last}: {', '.join(map(plain, known)) or 'none'}"],
                 hint=nearest_hint(name, known, "{}" if chain else f"{last}:{{}}"),
             )
         if name in chain:
-            raise UsageError(f"{last}:{recipe} extends itself", facts=[" extends ".join([*chain, name])])
+            raise UsageError(
+                f"{last}:{recipe} extends itself", facts=[" extends ".join(map(plain, [*chain, name]))]
+            )
         chain.append(name)
         name = next(
             (b.recipes[name]["extends"] for b in reversed(lineage) if "extends" in b.recipes.get(name, {})),
@@ -194,7 +198,7 @@ def _check_tables(book: _Book, stage: str, stages: Sequence[str]) -> None:
         _check_group(book, content, f"recipe.{name}.", stage, known)
         if not isinstance(content.get("extends", ""), str):
             raise UsageError(
-                f"extends in [recipe.{name}] of {book.name} must be a name, got {shown(content['extends'])}"
+                f"extends in [recipe.{plain(name)}] of {book.name} must be a name, got {shown(content['extends'])}"
             )
 
 
@@ -215,5 +219,6 @@ def _check_group(
             )
         if not isinstance(value, dict):
             raise UsageError(
-                f"{name!r} in {book.name} must be a table, got {shown(value)}", hint=f"write [{prefix}{name}]"
+                f"{shown(name)} in {book.name} must be a table, got {shown(value)}",
+                hint=f"write [{prefix}{name}]",
             )

@@ -35,6 +35,7 @@ from stages.data.readers.table_file import open_lines, open_table
 from stages.data.readers.values import is_nothing, text_of
 from stages.errors import ArtifactError, UsageError
 from stages.nearest import PICTURE_SUFFIXES, nearest_file, shown_name
+from stages.untrusted import float_of, shown
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 
@@ -144,7 +145,7 @@ def _request_of_line(where: str, row: Mapping[str, Any], root: Path, *, anywhere
     try:
         box = _four(corners) if all(given) else None
     except ValueError:
-        raise Invalid(f"box {corners} is not four numbers") from None
+        raise Invalid(f"box {shown(corners, 100)} is not four numbers") from None
     name = name.strip()
     path = Path(name) if anywhere and os.path.isabs(name) else path_below(root, name)
     return Request(where, name, path, phrase, box)
@@ -155,13 +156,15 @@ def _box_of_text(box: str | Sequence[float]) -> Box:
         # also "[120, 80, 210, 190]" and "120; 80; 210; 190", as programs print them
         return _four(re.sub(r"[\[\](),;]", " ", box).split() if isinstance(box, str) else box)
     except (ValueError, TypeError):
-        raise UsageError(f"--box must be four numbers, got {box!r}", hint="--box 120,80,210,190") from None
+        raise UsageError(
+            f"--box must be four numbers, got {shown(box)}", hint="--box 120,80,210,190"
+        ) from None
 
 
 def _four(values: Sequence[Any]) -> Box:
     """Four finite numbers; ValueError otherwise."""
-    x1, y1, x2, y2 = (math.nan if isinstance(v, bool) else float(v) for v in values)
-    if not all(math.isfinite(v) for v in (x1, y1, x2, y2)):
+    x1, y1, x2, y2 = (math.nan if isinstance(v, bool) else float_of(v) for v in values)
+    if math.isnan(x1 + y1 + x2 + y2):
         raise ValueError
     return x1, y1, x2, y2
 

@@ -18,6 +18,7 @@ from stages.errors import ArtifactError
 from stages.geometry.boxes import pixel_interval
 from stages.geometry.runs import counts_to_bytes, rle_counts
 from stages.geometry.segmentations import polygon_rings
+from stages.untrusted import plain
 
 Rle = dict[str, Any]
 Size = Sequence[int]
@@ -196,7 +197,7 @@ def checked_rle(rle: Mapping[str, Any], size_hw: Size) -> Rle:
     if not isinstance(size, list | tuple | np.ndarray) or list(size) != [int(v) for v in size_hw]:
         turned = isinstance(size, list | tuple) and list(size) == [int(v) for v in reversed(size_hw)]
         raise ArtifactError(
-            f"mask size {size} does not match its image {[int(v) for v in size_hw]} (height, width)"
+            f"mask size {plain(size)} does not match its image {[int(v) for v in size_hw]} (height, width)"
             + (": it is written as width, height" if turned else "")
         )
     if isinstance(counts, str) and counts[:2] in ("b'", 'b"'):

@@ -44,7 +44,7 @@ class PartForm(_Form):
     batch_size: Annotated[int, Field(ge=1, lt=2**53)]
     total: Count
     rows: list[Count]
-    confidence: list[Number]
+    confidence: list[Annotated[float, Field(ge=-1e6, le=1e6)]]
 
 
 class ShardForm(_Form):
@@ -53,6 +53,7 @@ class ShardForm(_Form):
     format: Literal["seqres-predictions-shard"]
     version: Literal[1]
     fingerprint: str
+    model: Object
     shard: PartForm
     provenance: Object
     summary: Object

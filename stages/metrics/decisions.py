@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from stages.artifacts import Artifact
 from stages.errors import ArtifactError
 from stages.geometry.rasterise import Rle, checked_rle, polygon_to_rle, rle_area, rle_from_segmentation
+from stages.untrusted import plain, shown
 
 FORMAT, VERSION = "seqres-decisions", 1
 Verdict = Literal["accept", "reject", "unsure"]
@@ -134,7 +135,7 @@ def _content(path: Path) -> dict[str, Any]:
     version = content.get("version")
     if version != VERSION or isinstance(version, bool):
         raise ArtifactError(
-            f"{path} has version {str(version)[:20]} of its format, this seqres reads {VERSION}"
+            f"{path} has version {shown(version, 20)} of its format, this seqres reads {VERSION}"
         )
     return content
 
@@ -237,5 +238,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _wrong(where: str, what: str, value: Any = None) -> NoReturn:
-    got = "" if value is None else f", got {str(value)[:60]!r}"
+    got = "" if value is None else f", got {plain(value)!r}"
     raise ArtifactError(f"{where} {what}{got}", hint=_HINT)

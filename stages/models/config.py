@@ -7,12 +7,16 @@ place that turns it into modules.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages.errors import UsageError
 from stages.untrusted import shown
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Sequence = Literal[
     "box", "contour", "box-contour", "multitask", "mask"
@@ -204,7 +208,7 @@ class ModelConfig:
 
 def _from_dict(cls: type[Any], data: Any, where: str) -> Any:
     """The part of a description as its dataclass, each value of the type that is declared there."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     if isinstance(data, cls):
         return data
@@ -218,11 +222,19 @@ def _from_dict(cls: type[Any], data: Any, where: str) -> Any:
             facts=[f"known keys: {', '.join(sorted(known))}"],
         )
     try:
-        return TypeAdapter(cls).validate_python(dict(data))
+        return _adapter(cls).validate_python(dict(data))  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         key = ".".join(str(part)[:40] for part in first["loc"])
         raise UsageError(f"{key} of the {where} configuration: {first['msg'].lower()}") from error
+
+
+@functools.cache
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    """Made once: that takes longer than reading a description with it."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
 
 
 def _require_size(where: str, key: str, value: float, low: float, high: float) -> None:

@@ -1,7 +1,7 @@
 """Read files that came from elsewhere without running what is in them: checkpoints, word lists, word vectors.
 
-A checkpoint goes through `torch.load(weights_only=True)` with a short list of harmless numpy types; a pickled word
-list through an unpickler that resolves no name at all.
+A checkpoint goes through `torch.load(weights_only=True)` with stand-ins for numpy's numbers; a pickled word list through
+an unpickler that resolves no name at all.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.data.readers.plain_numpy import STAND_INS
 from stages.errors import ArtifactError
 from stages.file_kinds import refuse_other_kinds
 from stages.nearest import cannot_read, file_hint
@@ -145,13 +146,10 @@ def _damaged(path: Path, error: Exception) -> ArtifactError:
 
 @contextmanager
 def _harmless_types() -> Iterator[None]:
-    """numpy numbers, as scores of an epoch are saved; both names of the module that they are pickled under."""
-    from numpy._core import multiarray
-
-    scalar: Any = multiarray.scalar
-    kinds = [np.dtype(t) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
-    allowed: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype]
-    with torch.serialization.safe_globals([*allowed, *{type(k) for k in kinds}]):
+    """Numbers of numpy, as scores of an epoch are saved, by the stand-ins for it: numpy's own types crash on a state that
+    a stranger made."""
+    stand_ins: list[Any] = [(stand_in, ".".join(name)) for name, stand_in in STAND_INS.items()]
+    with torch.serialization.safe_globals(stand_ins):
         yield
 
 

@@ -172,13 +172,17 @@ def test_the_roles_of_refshapes_have_a_recipe_at_every_scale() -> None:
         ("recipe = 0x" + "f" * 6000, "must be a table"),
         ("extends = 0x" + "f" * 6000, "must be the name of a recipe or file, got a number of"),
         ("[train-res]\n" + "k" * 90_000 + " = 1", "unknown key"),
+        ('extends = "' + "x" * 90_000 + '"', "must be the name of a recipe or file, got 'xxx"),
+        ('extends = "' + "x" * 300 + '"', "cannot read x+: file name too long"),
+        ('extends = "~no-such-person/x"', "no such file: ~no-such-person/x"),
+        ('[recipe]\na.extends = "' + "x" * 90_000 + '"', "my.toml:a extends 'xxx.*, which is none"),
     ],
     ids=str.__len__,
 )
 def test_values_without_end_are_told_in_a_line(text: str, words: str) -> None:
     Path("my.toml").write_text(text)
     with pytest.raises(UsageError, match=words) as caught:
-        train_res("my.toml")
+        train_res("my.toml:a" if "[recipe]" in text else "my.toml")
     assert len("".join([caught.value.message, *caught.value.facts])) < 1000
 
 

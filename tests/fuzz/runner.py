@@ -26,6 +26,8 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
+import cv2
+
 from stages.errors import SeqresError
 
 CPU_S, WALL_S = 5.0, 60.0
@@ -33,14 +35,28 @@ MEMORY = 1 << 30
 _RENEW = 400 << 20  # bytes that a child may have gained before a fresh one goes on
 
 
+Read = Callable[[], object]
+
+
 class Target(Protocol):
-    """One reader: `prepare` writes what all cases start from, `case` damages a copy, `read` is what is tried."""
+    """One reader: `prepare` writes what all cases start from, `case` damages a copy and gives what is tried on it.
+
+    `warm` reads a copy that is not damaged, so that the modules are loaded before the children are made.
+    """
 
     name: str
 
     def prepare(self, folder: Path) -> None: ...
 
-    def case(self, seeds: Path, folder: Path, rng: Random) -> Callable[[], object]: ...
+    def warm(self, here: Path, folder: Path) -> None: ...
+
+    def case(self, seeds: Path, folder: Path, rng: Random) -> Read: ...
+
+
+def copied(seeds: Path, folder: Path) -> Path:
+    """Where a case may damage what `prepare` wrote."""
+    shutil.copytree(seeds, folder / "in", symlinks=True)
+    return folder / "in"
 
 
 @dataclass
@@ -69,7 +85,12 @@ def run_target(target: Target, cases: Iterable[int], seed: int = 0) -> Result:
     with tempfile.TemporaryDirectory(prefix="seqres-fuzz-") as scratch:
         seeds = Path(scratch, "seeds")
         seeds.mkdir()
+        cv2.setNumThreads(0)  # a pool of threads here would make OpenCV hang in the children
         target.prepare(seeds)
+        warm = Path(scratch, "warm")
+        warm.mkdir()
+        with nothing_printed():
+            target.warm(copied(seeds, warm), warm)
         todo = list(cases)
         while todo:
             done = list(_child(target, todo, seeds, Path(scratch, "case"), seed))
@@ -80,6 +101,18 @@ def run_target(target: Target, cases: Iterable[int], seed: int = 0) -> Result:
             todo = todo[len(done) :]
     result.seconds = time.monotonic() - start
     return result
+
+
+@contextlib.contextmanager
+def nothing_printed() -> Iterator[None]:
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _child(target: Target, todo: list[int], seeds: Path, folder: Path, seed: int) -> Iterator[Outcome]:

@@ -13,190 +13,14 @@ import cv2
 import numpy as np
 
 from stages.errors import ArtifactError
+from tests.fuzz.artifacts import Artifacts, Shards, damage_bytes
 from tests.fuzz.mutations import damaged_bytes, json_text, odd_pickle, odd_tree
-from tests.fuzz.runner import Target
+from tests.fuzz.runner import Read, Target, copied
 from tests.oracles.picture_bytes import encoded, scene
 from tests.oracles.public_formats import gref, write_grefcoco, write_mdetr, write_seqtr
 from tests.oracles.refer_folder import ReferFolder
-from tests.oracles.small_artifacts import write_dataset, write_pseudo, write_split
+from tests.oracles.small_artifacts import write_dataset
 from tests.oracles.tool_files import block, brush_bits, picture, png_text
-
-Read = Callable[[], object]
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "artifacts"
-
-
-def _copied(seeds: Path, folder: Path) -> Path:
-    shutil.copytree(seeds, folder / "in", symlinks=True)
-    return folder / "in"
-
-
-# ---------------------------------------------------------------- artifacts
-
-
-class Artifacts:
-    """Artifacts of every kind, opened as inspect, verify and the stages open them."""
-
-    def __init__(self, name: str, damage: Callable[[Path, Random], None]) -> None:
-        self.name, self._damage = name, damage
-
-    def prepare(self, folder: Path) -> None:
-        from tests.oracles.random_models import write_random_model
-
-        data = write_dataset(folder / "dataset.h5", ["train"] * 4 + ["val"], pictures=True)
-        write_split(folder / "split.h5", data, [True, False, True, False, False])
-        rings = [(r, 2 * r, 0.9, [(6, 11), (20, 12), (15, 35)]) for r in range(4)]
-        pseudo = write_pseudo(folder / "pseudo.h5", data, rings, n_points=3)
-        from stages import evaluate, resample_points
-
-        resample_points.run(
-            resample_points.Config(score_threshold=2.0), dataset=data, pseudo=pseudo, out=folder / "points.h5"
-        )
-        model = write_random_model(folder / "model.h5", "second look, box-contour")
-        evaluate.run(evaluate.Config(device="cpu"), dataset=data, model=model, out=folder / "evaluation.h5")
-        for kind in ("attention", "split", "dataset", "evaluation", "rec_model", "pseudo_shard"):
-            shutil.copy(GOLDEN / f"{kind}-v1.h5", folder / f"old_{kind}.h5")
-
-    def case(self, seeds: Path, folder: Path, rng: Random) -> Read:
-        here = _copied(seeds, folder)
-        path = rng.choice(sorted(here.glob("*.h5")))
-        self._damage(path, rng)
-        return lambda: self._read(here, path)
-
-    def _read(self, here: Path, path: Path) -> None:
-        told: list[ArtifactError] = []
-        for use in (_inspect, _verify, *_USES.get(path.stem, ())):
-            try:
-                use(here, path)
-            except ArtifactError as error:
-                told.append(error)
-        if told:
-            raise told[0]
-
-
-def _inspect(here: Path, path: Path) -> None:
-    from seqres_cli.commands.inspect import describe, description_lines
-    from seqres_cli.output import Answer, print_answer
-    from stages.artifacts import open_artifact
-
-    with open_artifact(path, check=False) as artifact:
-        record = describe(artifact)
-        print_answer(Answer(record, description_lines(record)), as_json=True)
-
-
-def _verify(here: Path, path: Path) -> None:
-    from stages.artifacts import verify_artifact
-
-    verify_artifact(path)
-
-
-def _dataset(here: Path, path: Path) -> None:
-    from stages.data.dataset import ReferringDataset
-    from stages.data.exports.items import labels_of
-    from stages.figures.photo_masks import draw_photographs
-    from stages.reporter import SilentReporter
-
-    data = ReferringDataset.open(path, split=here / "split.h5", masks="training")
-    for r in range(min(3, len(data.ref_ids))):
-        data.image(int(data.referent_image[r]))
-        if data.mask_visible[r]:
-            data.mask(r)
-        data.sentences_of(np.array([r]))
-    labels_of(path, None, None, ["train"])
-    draw_photographs(path, here / "pseudo.h5", here / "drawn", SilentReporter(), missing_only=True)
-
-
-def _split(here: Path, path: Path) -> None:
-    from stages import split_masks
-    from stages.artifacts import open_artifact
-    from stages.data.dataset import ReferringDataset, seen_referents
-
-    with open_artifact(path, "split") as artifact:
-        seen_referents(artifact)
-    data = ReferringDataset.open(here / "dataset.h5", split=path, masks="training")
-    data.mask_visible.sum()
-    split_masks.run(split_masks.Config(ratio=0.5), dataset=here / "dataset.h5", out=here / "again.h5")
-
-
-def _pseudo(here: Path, path: Path) -> None:
-    from stages import resample_points
-    from stages.data.exports.items import labels_of
-
-    resample_points.run(
-        resample_points.Config(), dataset=here / "dataset.h5", pseudo=path, out=here / "out.h5"
-    )
-    labels_of(here / "dataset.h5", path, None)
-
-
-def _points(here: Path, path: Path) -> None:
-    from stages.data.exports.items import labels_of
-    from stages.metrics.hidden_truth import audit_pseudo_labels
-
-    labels_of(here / "dataset.h5", path, None)
-    audit_pseudo_labels(here / "dataset.h5", here / "pseudo.h5", path)
-
-
-def _evaluation(here: Path, path: Path) -> None:
-    from stages.data.exports.items import labels_of
-    from stages.metrics.tables import comparison
-
-    comparison([path])
-    labels_of(here / "dataset.h5", path, None)
-
-
-def _model(here: Path, path: Path) -> None:
-    import torch
-
-    from stages.artifacts import open_artifact
-    from stages.weights.exchange import read_folder, write_folder
-    from stages.weights.model_file import held_out_referents_of, load_model, weights_chosen_by
-
-    with open_artifact(path, ("rec_model", "res_model")) as artifact:
-        weights_chosen_by(artifact)
-        held_out_referents_of(artifact, "0" * 64)
-        torch.set_num_threads(1)
-        load_model(path)
-        (here / "exported").mkdir()
-        write_folder(artifact, here / "exported")
-    read_folder(here / "exported")
-
-
-def _report(here: Path, path: Path) -> None:
-    from stages import report
-
-    names = [p for p in sorted(here.glob("*.h5")) if not p.stem.startswith("old_") and p.stem != "model"]
-    report.run(report.Config(cards=3), files=names, out=here / "page")
-
-
-def _attention(here: Path, path: Path) -> None:
-    from stages.artifacts import open_artifact
-
-    with open_artifact(path, "attention") as artifact:
-        artifact.json("summary")
-        for name in ("maps", "points_xy", "step_of_point", "tokens"):
-            list(artifact.ragged(name))
-
-
-def _shard(here: Path, path: Path) -> None:
-    from stages import merge
-
-    merge.run(merge.Config(), files=[path], out=here / "merged.h5")
-
-
-_USES: dict[str, tuple[Callable[[Path, Path], None], ...]] = {
-    "dataset": (_dataset, _report),
-    "split": (_split, _report),
-    "pseudo": (_pseudo, _report),
-    "points": (_points, _report),
-    "evaluation": (_evaluation, _report),
-    "model": (_model,),
-    "old_attention": (_attention,),
-    "old_pseudo_shard": (_shard,),
-}
-
-
-def _damage_bytes(path: Path, rng: Random) -> None:
-    path.write_bytes(damaged_bytes(path.read_bytes(), rng))
-
 
 # ---------------------------------------------------------------- annotation files
 
@@ -219,8 +43,11 @@ class Annotations:
             json.dumps([str(root.relative_to(folder)), [str(f.relative_to(folder)) for f in files]])
         )
 
+    def warm(self, here: Path, folder: Path) -> None:
+        self._read(here / json.loads((here / "places.json").read_text())[0], folder, True)
+
     def case(self, seeds: Path, folder: Path, rng: Random) -> Read:
-        here = _copied(seeds, folder)
+        here = copied(seeds, folder)
         root, files = json.loads((here / "places.json").read_text())
         path = here / rng.choice(files)
         path.write_bytes(self._damage(path.read_bytes(), path, rng))
@@ -442,11 +269,44 @@ class SingleFile:
         (folder / "victims").mkdir()
         self._write(folder / "victims")
 
+    def warm(self, here: Path, folder: Path) -> None:
+        for path in self._choice(here / "victims"):
+            self._read_file(here / "victims", path)
+
     def case(self, seeds: Path, folder: Path, rng: Random) -> Read:
-        here = _copied(seeds, folder) / "victims"
-        path = rng.choice(sorted(p for p in here.iterdir() if not p.name.startswith("keep")))
+        here = copied(seeds, folder) / "victims"
+        path = rng.choice(self._choice(here))
         path.write_bytes(self._damage(path.read_bytes(), path, rng))
         return lambda: self._read_file(here, path)
+
+    @staticmethod
+    def _choice(here: Path) -> list[Path]:
+        return sorted(p for p in here.iterdir() if not p.name.startswith("keep"))
+
+
+def _write_requests(folder: Path) -> None:
+    picture(folder / "keep.png")
+    rows = [
+        {"image": "keep.png", "expression": "the red mug", "x1": 5, "y1": 5, "x2": 25, "y2": 25},
+        {"image": "keep.png", "expression": "one"},
+    ]
+    (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "t.json").write_text(json.dumps(rows))
+    piped = [row | {"image": str(folder / "keep.png")} for row in rows]  # names there may be whole paths
+    (folder / "piped.jsonl").write_text("".join(json.dumps(row) + "\n" for row in piped))
+    (folder / "t.csv").write_text(
+        "image,expression,x1,y1,x2,y2\nkeep.png,the red mug,5,5,25,25\nkeep.png,one,,,,\n"
+    )
+
+
+def _read_requests(folder: Path, path: Path) -> None:
+    from stages.data.photographs import Photographs, requests_of_table
+
+    if path.stem != "piped":
+        Photographs.open(requests_of_table(path))
+    else:
+        with open(path, encoding="utf-8", errors="surrogateescape") as lines:
+            Photographs.open(requests_of_table(Path("-"), piped=lines))
 
 
 def _write_decisions(folder: Path) -> None:
@@ -653,7 +513,7 @@ def _read_list(folder: Path, path: Path) -> None:
     from stages import split_masks
 
     config = split_masks.Config(import_list=str(path))
-    split_masks.run(config, dataset=folder / "keep.h5", out=folder / "keep_split.h5")
+    split_masks.run(config, dataset=folder / "keep.h5", out=folder / f"keep_{path.name}.h5")
 
 
 def _write_pictures(folder: Path) -> None:
@@ -678,8 +538,9 @@ def _read_picture(folder: Path, path: Path) -> None:
 
 
 def all_targets() -> Iterator[Target]:
-    yield Artifacts("artifacts-bytes", _damage_bytes)
+    yield Artifacts("artifacts-bytes", damage_bytes)
     yield Artifacts("artifacts-structure", odd_tree)
+    yield Shards()
     yield Annotations("refer", _refer_pickle, _odd_pickle, "refer-pickle")
     yield Annotations("refer", _refer, _odd_json, "refer-json")
     yield Annotations("grefcoco", _grefcoco, _odd_json)
@@ -694,6 +555,7 @@ def all_targets() -> Iterator[Target]:
     yield Annotations("table", _masks, _odd_mask, "mask-files")
     yield SingleFile("pictures", _write_pictures, _odd_picture, _read_picture)
     yield SingleFile("decisions", _write_decisions, _odd_json, _read_decisions)
+    yield SingleFile("requests", _write_requests, _odd_table, _read_requests)
     yield SingleFile("lists", _write_lists, _odd_list, _read_list)
     yield SingleFile("toml", _write_toml, _odd_toml, _read_toml)
     yield SingleFile("weights-exported", _write_exported, _odd_exported, _read_exported)

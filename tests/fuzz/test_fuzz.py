@@ -73,6 +73,9 @@ class _Behaviour:
     def prepare(self, folder: Path) -> None:
         (folder / "seed").write_text("x")
 
+    def warm(self, here: Path, folder: Path) -> None:
+        assert (here / "seed").exists()
+
     def case(self, seeds: Path, folder: Path, rng: Random) -> Callable[[], object]:
         return _BEHAVIOUR[self.number][1]
 

@@ -421,6 +421,15 @@ def test_invalid_lines_are_listed(tmp_path: Path) -> None:
         "line 5: box ['1', '2', 'wide', '4'] is not four numbers",
         "line 6: a box without x2",
     )
+    lines = [
+        {"image": "a.png", "phrase": "star", "x1": x1, "y1": 2, "x2": 30, "y2": 40}
+        for x1 in ([1], {}, 10**400, True)
+    ]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ArtifactError, match="4 invalid lines") as caught:
+        requests_of_table(tmp_path / "list.jsonl")
+    assert caught.value.facts[0] == "line 1: box [[1], 2, 30, 40] is not four numbers"
+    assert max(map(len, caught.value.facts)) < 200
     table.write_text("picture,phrase\na.png,star\n")
     with pytest.raises(ArtifactError, match="has no column image"):
         requests_of_table(table)

@@ -231,11 +231,19 @@ def test_answers_that_do_not_fit_are_refused(
         ({"shard": {**first["shard"], "number": "3/2"}}, "its shard is '3/2'"),
         ({"shard": {**first["shard"], "rows": [-1]}}, "shard.rows.0"),
         ({"predictions": [{}]}, "predictions.0.image"),
+        (
+            {"shard": {**first["shard"], "confidence": [1e300] * len(first["predictions"])}},
+            "shard.confidence.0",
+        ),
+        ({"model": [1]}, "model: input should be a valid dictionary"),
     ):
         other.write_text(json.dumps({**first, **damage}))
         with pytest.raises(ArtifactError, match="is damaged") as damaged:
             joined([other, files[1]], out)
         assert words in str(damaged.value.facts)
+    other.write_text(json.dumps({**first, "provenance": {"seconds": float("nan")}}))
+    with pytest.raises(ArtifactError, match="no valid JSON"):
+        joined([other, files[1]], out)
     assert not out.exists()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import posixpath
 import re
 from collections.abc import Sequence
@@ -19,9 +21,10 @@ def spellings(name: str) -> list[str]:
     """Relative paths that a tool's name of a picture may mean, the longest first."""
     name = name.strip().replace("\\", "/")
     if _URL.match(name) or "?d=" in name:
-        parts = urlsplit(name)
-        local = parse_qs(parts.query).get("d", [])
-        name = local[0] if local else unquote(parts.path)
+        with contextlib.suppress(ValueError):  # "http://[" is a name like any other
+            parts = urlsplit(name)
+            local = parse_qs(parts.query).get("d", [])
+            name = local[0] if local else unquote(parts.path)
     found: list[str] = []
     for text in dict.fromkeys([name, unquote(name)]):
         steps = [step for step in posixpath.normpath(text).split("/") if step not in ("", ".", "..")]
@@ -71,10 +74,10 @@ def _below(root: Path, name: str, folder: Path | None) -> str | None:
         if beside.is_relative_to(root.resolve()):
             tried.append(beside.relative_to(root.resolve()).as_posix())
     for spelling in [*tried, *spellings(name)]:
-        try:
-            if path_below(root, spelling).is_file():
+        try:  # what is not there is not looked at further: a name of 3,000 folders has so many spellings
+            if os.path.lexists(os.path.join(root, spelling)) and path_below(root, spelling).is_file():
                 return spelling
-        except (ArtifactError, OSError):
+        except (ArtifactError, OSError, ValueError):
             continue
     return None
 

@@ -30,6 +30,7 @@ from stages.geometry.brush_runs import decode_brush
 from stages.geometry.rasterise import mask_to_rle, polygon_to_rle
 from stages.geometry.segmentations import polygon_rings
 from stages.nearest import PICTURE_SUFFIXES
+from stages.untrusted import float_of, plain
 
 _HINT = 'in Label Studio, choose Export and the format "JSON"'
 _TASK_PHRASES = ("phrase", "expression", "caption")
@@ -209,14 +210,10 @@ def _shape(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _numbers(value: Mapping[str, Any], *keys: str) -> Any:
     try:
-        found = np.array([float(value[key]) for key in keys])
-    except (KeyError, TypeError, ValueError):
-        found = np.full(len(keys), np.nan)
-    if not np.isfinite(found).all():
-        raise Invalid(
-            f"{' and '.join(keys)} are {', '.join(str(value.get(key)) for key in keys)}, not numbers"
-        )
-    return found
+        return np.array([float_of(value[key]) for key in keys])
+    except (KeyError, ValueError) as error:
+        found = ", ".join(plain(value.get(key)) for key in keys)
+        raise Invalid(f"{' and '.join(keys)} are {found}, not numbers") from error
 
 
 def _turn(value: Mapping[str, Any]) -> Any:

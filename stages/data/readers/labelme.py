@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stages.data.images import header_size
+from stages.data.picture_files import JPEG, PNG, read_head
 from stages.data.readers.export_names import place_pictures
 from stages.data.readers.records import Findings, Invalid, checked_size, clean_text, id_of, load_json
 from stages.data.readers.table import read_table
@@ -199,9 +199,10 @@ def _pasted(text: Any, points_xy: Any, size_hw: tuple[int, int]) -> Any:
     """A shape of the type mask: a PNG in base64, and the corners of the window that it fills, both included."""
     try:
         data = base64.b64decode(text, validate=True)
-        size = header_size(io.BytesIO(data))  # looked at first: a small file may unpack to gigabytes
+        head = read_head(io.BytesIO(data))  # looked at first: a small file may unpack to gigabytes
     except (TypeError, ValueError, binascii.Error):
-        size = None
+        head = None
+    size = head.size_hw if head is not None and head.kind in (JPEG, PNG) and not head.is_cut else None
     if size is None or len(points_xy) < 1:
         raise Invalid("a mask that is no PNG in base64 with its corner")
     (x, y), (height, width) = (int(v) for v in np.rint(points_xy.min(axis=0))), size

@@ -21,13 +21,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.images import header_size
+from stages.data.picture_files import JPEG, PNG, read_head
 from stages.data.readers.records import Invalid
 from stages.errors import ArtifactError
 from stages.file_kinds import what_file_is
 from stages.untrusted import require_regular
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _IGNORE = 255  # border of the objects in palette masks of PASCAL VOC
 _FEW = 16  # objects; a picture with more values and few equal neighbours is a photograph
 _BAND_PX = 7  # soft edges are thinner
@@ -108,13 +107,12 @@ def read_mask_picture(path: Path, name: str, size_hw: tuple[int, int]) -> MaskPi
     try:
         require_regular(path, what="mask")
         with open(path, "rb") as stream:
-            head = stream.read(8)
-            stream.seek(0)
-            size = header_size(stream) if head == _PNG or head[:2] == _JPEG else None
+            found = read_head(stream)
     except OSError as error:
         raise Invalid(f"mask {name}: {(error.strerror or 'error').lower()}") from None
     except ArtifactError as error:
         raise Invalid(f"mask {name}: {error.message}") from None
+    size = found.size_hw if found.kind in (JPEG, PNG) else None
     if size is None:
         kinds = "no PNG" if path.suffix.lower() == ".png" else "neither a PNG nor a JPEG nor a JSON file"
         raise Invalid(f"mask {name} is {what_file_is(path) or kinds}")
@@ -122,8 +120,11 @@ def read_mask_picture(path: Path, name: str, size_hw: tuple[int, int]) -> MaskPi
         raise Invalid(
             f"mask {name} is {size[1]}x{size[0]}, its picture {size_hw[1]}x{size_hw[0]} (width x height)"
         )
+    if found.is_cut:  # or has a chunk that claims gigabytes, which the decoder would take
+        raise Invalid(f"mask {name} cannot be decoded: its end is missing")
     data = path.read_bytes()
-    depth, colour_type = (data[24], data[25]) if head == _PNG else (8, -1)
+    is_jpeg = found.kind == JPEG
+    depth, colour_type = (8, -1) if is_jpeg else (data[24], data[25])
     is_palette = colour_type == 3
     if is_palette:
         data = _indices_as_grey(data, depth)
@@ -138,7 +139,6 @@ def read_mask_picture(path: Path, name: str, size_hw: tuple[int, int]) -> MaskPi
     if pixels.ndim == 3 and pixels.shape[2] == 4 and pixels[..., 3].min() < pixels[..., 3].max():
         alpha = pixels[..., 3]
         return MaskPicture(name, (alpha >= (int(alpha.max()) + 1) // 2).astype(np.uint32), False)
-    is_jpeg = head[:2] == _JPEG
     if pixels.ndim == 3:
         pixels = pixels[..., :3]
         if is_jpeg or (pixels == pixels[..., :1]).all():

@@ -21,7 +21,7 @@ from stages.file_kinds import refuse_other_kinds
 from stages.geometry.boxes import reads_as_shares
 from stages.geometry.rasterise import rle_area, rle_from_segmentation
 from stages.nearest import cannot_read
-from stages.untrusted import require_regular, shown
+from stages.untrusted import parse_json, require_regular, shown
 
 OVERSHOOT_PX = 1.0  # boxes that leave the image by at most this are cut to it
 LARGEST_FILE = 4 << 30  # bytes; the largest public annotation file has 1.5 GB
@@ -139,8 +139,10 @@ def open_text(path: Path) -> TextIO:
     return open(path, encoding="utf-16" if head in _UTF16_MARKS else "utf-8-sig", newline="")
 
 
-def load_json(path: Path, keep: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """The content of a JSON file; `keep` is its `object_hook`.
+def load_json(
+    path: Path, keep: Callable[[dict[str, Any]], Any] | None = None, *, finite: bool = False
+) -> Any:
+    """The content of a JSON file; `keep` is its `object_hook`. `finite`: also refuse what nothing can write again.
 
     Raises:
         ArtifactError: the file cannot be read, is too large, is no JSON, or an object has a key twice with two values.
@@ -148,6 +150,8 @@ def load_json(path: Path, keep: Callable[[dict[str, Any]], Any] | None = None) -
     check_file_size(path)
     try:
         with open_text(path) as stream:
+            if finite:
+                return parse_json(stream.read())
             return json.load(stream, object_pairs_hook=once_each(keep))
     except OSError as error:
         raise cannot_read(path, error) from error

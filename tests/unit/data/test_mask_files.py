@@ -180,6 +180,17 @@ def test_what_is_no_mask_is_refused_by_name(
         area(tmp_path / name)
 
 
+def test_a_chunk_that_claims_more_than_the_file_is_not_decoded(tmp_path: Path) -> None:
+    """The decoder takes as much memory before it reads: 1.6 GB for 190 bytes."""
+    path = tmp_path / "m.png"
+    cv2.imwrite(str(path), disc(255))
+    data = path.read_bytes()
+    at = data.index(b"IDAT") - 4
+    path.write_bytes(data[:at] + (1 << 30).to_bytes(4) + data[at + 4 :])
+    with pytest.raises(Invalid, match=r"mask m.png cannot be decoded: its end is missing"):
+        read_mask_picture(path, "m.png", (H, W))
+
+
 def test_an_empty_mask_is_empty(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "m.png"), np.zeros((H, W), np.uint8))
     assert area(tmp_path / "m.png") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from stages.data.dataset import ReferringDataset
+from stages.data.readers import export_names
 from stages.data.readers.export_names import spellings
 from stages.errors import ArtifactError
 from stages.prepare_data import Config, run
@@ -104,6 +106,22 @@ def test_labelme_names_of_another_machine_are_found(tmp_path: Path) -> None:
     (root / "photos").mkdir()
     (root / "json/a.png").rename(root / "photos/a.png")
     assert prepared("labelme", root).image_files == ["photos/a.png"]
+
+
+def test_a_name_of_many_folders_is_not_followed_end_by_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may mean any of its 3,000 ends; following each through links took more than 5 s."""
+    followed: list[str] = []
+    real = export_names.path_below
+    monkeypatch.setattr(
+        export_names, "path_below", lambda root, name: followed.append(name) or real(root, name)
+    )
+    path = labelme(tmp_path / "set", {"points": SQUARE})
+    path.write_text(path.read_text().replace('"a.png"', json.dumps("a/" * 3000)))
+    with pytest.raises(ArtifactError):
+        prepared("labelme", tmp_path / "set")
+    assert len(followed) < 3
 
 
 def test_labelme_errors_name_file_and_shape(tmp_path: Path) -> None:
@@ -223,8 +241,9 @@ def test_label_studio_errors_name_the_place(tmp_path: Path) -> None:
         region("e", "rectanglelabels", {"x": 1, "y": 1, "width": 20, "height": 30}),
         region("f", "rectanglelabels", {"x": 1, "y": 1, "width": 20, "height": 30, "rectanglelabels": ["x"]},
                original_width=61),
+        region("g", "ellipselabels", {"x": 1, "y": 1, "radiusX": 10**400, "radiusY": 1, "ellipselabels": ["x"]}),
     )  # fmt: skip
-    with pytest.raises(ArtifactError, match="6 invalid entries") as caught:
+    with pytest.raises(ArtifactError, match="7 invalid entries") as caught:
         prepared("labelstudio", path)
     facts = dict(fact.removeprefix("[0].annotations[0].result").split(": ", 1) for fact in caught.value.facts)
     assert facts == {
@@ -234,6 +253,7 @@ def test_label_studio_errors_name_the_place(tmp_path: Path) -> None:
         "[3]": "x and y are left, 1, not numbers",
         "[4]": "empty expression",
         "[5]": "annotated at 61x40, but a.png is 60x40",
+        "[6]": "radiusX and radiusY are a number of 1329 bits, 1, not numbers",
     }
 
 
@@ -254,6 +274,7 @@ def test_other_exports_of_label_studio_are_named(tmp_path: Path) -> None:
         ("https://example.org/x/a%C3%A9.png?token=1", "x/aé.png"),
         ("C:\\work\\photos\\a.png", "photos/a.png"),
         ("../photos/a.png", "photos/a.png"),
+        ("http://[photos/a.png", "a.png"),
     ],
 )
 def test_names_of_pictures_are_read_as_tools_write_them(name: str, meant: str) -> None:

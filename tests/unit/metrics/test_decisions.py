@@ -79,6 +79,7 @@ def test_verdicts_and_edited_outlines(dataset: Path, tmp_path: Path) -> None:
         ({"ref_id": 1, "segmentation": [[1, 2, 3, 4, 5]]}, "a point of a contour must be two numbers"),
         ({"ref_id": 1, "segmentation": "polygon"}, "segmentation must be polygons or run lengths"),
         ({"ref_id": 1, "segmentation": {"size": [2, 2], "counts": [4]}}, "does not match its image"),
+        ({"ref_id": 1, "segmentation": {"size": [["x" * 100_000]] * 2, "counts": [4]}}, "mask size .{,70} does not match"),
         ({"ref_id": 1, "segmentation": {"size": list(SIZE), "counts": [1e9]}}, "must be whole numbers"),
         ({"ref_id": 1, "segmentation": {"size": list(SIZE), "counts": [5, 10**30]}}, "mask runs"),
         ({"ref_id": 1, "segmentation": []}, "covers no pixel"),

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -161,6 +162,24 @@ def test_a_word_list_takes_no_more_stack_and_memory_than_it_has_bytes(
     (tmp_path / "token_to_ix.pkl").write_bytes(data)
     with pytest.raises(ArtifactError, match=words):
         read_vocabulary(tmp_path / "token_to_ix.pkl")
+
+
+def test_a_hostile_state_of_a_numpy_type_does_not_reach_numpy(tmp_path: Path) -> None:
+    """`numpy.dtype.__setstate__` ends the process on six values: found by fuzzing."""
+    torch.save(
+        {"state_dict": WEIGHTS, "best": np.float64(0.5)},
+        tmp_path / "a.pth",
+        _use_new_zipfile_serialization=False,
+    )
+    data = (tmp_path / "a.pth").read_bytes()
+    state = b"NNNJ\xff\xff\xff\xff"
+    assert data.count(state) == 1
+    (tmp_path / "b.pth").write_bytes(data.replace(state, state[2:]))
+    assert (
+        read_checkpoint(tmp_path / "b.pth").facts
+        == read_checkpoint(tmp_path / "a.pth").facts
+        == {"best": 0.5}
+    )
 
 
 def test_an_archive_on_several_disks_is_no_checkpoint(tmp_path: Path) -> None:
