@@ -13,9 +13,11 @@ from types import FrameType
 
 @dataclass
 class Ended:
-    """`signal`: the number of the signal that asked for the end, 0 without one."""
+    """`signal`: the number of the signal that asked for the end, 0 without one. `told`: why it ends is being said, which
+    such a signal does not cut off."""
 
     signal: int = 0
+    told: bool = False
 
 
 @contextmanager
@@ -32,7 +34,8 @@ def ended_like_ctrl_c() -> Iterator[Ended]:
             os.kill(os.getpid(), number)
             return
         ended.signal = number
-        raise KeyboardInterrupt
+        if not ended.told:
+            raise KeyboardInterrupt
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}

@@ -130,9 +130,12 @@ def _run(arguments: list[str], ended: Ended) -> tuple[int, bool]:
     except SystemExit:
         raise
     except BaseException as error:
+        ended.told = True
         if os.environ.get("SEQRES_DEBUG") == "1":
             traceback.print_exc()
         told = as_seqres_error(error, command_line)
+        if isinstance(told, _Interrupted) and world.size > 1:
+            told.facts += ("one of several processes: if nobody ended them all, another has ended before",)
         if told.exit_code == _Interrupted.exit_code and ended.signal:
             told.exit_code = 128 + ended.signal
         if world.speaks():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 import stages
 from seqres_cli.commands import COMMANDS, STAGES
+from seqres_cli.ending import ended_like_ctrl_c
 from seqres_cli.output import number_text, seconds_text, size_text, summary_lines, table_lines
 from seqres_cli.stage_command import StageCommand
 from stages.config import option_info
@@ -236,6 +238,12 @@ def test_histograms_are_drawn() -> None:
     ]
 
 
+def test_what_only_looks_like_a_histogram_is_shown_as_it_is() -> None:
+    """The summary of a file may hold anything."""
+    for counts in ([{}], ["1"], [float("nan")], None, 3):
+        assert summary_lines({"scores": {"edges": [0, 1], "counts": counts}})[0] == "  scores:"
+
+
 def test_summaries_of_any_nesting() -> None:
     summary = {
         "n": 1,
@@ -291,3 +299,15 @@ def test_ctrl_c_ends_with_130_and_one_line(project_root: Path) -> None:
     assert process.returncode == 130
     assert errors.splitlines()[0] == "error: interrupted"
     assert "Traceback" not in errors
+
+
+def test_a_request_to_end_does_not_cut_off_an_error_that_is_being_told() -> None:
+    """torchrun sends it as soon as one of its processes has ended."""
+    with ended_like_ctrl_c() as ended:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert ended.signal == signal.SIGTERM
+    with ended_like_ctrl_c() as ended:
+        ended.told = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended.signal == signal.SIGTERM
