@@ -6,24 +6,19 @@
 #   make -f scripts/pipeline.mk TAG=2 TEACHER=final OUT=runs/smoke     then: label once more, by what learned from labels
 #
 # A second call does nothing. Another RATIO (or other flags of one stage) runs only what depends on it, and a deleted
-# file is made again. make compares times, seqres compares content: a rule that make finds out of date asks seqres
-# first, and an "up to date" only makes the file newer. With make -j2, branches run side by side; OMP_NUM_THREADS says
-# how many cores each may use, and every line of output begins with the file that it is about.
+# file is made again; with make -j2, branches run side by side (OMP_NUM_THREADS cores each). How: pipeline_files.mk.
 
 SCALE   ?= smoke
+SEED    ?= 0
 # Share of training referents whose mask may be seen
 RATIO   ?= $(or $(if $(filter tiny,$(SCALE)),0.3),$(if $(filter standard,$(SCALE)),0.01),0.05)
-SEED    ?= 0
 # An existing dataset artifact instead of RefShapes, and the preset of train-rec
 DATA    ?=
 MODEL   ?= refshapes-small
-# What prepare-data and train-rec may use, as all else waits for them (with -j, and OMP_NUM_THREADS for the others)
-CORES   ?=
 # Which model labels, what the files of its round carry (pseudo2-, final2-RATIO …), what of it is kept: all, encoder, none
 TEACHER ?= first
 TAG     ?=
 KEEP    ?= $(if $(filter tiny,$(SCALE)),none,all)
-$(if $(ROUNDS),$(error ROUNDS is now one call a round: TAG=2 TEACHER=final, TAG=3 TEACHER=final2))
 
 # What each stage is called with, beside its files. The recipes' rates are those of the small model, and RefShapes lie at
 # any angle, which other pictures do not.
@@ -43,22 +38,9 @@ final     = $(R):final $(method) $(if $(filter-out none,$(KEEP)),--init-keep $(K
 evaluate  = $(R) $(EVALUATE_FLAGS)
 visualize = $(R) $(VISUALIZE_FLAGS)
 
-# OUT, SEQRES and the rule `run`: nothing that make did not make is ever replaced or removed
+# OUT, SEQRES, the rule `run`, and what is asked for by `make`, `make all` and `make table`
 here := $(shell dirname -- '$(subst ','\'',$(strip $(MAKEFILE_LIST)))')
 include $(subst $() ,\ ,$(here))/pipeline_files.mk
-
-# The last round's files and scores. Every file by its name: one that make knows from patterns only would not be made again.
-D      := $(or $(DATA),$(OUT)/dataset.h5)
-FILES  := $(patsubst %,$(OUT)/%.h5,rec split-RATIO first-RATIO naive-RATIO full \
-  $(addsuffix $(TAG)-RATIO,pseudo refined points final attention))
-SCORES := $(patsubst %,$(OUT)/eval/%.h5,rec $(addsuffix -$(RATIO),naive first $(if $(TAG),$(TEACHER)) final$(TAG)) full box-full)
-
-.DEFAULT_GOAL := report
-.PHONY: all report table clean
-# make shall delete no file: seqres leaves only whole ones
-.PRECIOUS: $(OUT)/dataset.h5 $(OUT)/eval/%.h5 $(subst RATIO,%,$(FILES))
-
-# ------------------------------------------------------------------ the graph
 
 ifndef DATA
 $(OUT)/dataset.h5: $(F)/prepare
@@ -106,16 +88,3 @@ $(OUT)/eval/%.h5: $(D) $(OUT)/%.h5 $(F)/evaluate
 $(OUT)/attention$(TAG)-%.h5: $(foreach file,final$(TAG) naive refined$(TAG) points$(TAG) split,$(OUT)/$(file)-%.h5) $(D) $(F)/visualize
 	$(call run,visualize-attention,visualize,--model $(OUT)/final$(TAG)-$*.h5 --compare-model $(OUT)/naive-$*.h5 \
 	  --pseudo $(OUT)/refined$(TAG)-$*.h5 --points $(OUT)/points$(TAG)-$*.h5 --split $(OUT)/split-$*.h5)
-
-all: $(subst RATIO,$(RATIO),$(FILES)) $(SCORES)
-
-compare = echo; $(SEQRES) evaluate --compare $(SCORES)
-table: $(SCORES)
-	@$(compare)
-
-# Looked at last: everything on one page, whose decisions about pseudo masks go into resample-points --decisions
-report: all
-	@$(compare)
-	@echo; $(SEQRES) report $(D) $(subst RATIO,$(RATIO),$(FILES)) $(SCORES) --out $(OUT)/report --quiet $(REPORT_FLAGS)
-	@echo; echo "pictures: $$(cd $(OUT) && pwd)/attention$(TAG)-$(RATIO)_figures/index.html"
-	@echo "the run:  $$(cd $(OUT) && pwd)/report/index.html"

@@ -1,4 +1,6 @@
-# What pipeline.mk stands on: a folder of its own, and a rule that asks seqres whether a file is still right.
+# What pipeline.mk stands on: a folder of its own, a rule that asks seqres whether a file is still right, and what is made.
+# make compares times, seqres compares content: a rule that make finds out of date asks seqres first, and an "up to date"
+# only makes the file newer.
 
 # OUT comes from the command line only, as the environment may use this name otherwise. What is made there is on the list
 # OUT/.made-by-seqres; a folder that holds files and no list, and a file that is not on the list, are somebody's: they stay.
@@ -6,6 +8,8 @@
 # $(call quoted,TEXT): TEXT as one word of the shell
 quoted = '$(subst ','\'',$(1))'
 made   := bash $(call quoted,$(here)/made.sh)
+
+$(if $(ROUNDS),$(error ROUNDS is now one call a round: TAG=2 TEACHER=final, TAG=3 TEACHER=final2))
 
 SEQRES  ?= seqres
 OUT     := runs/pipeline
@@ -32,6 +36,8 @@ override SEQRES := $(if $(shell command -v $(call quoted,$(SEQRES))),$(call quot
 # not (3); --force then replaces it if it is on the list. Anything else that is wrong is told by the run itself.
 # Each line that is written says which file it is about, as another stage may be writing at the same time.
 SHELL := bash
+# Cores of prepare-data and train-rec, for which all else waits (with -j, and OMP_NUM_THREADS for the others)
+CORES ?=
 calls = $(if $(CORES),$(if $(filter prepare rec,$(2)),OMP_NUM_THREADS=$(CORES) ))$(SEQRES)
 words = $(1) $(if $(filter prepare,$(2)),,--dataset $(D)) $(3) $($(2))
 define run
@@ -54,3 +60,28 @@ $(F)/%: $(BOOK) ; @touch $@
 
 clean:
 	$(made) clean $(call quoted,$(folder))
+
+# ------------------------------------------------------------------ what is asked for
+# The last round's files and scores. Every file by its name: one that make knows from patterns only would not be made again.
+D      := $(or $(DATA),$(OUT)/dataset.h5)
+FILES  := $(patsubst %,$(OUT)/%.h5,rec split-RATIO first-RATIO naive-RATIO full \
+  $(addsuffix $(TAG)-RATIO,pseudo refined points final attention))
+SCORES := $(patsubst %,$(OUT)/eval/%.h5,rec $(addsuffix -$(RATIO),naive first $(if $(TAG),$(TEACHER)) final$(TAG)) full box-full)
+
+.DEFAULT_GOAL := report
+.PHONY: all report table clean
+# make shall delete no file: seqres leaves only whole ones
+.PRECIOUS: $(OUT)/dataset.h5 $(OUT)/eval/%.h5 $(subst RATIO,%,$(FILES))
+
+all: $(subst RATIO,$(RATIO),$(FILES)) $(SCORES)
+
+compare = echo; $(SEQRES) evaluate --compare $(SCORES)
+table: $(SCORES)
+	@$(compare)
+
+# Looked at last: everything on one page, whose decisions about pseudo masks go into resample-points --decisions
+report: all
+	@$(compare)
+	@echo; $(SEQRES) report $(D) $(subst RATIO,$(RATIO),$(FILES)) $(SCORES) --out $(OUT)/report --quiet $(REPORT_FLAGS)
+	@echo; echo "pictures: $$(cd $(OUT) && pwd)/attention$(TAG)-$(RATIO)_figures/index.html"
+	@echo "the run:  $$(cd $(OUT) && pwd)/report/index.html"

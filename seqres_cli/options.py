@@ -44,6 +44,9 @@ class ExtraOption:
 DATASET = InputPath("dataset", "dataset artifact (prepare-data)")
 SPLIT = InputPath("split", "split artifact: whose masks may be used (split-masks)")
 RESUME = ExtraOption("resume", bool, "go on with an interrupted run of the same configuration", panel="Run")
+SHARED: dict[str, Any] = {
+    one.name: one for one in (DATASET, SPLIT, RESUME)
+}  # by the word that NAME.toml has for it
 
 Json = Annotated[
     bool, typer.Option("--json", help="print exactly one JSON object on stdout", rich_help_panel="Run")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqres_cli import options as shared
+from seqres_cli.command_names import STAGES
 from seqres_cli.config_file import resolve, toml_lines
 from seqres_cli.help_page import HelpPage
 from seqres_cli.options import ExtraOption, InputPath
@@ -260,7 +261,6 @@ def _given_flags(config_class: type, arguments: Mapping[str, Any]) -> dict[str, 
 
 def _stage_function(command: StageCommand, stage: ModuleType) -> Callable[..., Answer]:
     def run_stage(ctx: typer.Context, **arguments: Any) -> Answer:
-        from seqres_cli.commands import STAGES
         from stages.artifacts.job import RunOptions
 
         extras = {

@@ -1,35 +1,22 @@
-"""One file a command; each exports `COMMAND`. A file is imported when its command is asked for, and none loads a stage."""
+"""One file a command, read when its command is asked for; none loads a stage.
+
+A stage whose command needs no code is told in NAME.toml: its help, its inputs, its examples. Others export `COMMAND`.
+"""
 
 from __future__ import annotations
 
 import importlib
+import tomllib
 from collections import UserDict
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
-# In the order of the help: commands that are stages, which may have a table in a configuration file, and others.
-_STAGE, _OTHER = True, False
-_KINDS = {
-    "prepare-data": _STAGE,
-    "split-masks": _STAGE,
-    "train-rec": _STAGE,
-    "train-res": _STAGE,
-    "pseudo-label": _STAGE,
-    "refine-masks": _STAGE,
-    "resample-points": _STAGE,
-    "evaluate": _STAGE,
-    "visualize-attention": _STAGE,
-    "report": _OTHER,
-    "predict": _STAGE,
-    "merge": _STAGE,
-    "export": _STAGE,
-    "reproduce": _OTHER,
-    "import-weights": _STAGE,
-    "export-weights": _STAGE,
-    "inspect": _OTHER,
-    "verify": _OTHER,
-    "doctor": _OTHER,
-}
-STAGES = tuple(name for name, kind in _KINDS.items() if kind is _STAGE)
+from seqres_cli.command_names import KINDS, STAGES
+from seqres_cli.options import SHARED, ExtraOption, InputPath
+from seqres_cli.stage_command import StageCommand
+
+__all__ = ["COMMANDS", "STAGES"]
 
 
 class _Commands(UserDict[str, Any]):
@@ -37,9 +24,25 @@ class _Commands(UserDict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if super().__getitem__(name) is None:
-            module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-            self.data[name] = module.COMMAND
+            told = resources.files(__name__) / f"{name}.toml"
+            self.data[name] = (
+                _command(name, told.read_text("utf-8")) if told.is_file() else _module(name).COMMAND
+            )
         return super().__getitem__(name)
 
 
-COMMANDS = _Commands(dict.fromkeys(_KINDS))
+def _module(name: str) -> Any:
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def _command(name: str, text: str) -> StageCommand:
+    """The command that a TOML file tells; a bare word among its inputs or extras is one that commands share."""
+    table = tomllib.loads(text)
+    inputs = [SHARED[i] if isinstance(i, str) else InputPath(**i) for i in table.pop("inputs", [])]
+    extras = [
+        SHARED[i] if isinstance(i, str) else ExtraOption(type=Path, **i) for i in table.pop("extras", [])
+    ]
+    return StageCommand(name, inputs=inputs, extras=extras, **table)
+
+
+COMMANDS = _Commands(dict.fromkeys(KINDS))
