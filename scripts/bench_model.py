@@ -7,7 +7,9 @@ processor time, which other work on the machine disturbs less than the clock.
 
 "Textbook" is tests/oracles/model_textbook.py: the same weights and arithmetic, nothing kept between decoding steps.
 "Bound" is the arithmetic of the work (counted below, products of matrices only) over the rate of a large matrix
-product, measured in turns with the work.
+product, measured in turns with the work. Decoding also has a bound with reading: every position reads all weights of the
+decoder, and the memory's keys and values of each sentence, none of which stay in the cache; the rate is that of a sum
+over 80 MB.
 D1, D2, T1: full-size `partial-res-darknet53` head (12 points, memory 20 x 20 + sentence), random weights.
 E1: full-size model, photographs of 480 x 640 with 7 sentences each, against itself one sentence at a time.
 E2: the small RefShapes model, a batch at once, against a plain forward pass for each sentence + textbook decoding.
@@ -35,6 +37,7 @@ from torch import Tensor
 from stages.data.text import WordCodec
 from stages.data.transforms import plain_frame, render
 from stages.inference.predictions import predict_sentences
+from stages.models.attention import MultiheadAttention
 from stages.models.build import build_model
 from stages.models.config import ModelConfig
 from stages.models.image_maps import VisionMaps, normalise
@@ -88,8 +91,14 @@ def matrix_product() -> None:
     torch.mm(_SQUARE, _SQUARE)
 
 
+def read() -> None:
+    """80 MB, once."""
+    _LONG.sum()
+
+
 _SQUARE = torch.randn(1024, 1024)
 _PRODUCT_FLOPS = 2 * 1024**3
+_LONG = torch.randn(20_000_000)
 
 
 def encoder_flops(c: ModelConfig, m: int) -> float:
@@ -99,14 +108,29 @@ def encoder_flops(c: ModelConfig, m: int) -> float:
     return 2 * m * (c.encoder_layers * layer + c.fusion.channels * d)
 
 
+def position_weights(c: ModelConfig) -> float:
+    """How many weights one position of the decoder is multiplied with."""
+    d = c.d_model
+    point = d * 128 + 128 * 64 + 64 * 4 * c.n_heads if c.pmca else 0
+    layer = 6 * d * d + 2 * d * c.ffn_dim + point  # both attentions without keys and values of the memory
+    return c.decoder_layers * layer + 2 * d * d + d * (c.n_bins + 1)
+
+
 def decoder_flops(c: ModelConfig, m: int, length: int) -> float:
     """Of one sentence: memory keys and values once, then every position once."""
-    d, vocabulary = c.d_model, c.n_bins + 1
-    own = 4 * d * d + length * d  # half of the prefix on average, two products
-    point = d * 128 + 128 * 64 + 64 * 4 * c.n_heads if c.pmca else 0
-    layer = own + 2 * d * d + 2 * m * d + 2 * d * c.ffn_dim + point
-    position = c.decoder_layers * layer + 2 * d * d + d * vocabulary
-    return 2.0 * (c.decoder_layers * 2 * m * d * d + length * position)
+    d = c.d_model
+    attention = c.decoder_layers * (length * d + 2 * m * d)  # half of the prefix on average, two products
+    return 2.0 * (c.decoder_layers * 2 * m * d * d + length * (position_weights(c) + attention))
+
+
+def reading_bound(c: ModelConfig, n: int, m: int, length: int, times: dict[str, float]) -> float:
+    """Seconds of n sentences: keys and values are made, then each position reads the weights, or computes with them if
+    that takes longer, and reads the keys and values."""
+    flop, byte = times["product"] / _PRODUCT_FLOPS, times["read"] / (4 * _LONG.numel())
+    weights, kept = position_weights(c), c.decoder_layers * 2 * m * c.d_model * n
+    return 2 * kept * c.d_model * flop + length * (
+        max(4 * weights * byte, 2 * n * weights * flop) + 4 * kept * byte
+    )
 
 
 # ---------------------------------------------------------------- rows
@@ -125,16 +149,29 @@ def bench_decoding(repeats: int) -> list[dict[str, Any]]:
             "textbook": partial(textbook.generate, model, memory),
             "ours": partial(model.generate, memory),
             "product": matrix_product,
+            "read": read,
         }
         times = take_turns(sides, repeats)
+        m, length = memory.tokens.shape[1], model.layout.length
         target = ">= 8x" if n == 1 else ">= 12x"
         rows.append(row("D1", f"greedy decoding, batch {n}", times["textbook"], times["ours"], target))
         if n == 32:
-            flops = n * decoder_flops(c, memory.tokens.shape[1], model.layout.length)
+            flops = n * decoder_flops(c, m, length)
             bound = flops * times["product"] / _PRODUCT_FLOPS
             work = f"greedy decoding, batch {n}, bound of {flops / n / 1e9:.2f} GFLOP an image"
             rows.append(row("D2", work, bound, times["ours"], "<= 2.5x", cost=True))
+        bound = reading_bound(c, n, m, length, times)
+        work = f"greedy decoding, batch {n}, bound with reading"
+        rows.append(row("D2", work, bound, times["ours"], "<= 2.5x", cost=True))
     return rows
+
+
+def set_dropout(model: PointSequenceModel, p: float) -> None:
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = p
+        elif isinstance(part, MultiheadAttention):
+            part.dropout = p
 
 
 def bench_step(repeats: int) -> list[dict[str, Any]]:
@@ -159,7 +196,7 @@ def bench_step(repeats: int) -> list[dict[str, Any]]:
         m = GRID[0] * GRID[1] + 1
         flops = 3 * n * (encoder_flops(c, m) + decoder_flops(c, m, length))  # backward costs two forwards
         for dropout in (True, False):
-            model.train(dropout)
+            set_dropout(model.train(), c.dropout if dropout else 0.0)
             if not dropout:
                 assert abs(step(True) - step(False)) < 1e-4, "not the same loss"
             sides = {"textbook": partial(step, True), "ours": partial(step, False), "product": matrix_product}
