@@ -36,9 +36,9 @@ override SEQRES := $(if $(shell command -v $(call quoted,$(SEQRES))),$(call quot
 # not (3); --force then replaces it if it is on the list. Anything else that is wrong is told by the run itself.
 # Each line that is written says which file it is about, as another stage may be writing at the same time.
 SHELL := bash
-# Cores of prepare-data and train-rec, for which all else waits (with -j, and OMP_NUM_THREADS for the others)
+# Cores of the stages for which most else waits (with -j, and OMP_NUM_THREADS for the others)
 CORES ?=
-calls = $(if $(CORES),$(if $(filter prepare rec,$(2)),OMP_NUM_THREADS=$(CORES) ))$(SEQRES)
+calls = $(if $(CORES),$(if $(filter prepare rec refine final,$(2)),OMP_NUM_THREADS=$(CORES) ))$(SEQRES)
 words = $(1) $(if $(filter prepare,$(2)),,--dataset $(D)) $(3) $($(2))
 define run
 @mkdir -p $(@D)

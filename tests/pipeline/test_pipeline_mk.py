@@ -266,7 +266,7 @@ def test_branches_run_side_by_side_and_every_line_says_whose_it_is(
     assert f"first-0.05:      seqres train-res --dataset {tmp_path}/out/dataset.h5" in "\n".join(lines)
 
 
-def test_what_all_others_wait_for_has_all_cores(
+def test_what_most_others_wait_for_has_all_cores(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -278,6 +278,8 @@ def test_what_all_others_wait_for_has_all_cores(
     assert {name for name, words in threads.items() if words.split() == ["threads", "6"]} == {
         "dataset",
         "rec",
+        "refined-0.05",
+        "final-0.05",
     }
     assert {words.split()[1] for words in threads.values()} == {"1", "6"}
 
