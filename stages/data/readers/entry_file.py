@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import pickle
 from array import array
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, overload
 
 from stages.artifacts.spool import Spool
+
+_READ_AT_ONCE = 1 << 16  # bytes, when all entries are walked through
 
 
 class EntryFile(Sequence[Any]):
@@ -45,3 +49,14 @@ class EntryFile(Sequence[Any]):
         if start == stop:
             return None
         return pickle.loads(self._spool.read(start, stop))  # noqa: S301 - written by this process
+
+    def __iter__(self) -> Iterator[Any]:
+        """The same entries one after another, with fewer calls."""
+        first = 0
+        while first < len(self):
+            begin = self._starts[first]
+            last = max(bisect_right(self._starts, begin + _READ_AT_ONCE) - 1, first + 1)
+            content = memoryview(self._spool.read(begin, self._starts[last]))
+            for start, stop in pairwise(self._starts[first : last + 1]):
+                yield pickle.loads(content[start - begin : stop - begin]) if stop > start else None  # noqa: S301
+            first = last

@@ -59,60 +59,83 @@ class _Refused(Exception):
 
 
 # opcode -> bytes of its argument; negative: a line, or so many bytes as a number before it says
-_ARGUMENT = {
-    info.code.encode("latin-1"): 0 if info.arg is None else info.arg.n for info in pickletools.opcodes
-}
+_ARGUMENT = {ord(info.code): 0 if info.arg is None else info.arg.n for info in pickletools.opcodes}
 _LENGTH_BYTES = {
     pickletools.TAKEN_FROM_ARGUMENT1: 1,
     pickletools.TAKEN_FROM_ARGUMENT4: 4,
     pickletools.TAKEN_FROM_ARGUMENT4U: 4,
     pickletools.TAKEN_FROM_ARGUMENT8U: 8,
 }
-_TWO_LINES = (pickle.GLOBAL, pickle.INST)
+_STOP, _GET, _BINGET, _LONG_BINGET = (
+    code[0] for code in (pickle.STOP, pickle.GET, pickle.BINGET, pickle.LONG_BINGET)
+)
+_TWO_LINES = (pickle.GLOBAL[0], pickle.INST[0])
+_BLOCK = 1 << 18
+_LONGEST = 9  # bytes of an opcode with an argument of a fixed size, or with the length of what follows
 
 
 def _fetches(stream: BinaryIO, size: int) -> Counter[int]:
-    """Place in the memo -> how often a pickle of `size` bytes asks for what it has put there."""
+    """Place in the memo -> how often a pickle of `size` bytes asks for what it has put there.
+
+    It goes through the file block by block: a call for every opcode would take as long as reading the pickle.
+    """
     counts: Counter[int] = Counter()
-    read = stream.read
-    while (code := read(1)) not in (b"", pickle.STOP):
+    data, at = b"", 0  # a block, and where in it the next opcode is
+    while True:
+        if at + _LONGEST > len(data):
+            data, at = data[at:] + stream.read(_BLOCK), 0
+            if not data:
+                return counts
+        code = data[at]
         n = _ARGUMENT[code]
+        at += 1
         if n > 0:
-            argument = read(n)
-            if code in (pickle.BINGET, pickle.LONG_BINGET):
-                counts[int.from_bytes(argument, "little")] += 1
+            if code == _BINGET:
+                counts[data[at]] += 1
+            elif code == _LONG_BINGET:
+                counts[int.from_bytes(data[at : at + 4], "little")] += 1
+            at += n
         elif n == pickletools.UP_TO_NEWLINE:
-            line = stream.readline()
-            if code in _TWO_LINES:
-                stream.readline()
-            elif code == pickle.GET:
-                counts[int(line)] += 1
+            for _ in range(2 if code in _TWO_LINES else 1):
+                start = at
+                while not (at := data.find(b"\n", start) + 1):
+                    more = stream.read(_BLOCK)
+                    if not more:
+                        return counts
+                    data, start = data[start:] + more, 0
+            if code == _GET:
+                counts[int(data[start:at])] += 1
         elif n < 0:
-            length = int.from_bytes(read(_LENGTH_BYTES[n]), "little")
+            start, at = at, at + _LENGTH_BYTES[n]
+            length = int.from_bytes(data[start:at], "little")
             if length > size:
                 raise pickle.UnpicklingError(f"a value of {length} bytes in a file of {size}")
-            stream.seek(length, 1)
-    return counts
+            at += length
+            if at > len(data):
+                stream.seek(at - len(data), 1)
+                data, at = b"", 0
+        elif code == _STOP:
+            return counts
 
 
 class _Memo(dict[int, Any]):
     """What is asked for again, as long as that is still to come."""
 
     def __init__(self, fetches: Counter[int]) -> None:
-        self._left, self._put = fetches.copy(), 0
+        self.left, self.put = fetches.copy(), 0
 
     def __len__(self) -> int:
         """How many things were put here: pickles of protocol 4 count them."""
-        return self._put
+        return self.put
 
     def __setitem__(self, place: int, value: Any) -> None:
-        self._put += 1
-        if place in self._left:
+        self.put += 1
+        if place in self.left:
             super().__setitem__(place, value)
 
     def __getitem__(self, place: int) -> Any:
-        self._left[place] -= 1
-        return super().__getitem__(place) if self._left[place] else self.pop(place)
+        self.left[place] -= 1
+        return super().__getitem__(place) if self.left[place] else self.pop(place)
 
 
 class _Entries(EntryFile):
@@ -129,14 +152,46 @@ class _Entries(EntryFile):
 
 # The one that is written in Python, whose steps can be replaced. Its attributes have no types.
 _Unpickler: Any = pickle._Unpickler
+_Stop: Any = pickle._Stop  # type: ignore[attr-defined]
 
 
 class _PlainUnpickler(_Unpickler):
     def __init__(self, stream: BinaryIO, fetches: Counter[int], encoding: str, size: int) -> None:
         super().__init__(stream, encoding=encoding)
+        self._stream = stream
         self.memo = _Memo(fetches)
         self._size = size
         self._depths: dict[int, int] = {}  # tuples that hold tuples -> how deeply
+
+    def load(self) -> Any:
+        """The loop of pickle.py, without frames: they only tell how much to read at once, and the stream has a buffer."""
+        self.read, self.readinto, self.readline = (
+            self._stream.read,
+            self._stream.readinto,  # type: ignore[attr-defined]
+            self._stream.readline,
+        )
+        self.metastack: list[Any] = []
+        self.stack: list[Any] = []
+        self.proto = 0
+        self.append = self.stack.append
+        read, dispatch = self.read, self.dispatch
+        try:
+            while key := read(1):
+                dispatch[key[0]](self)
+        except _Stop as stop:
+            return stop.value
+        raise EOFError
+
+    def load_frame(self) -> None:
+        self.read(8)
+
+    def load_long_binput(self) -> None:
+        """What most opcodes of a large pickle are."""
+        place = int.from_bytes(self.read(4), "little")
+        if place in self.memo.left:
+            self.memo[place] = self.stack[-1]
+        else:
+            self.memo.put += 1
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
@@ -184,6 +239,8 @@ class _PlainUnpickler(_Unpickler):
 
     dispatch: ClassVar[dict[int, Any]] = {
         **_Unpickler.dispatch,
+        pickle.FRAME[0]: load_frame,
+        pickle.LONG_BINPUT[0]: load_long_binput,
         pickle.EMPTY_LIST[0]: load_empty_list,
         pickle.LIST[0]: load_list,
         pickle.BUILD[0]: load_build,

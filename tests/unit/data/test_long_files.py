@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import pickletools
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import pytest
 
 from stages.artifacts import spool
 from stages.artifacts.packed import Packing
-from stages.data.readers import json_lists
+from stages.data.readers import json_lists, plain_pickle
 from stages.data.readers.entry_file import EntryFile
 from stages.data.readers.json_lists import load_json_lists
 from stages.data.readers.plain_pickle import load_plain_pickle
@@ -183,3 +186,24 @@ def test_memory_of_prepare_data_hardly_grows_with_the_referents(tmp_path: Path) 
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         peaks.append(int(done.stdout))
     assert (peaks[1] - peaks[0]) / 2700 < 3  # kB
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("block", [16, 100, 1 << 18])
+def test_what_a_pickle_asks_for_again_is_found_in_blocks_of_any_size(
+    protocol: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain_pickle, "_BLOCK", block)
+    shared = [f"word {i} " * (i % 40) for i in range(300)]
+    value = [{"key": shared[i], "again": shared[-i], "n": i**9, "s": {i}, "b": b"\n" * i} for i in range(300)]
+    data = pickle.dumps(value, protocol)
+    asked = Counter(
+        argument
+        for code, argument, _ in pickletools.genops(data)
+        if code.name in ("GET", "BINGET", "LONG_BINGET")
+    )
+    assert len(asked) > 290
+    assert plain_pickle._fetches(io.BytesIO(data), len(data)) == asked
+    assert plain_pickle._fetches(io.BytesIO(data[: len(data) // 2]), len(data)) <= asked, (
+        "cut off: no endless loop"
+    )
