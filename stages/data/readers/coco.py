@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pycocotools import mask as coco
 
 from stages.data.readers.build_tables import build_tables
 from stages.data.readers.ids import distinct_ids, sentence_ids
-from stages.data.readers.json_lists import List, load_json_lists
+from stages.data.readers.json_lists import List, load_json_lists, require_coco_lists
 from stages.data.readers.lookups import ById, PictureFiles
 from stages.data.readers.records import (
     Findings,
@@ -34,11 +33,12 @@ from stages.data.readers.records import (
     Record,
     checked_split,
     clean_text,
+    extent,
     id_of,
     mask_bytes,
     whole,
 )
-from stages.data.readers.tables import SPLIT_ORDER, ReferringTables
+from stages.data.readers.tables import SPLIT_ORDER, ReferringTables, SourceFiles
 from stages.errors import ArtifactError
 
 Phrases = Literal["given", "category", "category-position"]
@@ -46,23 +46,9 @@ _NAMES = ("expression", "sentence", "caption", "phrase")
 _KEYS = (*(key for name in _NAMES for key in (f"{name}s", name)), "text", "refexp", "description")
 NO_PHRASE = "annotations without a phrase left out"
 _TEXT_KEYS = ("sent", "raw", "text", "caption", "expression", "phrase")
-Box = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
-class CocoFiles:
-    """The JSON files and the split that each of them names."""
-
-    name: str
-    by: str
-    splits: dict[Path, str]
-
-    @property
-    def folder(self) -> Path:
-        return next(iter(self.splits)).parent
-
-
-def find_coco_files(root: Path, name: str | None, by: str | None) -> CocoFiles:
+def find_coco_files(root: Path, name: str | None, by: str | None) -> SourceFiles:
     """ArtifactError when there is no JSON file."""
     files = (
         [root] if root.is_file() else sorted(root.glob("*.json")) or sorted(root.glob("annotations/*.json"))
@@ -73,7 +59,9 @@ def find_coco_files(root: Path, name: str | None, by: str | None) -> CocoFiles:
             hint="--root FILE.json has images, annotations and categories",
         )
     label = name or (root.stem if root.is_file() else root.resolve().name)
-    return CocoFiles(label, by or "coco", {path: _split_in(path.stem) for path in files})
+    return SourceFiles(
+        label, by or "coco", files[0].parent, {"instances": files[0] if len(files) == 1 else tuple(files)}
+    )
 
 
 def _split_in(stem: str) -> str:
@@ -82,7 +70,7 @@ def _split_in(stem: str) -> str:
 
 
 def read_coco(
-    files: CocoFiles, pictures: PictureFiles, *, phrases: Phrases = "given", skip_invalid: bool = False
+    files: SourceFiles, *, pictures: PictureFiles, phrases: Phrases = "given", skip_invalid: bool = False
 ) -> ReferringTables:
     """Read the files into tables; `image_root` is still open.
 
@@ -93,10 +81,12 @@ def read_coco(
     findings = Findings()
     records: list[Record] = []
     categories: dict[str, int] = {}
-    for path, split in files.splits.items():
-        one = _File(path, split, pictures, findings, several=len(files.splits) > 1, categories=categories)
+    found = files.files["instances"]
+    paths, source = ([found], found) if isinstance(found, Path) else (found, files.folder)
+    for path in paths:
+        split = _split_in(path.stem)
+        one = _File(path, split, pictures, findings, several=len(paths) > 1, categories=categories)
         records += one.records(phrases)
-    source = next(iter(files.splits)) if len(files.splits) == 1 else files.folder
     findings.finish(source, skip_invalid)
     if not records and NO_PHRASE in findings.notices:
         raise ArtifactError(
@@ -147,10 +137,7 @@ class _File:
                 f"{path} is a list, perhaps of COCO results, no instances file",
                 hint="give the file with images, annotations and categories",
             )
-        for part in ("images", "annotations", "categories"):
-            given = content.get(part) if isinstance(content, dict) else None
-            if not isinstance(given, List) and (given is not None or part != "categories"):
-                raise ArtifactError(f"{path} has no list {part!r}", hint="it must be a COCO instances file")
+        require_coco_lists(path, content, optional=("categories",))
         self._prefix = f"{path.name} " if several else ""
         self._split, self._files, self._findings = split, pictures, findings
         self._images = ById(content["images"], "image", findings, where="images")
@@ -209,7 +196,7 @@ class _File:
         if bbox or not rle:
             box = self._files.box(bbox, picture, self._findings)
         else:
-            box = _extent(rle, picture.size_hw)
+            box = extent(rle, picture.size_hw)
         ref_id = id_of(annotation.get("ref_id"))
         return Record(
             ref_id=ann_id if ref_id is None else ref_id,
@@ -281,8 +268,3 @@ def _with_place(label: str, place: int, n: int, ends: tuple[str, str]) -> str:
     number = place + 1
     ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending} {label} from the {ends[0]}"
-
-
-def _extent(rle: bytes, size_hw: tuple[int, int]) -> Box:
-    x, y, w, h = coco.toBbox({"size": list(size_hw), "counts": rle}).tolist()
-    return x, y, x + w, y + h

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from stages.data.readers.records import (
     whole,
 )
 from stages.data.readers.refer import CocoTables, checked_refs
-from stages.data.readers.tables import NoTarget, ReferringTables
+from stages.data.readers.tables import NoTarget, ReferringTables, SourceFiles
 from stages.data.readers.targets import hull, joined_masks
 from stages.data.readers.values import is_nothing
 from stages.errors import ArtifactError, UsageError, nearest_hint
@@ -36,17 +35,7 @@ from stages.errors import ArtifactError, UsageError, nearest_hint
 _HINT = "--root FOLDER holds grefs(<by>).json and instances.json"
 
 
-@dataclass(frozen=True)
-class GrefFiles:
-    """Where the two annotation files are."""
-
-    name: str
-    by: str
-    refs: Path
-    instances: Path
-
-
-def find_gref_files(root: Path, name: str | None, by: str | None) -> GrefFiles:
+def find_gref_files(root: Path, name: str | None, by: str | None) -> SourceFiles:
     """Locate grefs(<by>).json and instances.json in `root`, or in `root/<name>` (default: grefcoco).
 
     Raises:
@@ -76,29 +65,29 @@ def find_gref_files(root: Path, name: str | None, by: str | None) -> GrefFiles:
     instances = folder / "instances.json"
     if not instances.is_file():
         raise ArtifactError(f"no such file: {instances}", hint=f"it belongs beside {found[by].name}")
-    return GrefFiles(name or "grefcoco", by, found[by], instances)
+    return SourceFiles(name or "grefcoco", by, folder, {"refs": found[by], "instances": instances})
 
 
 def read_grefcoco(
-    files: GrefFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
+    files: SourceFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
 ) -> ReferringTables:
     """Read both files into tables; `image_root` is still open. `pictures`: for sizes that are not annotated.
 
     Raises:
         ArtifactError: a file is damaged, or refs are invalid (listed by ref id) and `skip_invalid` is not set.
     """
-    check_file_size(files.refs)
-    content = load_plain_pickle(files.refs) if files.refs.suffix == ".p" else load_json_lists(files.refs)
-    refs = checked_refs(content, files.refs)
+    path = files.one("refs")
+    check_file_size(path)
+    refs = checked_refs(load_plain_pickle(path) if path.suffix == ".p" else load_json_lists(path), path)
     ann_ids = (value for ref in refs for value in _as_list(ref.get("ann_id")))
-    coco = CocoTables.load(files.instances, ann_ids, pictures)
+    coco = CocoTables.load(files.one("instances"), ann_ids, pictures)
     no_target: list[NoTarget] = []
     records = RecordColumns(_with_target(coco.read_refs(refs, _read_ref), no_target))
-    coco.findings.finish(files.refs, skip_invalid)
+    coco.findings.finish(path, skip_invalid)
     return build_tables(
         name=files.name,
         by=files.by,
-        source=files.refs,
+        source=path,
         records=records,
         categories=coco.categories,
         findings=coco.findings,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from stages.data.readers.entry_file import EntryFile
 from stages.data.readers.records import check_file_size, load_json, once_each, open_text
+from stages.errors import ArtifactError
 
 _PIECE = 1 << 20  # characters
 _BLANKS = re.compile(r"[ \t\n\r]*")
@@ -114,3 +115,13 @@ class _Document:
         piece = self._stream.read(max(_PIECE, len(rest)))
         self._text, self._at = rest + piece, 0
         return bool(piece)
+
+
+def require_coco_lists(
+    path: Path, content: Any, *, optional: Sequence[str] = (), hint: str = "it must be a COCO instances file"
+) -> None:
+    """ArtifactError unless the file has the lists images, annotations and categories; `optional`: those that may be absent."""
+    for part in ("images", "annotations", "categories"):
+        given = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(given, List) and (given is not None or part not in optional):
+            raise ArtifactError(f"{path} has no list {part!r}", hint=hint)

@@ -16,7 +16,6 @@ import binascii
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from stages.data.readers.export_names import place_pictures
 from stages.data.readers.records import Findings, Invalid, checked_size, clean_text, id_of, load_json
 from stages.data.readers.table import read_table
 from stages.data.readers.table_file import Line, Table
-from stages.data.readers.tables import SPLIT_ORDER, ReferringTables
+from stages.data.readers.tables import SPLIT_ORDER, ReferringTables, SourceFiles
 from stages.data.readers.values import label_of
 from stages.errors import ArtifactError
 from stages.geometry.rasterise import Rle, mask_to_rle, polygon_to_rle, union_rle
@@ -39,17 +38,7 @@ _LARGEST_RADIUS = 1e6  # pixels
 _CIRCLE_POINTS = 360
 
 
-@dataclass(frozen=True)
-class LabelmeFiles:
-    """The JSON files, and the folder that they lie below."""
-
-    name: str
-    by: str
-    folder: Path
-    files: tuple[Path, ...]
-
-
-def find_labelme_files(root: Path, name: str | None, by: str | None) -> LabelmeFiles:
+def find_labelme_files(root: Path, name: str | None, by: str | None) -> SourceFiles:
     """ArtifactError when there is no JSON file."""
     files = (root,) if root.is_file() else tuple(sorted(root.rglob("*.json")))
     if not files:
@@ -58,11 +47,11 @@ def find_labelme_files(root: Path, name: str | None, by: str | None) -> LabelmeF
             hint="--root FOLDER holds the JSON files that LabelMe saves",
         )
     folder = root if root.is_dir() else root.parent
-    return LabelmeFiles(name or root.resolve().stem, by or "labelme", folder, files)
+    return SourceFiles(name or root.resolve().stem, by or "labelme", folder, {"files": files})
 
 
 def read_labelme(
-    files: LabelmeFiles, images: Path | None, bases: Sequence[Path], *, skip_invalid: bool = False
+    files: SourceFiles, images: Path | None, bases: Sequence[Path], *, skip_invalid: bool = False
 ) -> ReferringTables:
     """Read all files into tables, with `image_root`.
 
@@ -71,11 +60,13 @@ def read_labelme(
     """
     findings = Findings()
     opened: list[tuple[str, Path, Mapping[str, Any]]] = []
-    for path in files.files:
+    paths = files.files["files"]
+    assert isinstance(paths, tuple)
+    for path in paths:
         where = path.relative_to(files.folder).as_posix()
         content = load_json(path)
         if not isinstance(content, Mapping) or not isinstance(content.get("shapes"), list):
-            if len(files.files) == 1:
+            if len(paths) == 1:
                 raise ArtifactError(
                     f"{path} is no file of LabelMe",
                     hint='it has {"imagePath": …, "shapes": [{"label": …}, …]}',

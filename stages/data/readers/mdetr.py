@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.data.readers.build_tables import build_tables
-from stages.data.readers.json_lists import List, load_json_lists
+from stages.data.readers.json_lists import load_json_lists, require_coco_lists
 from stages.data.readers.lookups import ById, PictureFiles, Pictures
 from stages.data.readers.records import (
     Findings,
@@ -30,7 +30,7 @@ from stages.data.readers.records import (
     mask_bytes,
     whole,
 )
-from stages.data.readers.tables import NoTarget, ReferringTables
+from stages.data.readers.tables import NoTarget, ReferringTables, SourceFiles
 from stages.data.readers.targets import hull, joined_masks
 from stages.errors import ArtifactError, UsageError, nearest_hint
 
@@ -43,18 +43,8 @@ _BY = {
 }  # what the files were made from
 
 
-@dataclass(frozen=True)
-class MdetrFiles:
-    """The file of each split."""
-
-    name: str
-    by: str
-    folder: Path
-    splits: Mapping[str, Path]
-
-
-def find_mdetr_files(root: Path, name: str | None, by: str | None) -> MdetrFiles:
-    """All `finetune_<name>_<split>.json` of one data set in `root`; `root` may also be one of the files.
+def find_mdetr_files(root: Path, name: str | None, by: str | None) -> SourceFiles:
+    """All `finetune_<name>_<split>.json` of one data set in `root`, by split; `root` may also be one of the files.
 
     Raises:
         UsageError: no or several data sets fit; the facts list what is there.
@@ -83,7 +73,7 @@ def find_mdetr_files(root: Path, name: str | None, by: str | None) -> MdetrFiles
         )
     chosen = names[0]
     folder = root if root.is_dir() else root.parent
-    return MdetrFiles(chosen, by or _BY.get(chosen, "mdetr"), folder, found[chosen])
+    return SourceFiles(chosen, by or _BY.get(chosen, "mdetr"), folder, found[chosen])
 
 
 @dataclass
@@ -99,11 +89,7 @@ class _Reader:
 
     def read(self, split: str, path: Path) -> None:
         content = load_json_lists(path)
-        for part in ("images", "annotations", "categories"):
-            if not isinstance(content, dict) or not isinstance(content.get(part), List):
-                raise ArtifactError(
-                    f"{path} has no list {part!r}", hint="it must be a COCO-style file of MDETR"
-                )
+        require_coco_lists(path, content, hint="it must be a COCO-style file of MDETR")
         self._add_categories(path, content["categories"])
         annotations = ById(content["annotations"], "annotation", self.findings, where="annotations")
         places: dict[int | None, list[int]] = {}
@@ -190,7 +176,7 @@ class _Reader:
 
 
 def read_mdetr(
-    files: MdetrFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
+    files: SourceFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
 ) -> ReferringTables:
     """Read the files of all splits into tables; `image_root` is still open. `pictures`: for sizes that are not
     annotated.
@@ -200,8 +186,8 @@ def read_mdetr(
     """
     findings = Findings()
     reader = _Reader(findings, Pictures(pictures or PictureFiles(), findings))
-    for split, path in files.splits.items():
-        reader.read(split, path)
+    for split in files.files:
+        reader.read(split, files.one(split))
     reader.findings.finish(files.folder, skip_invalid)
     records = list(reader.referents.values())
     general = bool(reader.no_target) or any(r.n_targets > 1 for r in records)

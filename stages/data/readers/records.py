@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from pycocotools import mask as coco
+
 from stages.artifacts.schema import LARGEST_PICTURE, LARGEST_SIDE
 from stages.data.picture_files import SIDEWAYS
-from stages.errors import ArtifactError
+from stages.errors import ArtifactError, first_of
 from stages.file_kinds import refuse_other_kinds
 from stages.geometry.boxes import reads_as_shares
 from stages.geometry.rasterise import rle_area, rle_from_segmentation
@@ -87,8 +89,7 @@ class Findings:
     @property
     def shown(self) -> list[str]:
         """The first problems, and how many more there are."""
-        left = len(self.problems) - _SHOWN
-        return [*self.problems[:_SHOWN], *([f"and {left} more"] if left > 0 else [])]
+        return first_of(self.problems, _SHOWN)
 
     def note(self, what: str, where: str | None = None) -> None:
         self.notices[what] = self.notices.get(what, 0) + 1
@@ -289,6 +290,12 @@ def mask_bytes(
         )
         return b""
     return bytes(rle["counts"])
+
+
+def extent(rle: bytes, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The box round the pixels of a mask (compressed counts)."""
+    x, y, w, h = coco.toBbox({"size": list(size_hw), "counts": rle}).tolist()
+    return x, y, x + w, y + h
 
 
 def clean_text(text: Any) -> str:

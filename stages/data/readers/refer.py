@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from stages.data.readers.build_tables import RecordColumns, build_tables
 from stages.data.readers.entry_file import EntryFile
-from stages.data.readers.json_lists import List, load_json_lists
+from stages.data.readers.json_lists import load_json_lists, require_coco_lists
 from stages.data.readers.lookups import ById, PictureFiles, SeenIds
 from stages.data.readers.plain_pickle import load_plain_pickle
 from stages.data.readers.records import (
@@ -32,23 +32,13 @@ from stages.data.readers.records import (
     mask_bytes,
     whole,
 )
-from stages.data.readers.tables import ReferringTables
+from stages.data.readers.tables import ReferringTables, SourceFiles
 from stages.errors import ArtifactError, UsageError, nearest_hint
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class ReferFiles:
-    """Where the two annotation files are."""
-
-    name: str
-    by: str
-    refs: Path
-    instances: Path
-
-
-def find_refer_files(root: Path, name: str | None, by: str | None) -> ReferFiles:
+def find_refer_files(root: Path, name: str | None, by: str | None) -> SourceFiles:
     """Locate refs(<by>).p and instances.json in `root` or in `root/<name>`.
 
     Raises:
@@ -83,7 +73,8 @@ def find_refer_files(root: Path, name: str | None, by: str | None) -> ReferFiles
     instances = folder / "instances.json"
     if not instances.is_file():
         raise ArtifactError(f"no such file: {instances}", hint="it belongs beside refs(<by>).p")
-    return ReferFiles(name or folder.resolve().name, by, folder / f"refs({by}).p", instances)
+    files = {"refs": folder / f"refs({by}).p", "instances": instances}
+    return SourceFiles(name or folder.resolve().name, by, folder, files)
 
 
 def _splits_in(folder: Path) -> list[str]:
@@ -100,22 +91,23 @@ def _choose_folder(root: Path, name: str | None, found: list[Path]) -> Path | No
 
 
 def read_refer(
-    files: ReferFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
+    files: SourceFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
 ) -> ReferringTables:
     """Read both files into tables; `image_root` is still open. `pictures`: for sizes that are not annotated.
 
     Raises:
         ArtifactError: a file is damaged, or referents are invalid (listed by ref id) and `skip_invalid` is not set.
     """
-    check_file_size(files.refs)
-    refs = checked_refs(load_plain_pickle(files.refs), files.refs)
-    coco = CocoTables.load(files.instances, (r.get("ann_id") for r in refs), pictures)
+    path = files.one("refs")
+    check_file_size(path)
+    refs = checked_refs(load_plain_pickle(path), path)
+    coco = CocoTables.load(files.one("instances"), (r.get("ann_id") for r in refs), pictures)
     records = RecordColumns(coco.read_refs(refs, _record))
-    coco.findings.finish(files.refs, skip_invalid)
+    coco.findings.finish(path, skip_invalid)
     return build_tables(
         name=files.name,
         by=files.by,
-        source=files.refs,
+        source=path,
         records=records,
         categories=coco.categories,
         findings=coco.findings,
@@ -158,9 +150,7 @@ class CocoTables:
             return None if identity is not None and identity not in wanted else entry
 
         content = load_json_lists(path, keep)
-        for part in ("images", "annotations", "categories"):
-            if not isinstance(content, dict) or not isinstance(content.get(part), List):
-                raise ArtifactError(f"{path} has no list {part!r}", hint="it must be a COCO instances file")
+        require_coco_lists(path, content)
         findings = Findings()
         categories = ById(content["categories"], "category", findings, where="categories")
         for unclear in categories.unclear:

@@ -11,7 +11,6 @@ picture and box (ids.py). Picture names follow from the image id as in the relea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from stages.data.readers.records import (
     mask_bytes,
     whole,
 )
-from stages.data.readers.tables import ReferringTables
+from stages.data.readers.tables import ReferringTables, SourceFiles
 from stages.errors import ArtifactError, UsageError, nearest_hint
 
 _FILE = "instances.json"
@@ -42,16 +41,7 @@ _MIXED_FOLDERS = {
 }
 
 
-@dataclass(frozen=True)
-class SeqtrFiles:
-    """Where the list is, and what the data set is called."""
-
-    name: str
-    by: str
-    instances: Path
-
-
-def find_seqtr_files(root: Path, name: str | None, by: str | None) -> SeqtrFiles:
+def find_seqtr_files(root: Path, name: str | None, by: str | None) -> SourceFiles:
     """Locate `instances.json` in `root` or in the folder below it that `name` and `by` say.
 
     Raises:
@@ -62,7 +52,7 @@ def find_seqtr_files(root: Path, name: str | None, by: str | None) -> SeqtrFiles
         raise ArtifactError(f"no such folder: {root}", hint=f"--root FOLDER holds {_FILE}")
     if (root / _FILE).is_file():
         own_name, own_by = _labels(root.resolve().name)
-        return SeqtrFiles(name or own_name, by or own_by, root / _FILE)
+        return SourceFiles(name or own_name, by or own_by, root, {"instances": root / _FILE})
     found = {p.name: _labels(p.name) for p in sorted(root.iterdir()) if (p / _FILE).is_file()}
     fitting = [
         folder for folder, labels in found.items()
@@ -76,7 +66,8 @@ def find_seqtr_files(root: Path, name: str | None, by: str | None) -> SeqtrFiles
             hint=nearest_hint(name or "", [labels[0] for labels in found.values()], "--name {}")
             or f"--root FOLDER holds {_FILE}",
         )
-    return SeqtrFiles(*found[fitting[0]], root / fitting[0] / _FILE)
+    folder = root / fitting[0]
+    return SourceFiles(*found[fitting[0]], folder, {"instances": folder / _FILE})
 
 
 def _labels(folder: str) -> tuple[str, str]:
@@ -102,7 +93,7 @@ def load_lists(path: Path) -> dict[str, Sequence[Any]]:
 
 
 def read_seqtr(
-    files: SeqtrFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
+    files: SourceFiles, *, skip_invalid: bool = False, pictures: PictureFiles | None = None
 ) -> ReferringTables:
     """Read the list into tables; `image_root` is still open. `pictures`: for sizes that are not annotated.
 
@@ -110,7 +101,8 @@ def read_seqtr(
         ArtifactError: the file is damaged, or entries are invalid (listed as split[number]) and `skip_invalid` is
         not set.
     """
-    content = load_lists(files.instances)
+    path = files.one("instances")
+    content = load_lists(path)
     findings = Findings()
     known = Pictures(pictures or PictureFiles(), findings)
     records = []
@@ -122,11 +114,11 @@ def read_seqtr(
             records.append(_record(split, entry, files.name, known, findings))
         except Invalid as error:
             findings.leave_out(f"{split}[{number}]", error)
-    findings.finish(files.instances, skip_invalid)
+    findings.finish(path, skip_invalid)
     return build_tables(
         name=files.name,
         by=files.by,
-        source=files.instances,
+        source=path,
         records=records,
         categories=[(c, str(c)) for c in sorted({r.category_id for r in records} - {-1})],
         findings=findings,

@@ -6,12 +6,19 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from stages.data.readers.tables import ReferringTables
-
-if TYPE_CHECKING:
-    from stages.data.readers.coco import Phrases
+from stages.data.readers.coco import Phrases, find_coco_files, read_coco
+from stages.data.readers.grefcoco import find_gref_files, read_grefcoco
+from stages.data.readers.label_studio import read_label_studio
+from stages.data.readers.labelme import find_labelme_files, read_labelme
+from stages.data.readers.lookups import PictureFiles
+from stages.data.readers.mask_folder import find_mask_folder, read_mask_folder
+from stages.data.readers.mdetr import find_mdetr_files, read_mdetr
+from stages.data.readers.refer import find_refer_files, read_refer
+from stages.data.readers.seqtr import find_seqtr_files, read_seqtr
+from stages.data.readers.table import read_table
+from stages.data.readers.table_file import open_table
+from stages.data.readers.tables import ReferringTables, SourceFiles
 
 ReadTables = Callable[
     [bool, Path | None], ReferringTables
@@ -33,6 +40,16 @@ class Source:
         return " and ".join(single + many)
 
 
+# formats that name their pictures: how their files are found and read, and how many folders above them pictures may lie
+_PUBLIC: dict[str, tuple[Callable[..., SourceFiles], Callable[..., ReferringTables], int]] = {
+    "refer": (find_refer_files, read_refer, 1),
+    "seqtr": (find_seqtr_files, read_seqtr, 2),  # data/annotations/refcoco-unc; pictures in data/images
+    "mdetr": (find_mdetr_files, read_mdetr, 1),
+    "grefcoco": (find_gref_files, read_grefcoco, 1),
+    "coco": (find_coco_files, read_coco, 1),
+}
+
+
 def open_source(
     kind: str, root: Path, name: str | None, by: str | None, phrases: Phrases = "given"
 ) -> Source:
@@ -40,7 +57,16 @@ def open_source(
 
     `phrases`: where those come from that a COCO file does not give.
     """
-    return _coco(root, name, by, phrases) if kind == "coco" else _OPEN[kind](root, name, by)
+    if kind in _OPEN:
+        return _OPEN[kind](root, name, by)
+    find, read, levels = _PUBLIC[kind]
+    files = find(root, name, by)
+    near, more = _near(files.folder, levels), {"phrases": phrases} if kind == "coco" else {}
+    return Source(
+        files.files,
+        near,
+        lambda skip, images: read(files, skip_invalid=skip, pictures=PictureFiles(near, images), **more),
+    )
 
 
 def _near(folder: Path, levels: int) -> tuple[Path, ...]:
@@ -49,62 +75,7 @@ def _near(folder: Path, levels: int) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(p for start in (seen, real) for p in [start, *start.parents[:levels]]))
 
 
-def _refer(root: Path, name: str | None, by: str | None) -> Source:
-    from stages.data.readers.lookups import PictureFiles
-    from stages.data.readers.refer import find_refer_files, read_refer
-
-    files = find_refer_files(root, name, by)
-    near = _near(files.refs.parent, 1)
-    return Source(
-        {"refs": files.refs, "instances": files.instances},
-        near,
-        lambda skip, images: read_refer(files, skip_invalid=skip, pictures=PictureFiles(near, images)),
-    )
-
-
-def _seqtr(root: Path, name: str | None, by: str | None) -> Source:
-    from stages.data.readers.lookups import PictureFiles
-    from stages.data.readers.seqtr import find_seqtr_files, read_seqtr
-
-    files = find_seqtr_files(root, name, by)
-    near = _near(files.instances.parent, 2)  # data/annotations/refcoco-unc; pictures in data/images
-    return Source(
-        {"instances": files.instances},
-        near,
-        lambda skip, images: read_seqtr(files, skip_invalid=skip, pictures=PictureFiles(near, images)),
-    )
-
-
-def _mdetr(root: Path, name: str | None, by: str | None) -> Source:
-    from stages.data.readers.lookups import PictureFiles
-    from stages.data.readers.mdetr import find_mdetr_files, read_mdetr
-
-    files = find_mdetr_files(root, name, by)
-    near = _near(files.folder, 1)
-    return Source(
-        dict(files.splits),
-        near,
-        lambda skip, images: read_mdetr(files, skip_invalid=skip, pictures=PictureFiles(near, images)),
-    )
-
-
-def _grefcoco(root: Path, name: str | None, by: str | None) -> Source:
-    from stages.data.readers.grefcoco import find_gref_files, read_grefcoco
-    from stages.data.readers.lookups import PictureFiles
-
-    files = find_gref_files(root, name, by)
-    near = _near(files.refs.parent, 1)
-    return Source(
-        {"refs": files.refs, "instances": files.instances},
-        near,
-        lambda skip, images: read_grefcoco(files, skip_invalid=skip, pictures=PictureFiles(near, images)),
-    )
-
-
 def _table(root: Path, name: str | None, by: str | None) -> Source:
-    from stages.data.readers.table import read_table
-    from stages.data.readers.table_file import open_table
-
     table = open_table(root, name, by)
     return Source(
         {"table": root, "masks": table.mask_files()},
@@ -113,24 +84,7 @@ def _table(root: Path, name: str | None, by: str | None) -> Source:
     )
 
 
-def _coco(root: Path, name: str | None, by: str | None, phrases: Phrases) -> Source:
-    from stages.data.readers.coco import find_coco_files, read_coco
-    from stages.data.readers.lookups import PictureFiles
-
-    files = find_coco_files(root, name, by)
-    near = _near(files.folder, 1)
-    return Source(
-        {"instances": tuple(files.splits)}
-        if len(files.splits) > 1
-        else {"instances": next(iter(files.splits))},
-        near,
-        lambda skip, images: read_coco(files, PictureFiles(near, images), phrases=phrases, skip_invalid=skip),
-    )
-
-
 def _labelstudio(root: Path, name: str | None, by: str | None) -> Source:
-    from stages.data.readers.label_studio import read_label_studio
-
     near = _near(root.parent, 1)
     return Source(
         {"export": root},
@@ -140,20 +94,16 @@ def _labelstudio(root: Path, name: str | None, by: str | None) -> Source:
 
 
 def _labelme(root: Path, name: str | None, by: str | None) -> Source:
-    from stages.data.readers.labelme import find_labelme_files, read_labelme
-
     files = find_labelme_files(root, name, by)
     near = _near(files.folder, 1)
     return Source(
-        {"files": files.files},
+        files.files,
         near,
         lambda skip, images: read_labelme(files, images, near, skip_invalid=skip),
     )
 
 
 def _masks(root: Path, name: str | None, by: str | None) -> Source:
-    from stages.data.readers.mask_folder import find_mask_folder, read_mask_folder
-
     files = find_mask_folder(root, name, by)
     return Source(
         {"masks": files.masks} | ({} if files.table is None else {"table": files.table}),
@@ -163,10 +113,6 @@ def _masks(root: Path, name: str | None, by: str | None) -> Source:
 
 
 _OPEN: dict[str, Callable[[Path, str | None, str | None], Source]] = {
-    "refer": _refer,
-    "seqtr": _seqtr,
-    "mdetr": _mdetr,
-    "grefcoco": _grefcoco,
     "labelstudio": _labelstudio,
     "labelme": _labelme,
     "masks": _masks,

@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as coco
-
 from stages.data.images import Unreadable, find_image_root, look_at, path_below
 from stages.data.picture_files import OTHER, SIDEWAYS, PictureHead
 from stages.data.readers.build_tables import build_tables
@@ -35,6 +33,7 @@ from stages.data.readers.records import (
     Record,
     checked_box,
     checked_split,
+    extent,
     id_of,
     load_json,
     mask_bytes,
@@ -210,7 +209,7 @@ class _Reader:
         rle = self._mask(line, picture.size_hw, box)
         if box is None and not rle:
             raise Invalid("neither a box nor a mask with a pixel")
-        return _Object(line, picture, box or _extent(rle, picture.size_hw), rle)
+        return _Object(line, picture, box or extent(rle, picture.size_hw), rle)
 
     def _records(self, things: list[_Object]) -> list[Record]:
         """The objects of lines that agree in split, picture and box: one a mask."""
@@ -367,12 +366,6 @@ def _other_size(annotated_hw: Any, size_hw: tuple[int, int], name: str, orientat
         if turned
         else ""
     )
-
-
-def _extent(rle: bytes, size_hw: tuple[int, int]) -> Box:
-    """The box round the pixels of a mask."""
-    x, y, w, h = coco.toBbox({"size": list(size_hw), "counts": rle}).tolist()
-    return x, y, x + w, y + h
 
 
 def _number(value: Any, column: str) -> float:

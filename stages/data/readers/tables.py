@@ -5,7 +5,7 @@ Letters: I images, C categories, R referents, S sentences. Coordinates xy, pixel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +15,22 @@ from numpy.typing import NDArray
 from stages.artifacts.packed import Packed
 
 SPLIT_ORDER = ("train", "val", "testA", "testB", "test")
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """Annotation files: role -> file or files, whose content decides the result; the folder that they lie in or below."""
+
+    name: str
+    by: str
+    folder: Path
+    files: Mapping[str, Path | tuple[Path, ...]]
+
+    def one(self, role: str) -> Path:
+        """The only file of a role."""
+        path = self.files[role]
+        assert isinstance(path, Path)
+        return path
 
 
 @dataclass(frozen=True)

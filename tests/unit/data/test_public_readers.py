@@ -110,7 +110,7 @@ def test_which_list_of_the_release(folder: ReferFolder) -> None:
         write_seqtr(folder, name)
     (folder.folder / "instances.json").unlink()
     root = folder.root
-    assert find_seqtr_files(root, "refcoco+", None).instances.parent.name == "refcocoplus-unc"
+    assert find_seqtr_files(root, "refcoco+", None).folder.name == "refcocoplus-unc"
     assert find_seqtr_files(root, "refcocog", "google").by == "google"
     assert find_seqtr_files(root / "refcocog-umd", None, None).name == "refcocog"
     assert find_seqtr_files(root, "refcocoplus-unc", None).name == "refcoco+"
@@ -248,11 +248,11 @@ def test_which_files_of_mdetr(folder: ReferFolder) -> None:
         write_mdetr(folder, name)
     root = folder.root
     (root / "finetune_refcocog_testA.json").rename(root / "finetune_refcocog_test.json")
-    assert list(find_mdetr_files(root, "refcocog", None).splits) == ["test", "train", "val"]
+    assert list(find_mdetr_files(root, "refcocog", None).files) == ["test", "train", "val"]
     assert find_mdetr_files(root, "refcoco+", None).by == "unc"
     assert find_mdetr_files(root, "refcocog", None).by == "umd"
     single = find_mdetr_files(root / "finetune_refcoco_val.json", None, None)
-    assert (single.name, list(single.splits)) == ("refcoco", ["val"])
+    assert (single.name, list(single.files)) == ("refcoco", ["val"])
     with pytest.raises(UsageError, match="holds 3 data sets") as caught:
         find_mdetr_files(root, None, None)
     assert "refcocog: test, train, val" in caught.value.facts
@@ -399,7 +399,7 @@ def test_bad_grefs(folder: ReferFolder, ref: dict[str, Any], message: str) -> No
 
 def test_where_grefs_may_be(general: ReferFolder, tmp_path: Path) -> None:
     inside = general.root / "grefcoco"
-    assert find_gref_files(inside, None, "unc").refs == inside / "grefs(unc).json"
+    assert find_gref_files(inside, None, "unc").one("refs") == inside / "grefs(unc).json"
     with pytest.raises(UsageError, match=r"no grefs\(umd\)\.json") as caught:
         find_gref_files(inside, None, "umd")
     assert caught.value.hint is not None

@@ -265,7 +265,7 @@ def test_where_the_files_may_be(folder: ReferFolder) -> None:
         find_refer_files(root / "toy", None, "unc"),
         find_refer_files(root / "toy", "toy", None),
     ):
-        assert (found.name, found.by, found.refs.parent) == ("toy", "unc", root / "toy")
+        assert (found.name, found.by, found.one("refs").parent) == ("toy", "unc", root / "toy")
     assert find_refer_files(root / "toy", "refcoco", None).name == "refcoco"
 
 
