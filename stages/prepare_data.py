@@ -279,14 +279,10 @@ def summarise(tables: ReferringTables, embed: bool, report: dict[str, Any] | Non
     summary: dict[str, Any] = {"name": tables.name, "by": tables.by, "images_embedded": embed, "splits": rows}
     from stages.data.published_counts import PUBLISHED
 
-    public = PUBLISHED.get((tables.name, tables.by))
+    public = PUBLISHED.get(tables.name, {}).get(tables.by)
     if public is not None:
         summary["published"] = {
-            split: {
-                key: f"{_comparable(rows.get(split, {}), key)} of {n}"
-                for key, n in zip(("images", "referents", "sentences"), numbers, strict=True)
-                if n is not None
-            }
+            split: {key: f"{_comparable(rows.get(split, {}), key)} of {n}" for key, n in numbers.items()}
             for split, numbers in public.items()
         }
     if tables.notices:

@@ -10,48 +10,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stages.artifacts.job import RunOptions, StageJob, StageResult
-    from stages.artifacts.ragged import Ragged
-    from stages.artifacts.reader import Artifact, open_artifact
-    from stages.artifacts.schema import COORDINATES, KINDS, PRODUCERS
-    from stages.artifacts.verify import recompute_digest, verify_artifact
-    from stages.artifacts.writer import ArtifactWriter, write_artifact
+    from stages.artifacts.job import RunOptions as RunOptions
+    from stages.artifacts.job import StageJob as StageJob
+    from stages.artifacts.job import StageResult as StageResult
+    from stages.artifacts.ragged import Ragged as Ragged
+    from stages.artifacts.reader import Artifact as Artifact
+    from stages.artifacts.reader import open_artifact as open_artifact
+    from stages.artifacts.schema import COORDINATES as COORDINATES
+    from stages.artifacts.schema import KINDS as KINDS
+    from stages.artifacts.schema import PRODUCERS as PRODUCERS
+    from stages.artifacts.verify import recompute_digest as recompute_digest
+    from stages.artifacts.verify import verify_artifact as verify_artifact
+    from stages.artifacts.writer import ArtifactWriter as ArtifactWriter
+    from stages.artifacts.writer import write_artifact as write_artifact
 
-_HOMES = {
-    "COORDINATES": "schema",
-    "KINDS": "schema",
-    "PRODUCERS": "schema",
-    "Artifact": "reader",
-    "ArtifactWriter": "writer",
-    "Ragged": "ragged",
-    "RunOptions": "job",
-    "StageJob": "job",
-    "StageResult": "job",
-    "open_artifact": "reader",
-    "recompute_digest": "verify",
-    "verify_artifact": "verify",
-    "write_artifact": "writer",
+_NAMES = {
+    "job": ("RunOptions", "StageJob", "StageResult"),
+    "ragged": ("Ragged",),
+    "reader": ("Artifact", "open_artifact"),
+    "schema": ("COORDINATES", "KINDS", "PRODUCERS"),
+    "verify": ("recompute_digest", "verify_artifact"),
+    "writer": ("ArtifactWriter", "write_artifact"),
 }
-
-__all__ = [
-    "COORDINATES",
-    "KINDS",
-    "PRODUCERS",
-    "Artifact",
-    "ArtifactWriter",
-    "Ragged",
-    "RunOptions",
-    "StageJob",
-    "StageResult",
-    "open_artifact",
-    "recompute_digest",
-    "verify_artifact",
-    "write_artifact",
-]
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
+    home = next((module for module, names in _NAMES.items() if name in names), None)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -1,7 +1,7 @@
 """Line charts and histograms, drawn by matplotlib: SVG text for pages, PNG for files.
 
 matplotlib is imported only when something is drawn, and never its pyplot: no window, no state left behind. The settings
-are its own defaults and `_STYLE`, whatever a matplotlibrc lies about; the same data give the same bytes. Names come from
+are its own defaults and charts.mplstyle, whatever a matplotlibrc lies about; the same data give the same bytes. Names come from
 data and are not trusted: they are never read as formulas or markup.
 """
 
@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -31,23 +32,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _GREY = "#555555"
 _DASHED, _DOTTED = (0, (6, 4)), (0, (1, 2))
-_STYLE: Any = {
-    "text.parse_math": False,  # "$" in a name is a dollar
-    "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
-    "svg.hashsalt": "seqres",  # else ids are random
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.axisbelow": True,
-    "axes.edgecolor": _GREY,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.formatter.useoffset": False,
-    "grid.color": "#dddddd",
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
+_STYLE = Path(__file__).with_name("charts.mplstyle")
 _LARGEST = 1e100  # values beyond are no measurement, and sums of them overflow
 _LINE_INCHES = 0.21  # height of a line of the legend
 _INCH_LETTERS = 11  # letters on an inch of a line
@@ -251,7 +236,7 @@ def _drawing() -> Iterator[None]:
 
         with matplotlib.rc_context(), warnings.catch_warnings():
             matplotlib.rcdefaults()
-            matplotlib.rcParams.update(_STYLE)
+            matplotlib.rcParams.update(matplotlib.rc_params_from_file(_STYLE, use_default_template=False))
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             yield
     finally:

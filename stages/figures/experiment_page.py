@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stages.artifacts.provenance import plain_json
@@ -18,62 +20,9 @@ from stages.metrics.spread import spread
 Rows = Mapping[str, Mapping[str, Any]]
 LEARNING = "Learning curves"
 
-# column -> (heading, decimals); "kept" and percents are given in %, everything else in the unit interval
-COLUMNS: dict[str, tuple[str, int]] = {
-    "acc@0.5": ("Acc@0.5", 3),
-    "mean_box_iou": ("box IoU", 3),
-    "miou": ("mIoU", 3),
-    "oiou": ("oIoU", 3),
-    "pr@0.5": ("Pr@0.5", 3),
-    "pr@0.6": ("Pr@0.6", 3),
-    "pr@0.7": ("Pr@0.7", 3),
-    "pr@0.8": ("Pr@0.8", 3),
-    "pr@0.9": ("Pr@0.9", 3),
-    "filled_box": ("its box filled", 3),
-    "ellipse": ("ellipse in its box", 3),
-    "above_trivial": ("above the better of both", 3),
-    "gain": ("gain", 3),
-    "percent_of_full": ("% of full supervision", 1),
-    "steps": ("steps", 0),
-    "pictures": ("steps × images", 0),
-    "minutes": ("minutes of training", 1),
-    "last_quarter": ("gained in the last quarter", 3),
-    "attention_in_mask": ("attention in the mask", 3),
-    "attention_in_box": ("attention in the box", 3),
-    "attention_distance": ("distance from the point, cells", 2),
-    "attention_mask_share": ("in the mask if spread evenly", 3),
-    "attention_box_share": ("in the box if spread evenly", 3),
-    "miou_given_box": ("mIoU, box prompt", 3),
-    "miou_marked": ("mIoU, auxiliary mask", 3),
-    "miou_marked_given_box": ("mIoU, auxiliary mask, box prompt", 3),
-    "true_filled_box": ("ground-truth box filled", 3),
-    "true_ellipse": ("ellipse in ground-truth box", 3),
-    "upper_bound": ("ground truth → points → mask", 3),
-    "pseudo_kept_share": ("kept", 3),
-    "pseudo_all": ("pseudo IoU, all", 3),
-    "pseudo_all_kept": ("of the kept", 3),
-    "pseudo_kept_outlines": ("kept, resampled", 3),
-    "pseudo_ellipse": ("ellipse in ground-truth box, all", 3),
-    "pseudo_filled_box": ("ground-truth box filled, all", 3),
-    "pseudo_kept_ellipse": ("ellipse, of the kept", 3),
-    "pseudo_kept_filled_box": ("filled box, of the kept", 3),
-    "pseudo_referents": ("referents labelled", 0),
-}
-
-# tables of what has several rounds: heading -> number of a round -> its column
-ROUNDS = {
-    "Pseudo labels, round by round": {
-        "kept_share": "kept",
-        "all": "pseudo IoU, all",
-        "all_kept": "of the kept",
-        "kept_outlines": "kept, resampled",
-        "ellipse": "ellipse in ground-truth box, all",
-    },
-    "Comprehension, round by round (the weights handed on)": {
-        "val_box_acc50": "Acc@0.5",
-        "val_box_iou": "box IoU",
-    },
-}
+_WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+COLUMNS: dict[str, tuple[str, int]] = {column: tuple(words) for column, words in _WORDS["columns"].items()}
+ROUNDS: dict[str, dict[str, str]] = _WORDS["rounds"]
 
 
 def report_files(

@@ -12,7 +12,7 @@ from stages.artifacts import open_artifact
 from stages.artifacts.temporary import remove_litter
 from stages.artifacts.whole_file import write_whole
 from stages.data.dataset import ReferringDataset
-from stages.errors import StaleOutputError
+from stages.errors import StaleOutputError, first_of
 from stages.figures.layout import captioned
 from stages.figures.overlays import Colour, Picture, enlarged, png_bytes, with_box, with_contour, with_mask
 from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
@@ -43,8 +43,7 @@ def photograph_figure(
         drawn = with_box(drawn, box, colour, scale=scale)
         drawn = with_contour(drawn, contour, colour, scale=scale)
         words.append(f"{name}: {phrase}")
-    more = [f"and {len(words) - _SHOWN} more"] if len(words) > _SHOWN else []
-    return captioned(drawn, "; ".join(words[:_SHOWN] + more), size=16)
+    return captioned(drawn, "; ".join(first_of(words, _SHOWN)), size=16)
 
 
 def picture_path(data: ReferringDataset, image: int, folder: Path) -> Path:
