@@ -82,3 +82,9 @@ def nearest_hint(value: str, known: Iterable[str], form: str = "{}") -> str | No
     """A hint for a name that is not known, or None when none is near; `form` says how the name is to be written."""
     near = did_you_mean(value, known)
     return None if near is None else f"did you mean {form.replace('{}', near)}?"
+
+
+def first_of(items: Sequence[str], most: int) -> list[str]:
+    """The first items of a list that may be long, and how many more there are: facts of an error."""
+    left = len(items) - most
+    return [*items[:most], *([f"and {left} more"] if left > 0 else [])]

@@ -91,8 +91,7 @@ def run(
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind="evaluation", out=out, inputs=kinds, options=options
     )  # fmt: skip
-    if split is not None:
-        job.require_same("dataset_digest", "split", "dataset")
+    job.require_dataset("split")
     if settled := job.settled():
         return settled
 

@@ -116,7 +116,7 @@ def run(
         kind="pseudo_shard" if config.shard else "pseudo_points",
         inputs={"dataset": (dataset, "dataset"), "split": (split, "split"), "model": (model, "res_model")},
     )  # fmt: skip
-    job.require_same("dataset_digest", "split", "dataset")
+    job.require_dataset("split")
     if settled := job.settled():
         return settled
     if model is None:

@@ -167,9 +167,7 @@ def _open(
         inputs={"dataset": (dataset, "dataset"), "pseudo": (pseudo, "pseudo_points"), "split": (split, "split")},
         external={"segmenter": segmenter_files(config.segmenter)},
     )  # fmt: skip
-    for role in ("pseudo", "split"):
-        if role in job.inputs:
-            job.require_same("dataset_digest", role, "dataset")
+    job.require_dataset("pseudo", "split")
     return job
 
 

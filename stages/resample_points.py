@@ -99,7 +99,7 @@ def run(
         external={"decisions": decisions},
         options=options,
     )
-    job.require_same("dataset_digest", "pseudo", "dataset")
+    job.require_dataset("pseudo")
     if settled := job.settled():
         return settled
 

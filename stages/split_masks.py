@@ -112,9 +112,7 @@ def run(
         external={"list": config.import_list, "decisions": decisions},
     )  # fmt: skip
     job.device = None if rec is None else config.device
-    for role in ("rec", "pseudo"):
-        if role in job.inputs:
-            job.require_same("dataset_digest", role, "dataset")
+    job.require_dataset("rec", "pseudo")
     if settled := job.settled():
         return settled if export_list is None else _export_of_existing(job, settled, Path(export_list))
     if export_list is not None:

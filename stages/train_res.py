@@ -200,9 +200,7 @@ def _job(
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind="res_model", out=out, inputs=kinds, options=options
     )  # fmt: skip
-    job.require_same("dataset_digest", "split", "dataset")
-    if points is not None:
-        job.require_same("dataset_digest", "points", "dataset")
+    job.require_dataset("split", "points")
     return job
 
 

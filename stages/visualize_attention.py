@@ -156,9 +156,7 @@ def _job(
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind="attention", out=out, inputs=kinds, options=options
     )  # fmt: skip
-    for role in ("pseudo", "points", "split"):
-        if role in job.inputs:
-            job.require_same("dataset_digest", role, "dataset")
+    job.require_dataset("pseudo", "points", "split")
     if {"pseudo", "points"} <= job.inputs.keys():
         job.require_same("pseudo_digest", "points", "pseudo")
     return job

@@ -181,6 +181,12 @@ class StageJob:
             hint=f"make it again: seqres {PRODUCERS[derived.kind]} … --out {derived.path} --force",
         )
 
+    def require_dataset(self, *roles: str) -> None:
+        """ArtifactError unless those of these inputs that were given were made from the input `dataset`."""
+        for role in roles:
+            if role in self.inputs:
+                self.require_same("dataset_digest", role, "dataset")
+
     def settled(self) -> StageResult | None:
         """The result when nothing is to be done (up to date, or a dry run), else None.
 

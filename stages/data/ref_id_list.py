@@ -15,7 +15,7 @@ from stages.artifacts import Artifact
 from stages.data.annotation_list import ListRow, rows_of_list, whole_id
 from stages.data.readers.records import open_text
 from stages.data.release_sample import match_sample
-from stages.errors import ArtifactError
+from stages.errors import ArtifactError, first_of
 from stages.file_kinds import refuse_other_kinds
 from stages.nearest import cannot_read
 from stages.untrusted import shown
@@ -92,10 +92,9 @@ def _found_again(path: Path, listed: list[ListRow], data: Artifact, rows: NDArra
         except LookupError as error:
             problems.append(f"{row.where}: {error}")
     if problems:
-        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise ArtifactError(
             f"{len(problems)} of the {len(listed)} rows of {path} do not fit the dataset",
-            facts=[*problems[:_SHOWN], *more],
+            facts=first_of(problems, _SHOWN),
             hint="use the list with the dataset that it was exported from, or delete these rows",
         )
     return found

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.errors import ArtifactError
+from stages.errors import ArtifactError, first_of
 from stages.untrusted import float_of, shown
 
 _SAME_PX = 1.0  # two boxes are the same when no edge differs by more
@@ -64,10 +64,9 @@ def match_sample(
         used.add(best)
         found.append(int(rows[best]))
     if problems:
-        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise ArtifactError(
             f"{len(problems)} of the {len(entries)} entries of {where} fit no referent of the dataset",
-            facts=[*problems[:_SHOWN], *more],
+            facts=first_of(problems, _SHOWN),
             hint="use the list with the data set and split that it was made from",
         )
     return np.array(sorted(found), np.int64)

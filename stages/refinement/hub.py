@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from stages.errors import ArtifactError, UsageError
+from stages.errors import ArtifactError, UsageError, first_of
 from stages.hub import reachable_source
 from stages.refinement.segmenter import HINT, MEAN, STD, Frame, interior_points
 
@@ -124,11 +124,8 @@ def load_hub_segmenter(source: str, device: torch.device, prompt_points: int) ->
         raise ArtifactError(f"no segmenter at {source!r}", facts=lines[:1], hint=HINT) from error
     missing = sorted(report["missing_keys"])
     if missing:
-        more = [f"and {len(missing) - _SHOWN} more"] if len(missing) > _SHOWN else []
-        raise ArtifactError(
-            f"{source} does not hold the whole {kind}",
-            facts=[f"missing: {k}" for k in missing[:_SHOWN]] + more,
-        )
+        facts = first_of([f"missing: {k}" for k in missing], _SHOWN)
+        raise ArtifactError(f"{source} does not hold the whole {kind}", facts=facts)
     return HubSegmenter(model, device, prompt_points, preparation)
 
 

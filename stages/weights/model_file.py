@@ -15,7 +15,7 @@ from torch import Tensor
 from stages.artifacts import Artifact, ArtifactWriter, open_artifact
 from stages.artifacts.json_forms import history_rows
 from stages.data.text import TextCodec, codec_from_dict
-from stages.errors import ArtifactError, SeqresError, UsageError
+from stages.errors import ArtifactError, SeqresError, UsageError, first_of
 from stages.models.build import ReferringModel, build_model, least_parameters
 from stages.models.config import ModelConfig
 
@@ -203,8 +203,7 @@ def require_fit(model: torch.nn.Module, state: Mapping[str, Tensor], *, where: s
         if n in state and state[n].shape != own[n].shape
     ]
     if facts:
-        more = [f"and {len(facts) - 20} more"] if len(facts) > 20 else []
-        raise ArtifactError(f"the weights of {where} do not fit the architecture", facts=facts[:20] + more)
+        raise ArtifactError(f"the weights of {where} do not fit the architecture", facts=first_of(facts, 20))
 
 
 def channels_last(model: ReferringModel) -> ReferringModel:

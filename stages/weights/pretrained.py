@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from stages.errors import ArtifactError
+from stages.errors import ArtifactError, first_of
 from stages.file_kinds import refuse_other_kinds
 from stages.hub import reachable_source
 from stages.models.build import ReferringModel
@@ -115,11 +115,8 @@ def _backbone_weights(backbone: Any, source: str) -> dict[str, Tensor]:
     )
     missing = [k for k in report["missing_keys"] if not k.startswith("hidden_states_norms.")]
     if missing:
-        more = [f"and {len(missing) - 20} more"] if len(missing) > 20 else []
-        raise ArtifactError(
-            f"{source} does not hold the whole backbone",
-            facts=[f"missing: {k}" for k in sorted(missing)[:20]] + more,
-        )
+        facts = first_of([f"missing: {k}" for k in sorted(missing)], 20)
+        raise ArtifactError(f"{source} does not hold the whole backbone", facts=facts)
     state: dict[str, Tensor] = pretrained.state_dict()
     return state
 

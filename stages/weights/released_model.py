@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from stages.errors import ArtifactError
+from stages.errors import ArtifactError, first_of
 from stages.models.build import build_model
 from stages.models.config import FusionConfig, ImageConfig, ModelConfig, TextConfig, VisionConfig
 from stages.weights.released_names import TASK_PROMPT, rename
@@ -54,9 +54,7 @@ def convert(
     if absent:
         raise ArtifactError(
             f"{where} is no released SeqTR or Partial-RES model",
-            facts=[f"missing: {n}" for n in absent]
-            + [f"unknown: {n}" for n in unknown[:_SHOWN]]
-            + ([f"and {len(unknown) - _SHOWN} more"] if len(unknown) > _SHOWN else []),
+            facts=[f"missing: {n}" for n in absent] + first_of([f"unknown: {n}" for n in unknown], _SHOWN),
             hint="its tensors must be named as in the public repositories (vis_enc.darknet…, head.transformer…)",
         )
     config = recognise(shapes, is_prompted=TASK_PROMPT in state, max_words=max_words, image=image)
@@ -142,10 +140,9 @@ def _compare(
         if n in state and tuple(state[n].shape) != wanted[n]
     ]
     if facts:
-        more = [f"and {len(facts) - _SHOWN} more"] if len(facts) > _SHOWN else []
         raise ArtifactError(
             f"{where} does not fit a {config.sequence} model of {config.n_bins} bins: {len(facts)} tensors differ",
-            facts=facts[:_SHOWN] + more,
+            facts=first_of(facts, _SHOWN),
             hint="is it truncated, renamed, or from another architecture?",
         )
 
