@@ -77,13 +77,12 @@ PrintConfig = Annotated[
     bool,
     typer.Option("--print-config", help="print every value and where it is from", rich_help_panel="Run"),
 ]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="OUT.h5",
-        help="artifact to write [required]",
-        rich_help_panel="Inputs and output",
-    ),
-]
+
+
+def out_option(metavar: str = "OUT.h5", help: str = "artifact to write [required]") -> Any:
+    """The annotation of --out."""
+    option = typer.Option("--out", "-o", metavar=metavar, help=help, rich_help_panel="Inputs and output")
+    return Annotated[Path | None, option]
+
+
+Out = out_option()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seqres_cli.command_names import KINDS, STAGES
-from seqres_cli.options import SHARED, ExtraOption, InputPath
+from seqres_cli.options import SHARED, ExtraOption, InputPath, out_option
 from seqres_cli.stage_command import StageCommand
 
 __all__ = ["COMMANDS", "STAGES"]
@@ -42,7 +42,8 @@ def _command(name: str, text: str) -> StageCommand:
     extras = [
         SHARED[i] if isinstance(i, str) else ExtraOption(type=Path, **i) for i in table.pop("extras", [])
     ]
-    return StageCommand(name, inputs=inputs, extras=extras, **table)
+    out = out_option(**table.pop("out", {}))
+    return StageCommand(name, inputs=inputs, extras=extras, out=out, **table)
 
 
 COMMANDS = _Commands(dict.fromkeys(KINDS))

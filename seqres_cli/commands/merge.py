@@ -17,5 +17,5 @@ COMMAND = StageCommand(
     help=__doc__,
     extras=(ExtraOption("files", list[Path], "the shards", positional=True),),
     examples=("seqres merge pseudo-1.h5 pseudo-2.h5 --out pseudo.h5",),
-    panel="Artifacts",
+    panel="Files and models",
 )

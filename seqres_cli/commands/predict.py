@@ -16,11 +16,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from seqres_cli.options import ExtraOption, InputPath
+from seqres_cli.options import ExtraOption, InputPath, out_option
 from seqres_cli.stage_command import StageCommand
 from stages.errors import UsageError
 
@@ -84,14 +82,5 @@ COMMAND = StageCommand(
     ),
     streams=_streams,
     panel="Your own photographs",
-    out=Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="OUT.json",
-            help="document to write, - for JSON lines on stdout [required]",
-            rich_help_panel="Inputs and output",
-        ),
-    ],
+    out=out_option("OUT.json", "document to write, - for JSON lines on stdout [required]"),
 )

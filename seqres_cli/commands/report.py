@@ -58,7 +58,7 @@ COMMAND = PlainCommand(
     name="report",
     help=__doc__,
     function=report,
-    panel="Stages",
+    panel="Stages of the method",
     examples=(
         "seqres report runs/demo/*.h5 runs/demo/eval/*.h5 --out runs/demo/report --open",
         "seqres report data.h5 pseudo.h5 points.h5 --out review",

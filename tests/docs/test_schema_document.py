@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.artifacts.schema import KINDS, SCHEMAS, Column, RaggedColumn
+from stages.artifacts.schema import KINDS, LARGEST_SIDE, SCHEMAS, Column, RaggedColumn
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "stages" / "artifacts" / "SCHEMA.md"
 # Told in the text, not in a table: what every kind may have, and the JSON texts of models.
@@ -73,6 +73,11 @@ def test_every_column_of_the_code_is_described(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_column_of_the_document_is_checked_by_the_code(kind: str) -> None:
     assert set(rows(sections()[kind][1])) <= set(SCHEMAS[kind].columns)
+
+
+def test_the_table_and_the_code_agree_on_the_largest_picture() -> None:
+    sides = [SCHEMAS["dataset"].columns[f"images/{side}"] for side in ("height", "width")]
+    assert [side.largest for side in sides if isinstance(side, Column)] == [LARGEST_SIDE] * 2
 
 
 def test_the_comparison_sees_a_difference() -> None:
