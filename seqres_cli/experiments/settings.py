@@ -25,7 +25,6 @@ FIGURE1 = {
 }  # fmt: skip
 ZOOMS = ("zoom", "zoom-augmented")  # recipes whose window follows --zoom
 SIRI_ROUNDS = 1  # trainings after the first one
-ROUNDS = 2  # further trainings of the full method
 LATER_PROMPT = "box"  # recipe of pseudo-label in the second round
 # Further evaluations of a model: column -> (beginning of the file's name; the recipe is eval-…)
 BESIDE = {"miou_given_box": "box-", "miou_marked": "marked-", "miou_marked_given_box": "marked-box-"}
