@@ -59,6 +59,7 @@ def _standing(out: Path, digest: str, options: RunOptions) -> str:
     if str(out) == "-":
         raise UsageError("--out -: a model is a folder", hint="give a folder: --out exported")
     require_folder_target(out, "--out")
+    require_writable(out)
     if out.exists() and any(out.iterdir()):
         found = _source_digest(out)
         if found is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.config import check_ranges, in_panel, option
-from stages.errors import UsageError
+from stages.errors import ArtifactError, UsageError
 from stages.models.presets import PRESETS, preset
 from stages.reporter import Reporter, SilentReporter
 
@@ -78,15 +78,18 @@ def run(
     Raises UsageError when the words are not given, ArtifactError for a damaged or refused file and for tensors that
     are missing, unknown or mis-shaped (all are listed).
     """
-    from stages.weights.model_file import write_model
-
     source = Path(source)
     reporter = reporter or SilentReporter()
-    model = _read(config, source, reporter)
+    _check_given(config, source)
     job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind=model.kind, out=out, options=options,
+        stage=STAGE, version=STAGE_VERSION, config=config, kind="rec_model", out=out, options=options,
         external={"source": source, "vocabulary": config.vocabulary, "word_vectors": config.word_vectors},
     )  # fmt: skip
+
+    from stages.weights.model_file import write_model
+
+    model = _read(config, source, reporter)
+    job.kind = model.kind
     settled = job.settled()
     if settled:
         return settled
@@ -111,6 +114,26 @@ def run(
         write_model(w, model.config, model.codec, model.groups, model.history)
         w.json("summary", summary)
     return job.result(summary)
+
+
+def _check_given(config: Config, source: Path) -> None:
+    """What is plainly wrong with the files, told before torch is loaded."""
+    from stages.file_kinds import refuse_other_kinds
+    from stages.nearest import missing_hint
+    from stages.untrusted import require_regular
+
+    if not source.exists():
+        raise ArtifactError(f"no such file: {source}", hint=missing_hint(source))
+    if source.is_dir():
+        return
+    if source.suffix != ".weights":
+        require_regular(source, what="checkpoint")
+        refuse_other_kinds(source, but="zip archive")  # which checkpoints are
+    if config.vocabulary is None:
+        raise UsageError(
+            "the words of the model are not given",
+            hint="add --vocabulary token_to_ix.pkl (it lies beside the data set's instances.json of the release)",
+        )
 
 
 def _read(config: Config, source: Path, reporter: Reporter) -> _Model:
@@ -221,12 +244,7 @@ def _words(config: Config) -> TextCodec:
     from stages.data.text import WordCodec
     from stages.weights.released_files import read_vocabulary
 
-    if config.vocabulary is None:
-        raise UsageError(
-            "the words of the model are not given",
-            hint="add --vocabulary token_to_ix.pkl (it lies beside the data set's instances.json of the release)",
-        )
-    return WordCodec(read_vocabulary(Path(config.vocabulary)), config.max_words)
+    return WordCodec(read_vocabulary(Path(str(config.vocabulary))), config.max_words)
 
 
 def _vectors(config: Config, n_words: int) -> Any:

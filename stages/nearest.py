@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -140,12 +141,17 @@ def file_hint(path: str | Path) -> str | None:
     return None if found is None else f"did you mean {shown_name(found)}?"
 
 
+def missing_hint(path: str | Path) -> str:
+    """The same, or where to look when no name there is near."""
+    return file_hint(path) or f"see what is there: ls {shlex.quote(str(Path(path).parent))}"
+
+
 def cannot_read(path: str | Path, error: OSError) -> ArtifactError:
     """The error for a file that the system does not give, with the file that may be meant."""
     missing = isinstance(error, FileNotFoundError)
     return ArtifactError(
         f"cannot read {path}: {(error.strerror or 'error').lower()}",
-        hint=file_hint(path) if missing else None,
+        hint=missing_hint(path) if missing else None,
     )
 
 

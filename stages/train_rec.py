@@ -184,15 +184,15 @@ def run(
     Raises UsageError for an unknown split or preset, ArtifactError for a bad input, TrainingError when the loss is
     not finite.
     """
-    config = with_used_precision(config)
     job = StageJob(
         stage=STAGE, version=STAGE_VERSION, config=config, kind="rec_model", out=out, options=options,
         inputs={"dataset": (dataset, "dataset"), "init": (init, "rec_model")}, external={"glove": config.glove, "backbone": _local(config.backbone), "text_encoder": _local(config.text_encoder)},
     )  # fmt: skip
+    check_sources(config)
+    config = job.complete(with_used_precision(config))
     settled = job.settled()
     if settled:
         return settled
-    check_sources(config)
 
     from stages.training.selection import chosen_row, selection_record
     from stages.training.siri import fit_rounds, forget_states, round_summaries

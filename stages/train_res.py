@@ -139,8 +139,8 @@ def run(
     contradict each other, TrainingError when the loss is not finite.
     """
     check_start(config, init)
-    config = with_used_precision(config)
     job = _job(config, dataset, split, rec, points, init, out, options)
+    config = job.complete(with_used_precision(config))
     if settled := job.settled():
         return settled
 

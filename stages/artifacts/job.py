@@ -21,7 +21,7 @@ from stages.artifacts.target import nearest_folder, require_file_target, require
 from stages.artifacts.temporary import remove_leftovers
 from stages.config import config_dict, in_current_words, semantic_dict
 from stages.errors import ArtifactError, StaleOutputError, UsageError
-from stages.nearest import cannot_read, file_hint
+from stages.nearest import cannot_read, missing_hint
 from stages.world import ALONE, World
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Status = Literal["written", "up-to-date", "would-run"]
 Decision = TypeVar("Decision")
+Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class StageResult:
     seconds: float
     reasons: tuple[str, ...] = ()
 
+
+_DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "xla")  # whether one is there, torch tells
 
 # attribute that names another artifact by digest -> the kinds that it may name
 _DIGEST_OF = {
@@ -150,6 +153,12 @@ class StageJob:
             {role: artifact.digest for role, artifact in self.inputs.items()},
             {record["role"]: record["sha256"] for record in self._external},
         )
+
+    def complete(self, config: Options) -> Options:
+        """The configuration with what only torch can tell about this machine, when the inputs have been found good."""
+        self.config = config
+        self.fingerprint = self.fingerprint_with()
+        return config
 
     def artifact(self, role: str) -> Artifact:
         """An input, opened; KeyError when it was not given."""
@@ -379,6 +388,8 @@ class StageJob:
 
 
 def _check_device(device: str | None, world: World) -> None:
+    if device and device.partition(":")[0] not in _DEVICES:
+        raise UsageError(f"unknown device {device!r}", hint="use auto, cpu, cuda, cuda:1 or mps")
     if world.size > 1 and device and ":" in device:
         raise UsageError(
             f"--device {device} is one GPU, and there are {world.size} processes",
@@ -411,7 +422,7 @@ def _external_record(role: str, path: Path) -> dict[str, Any]:
         return {"role": role, "path": str(path), "size": size, "sha256": file_sha256(path)}
     except FileNotFoundError as error:
         raise ArtifactError(
-            f"no such file: {path}", facts=[f"needed as {role}"], hint=file_hint(path)
+            f"no such file: {path}", facts=[f"needed as {role}"], hint=missing_hint(path)
         ) from error
     except OSError as error:
         raise cannot_read(path, error) from error

@@ -210,14 +210,15 @@ def tidy_record(record: Any) -> Object:
     """A provenance record without the parts that have another form: it is no content, so nothing fails on it."""
     tidy: Object = {}
     for key, part in record.items() if isinstance(record, dict) else ():
-        if key not in Provenance.model_fields:
+        field = Provenance.model_fields.get(key)
+        if field is None:
             tidy[key] = part
-        elif isinstance(part, list):
+        elif isinstance(field.default, list) and isinstance(part, list):
             tidy[key] = [kept[0] for one in part if (kept := _part(key, [one]))]
-        elif isinstance(part, dict):
+        elif isinstance(field.default, dict) and isinstance(part, dict):
             tidy[key] = {k: kept[k] for k, one in part.items() if (kept := _part(key, {k: one}))}
-        else:
-            tidy[key] = _part(key, part)
+        elif (kept := _part(key, part)) is not None:
+            tidy[key] = kept
     return tidy
 
 

@@ -8,6 +8,7 @@ column is read, and by `verify`.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -111,6 +112,10 @@ def problems(kind: str, found: Mapping[str, EntryLike], attributes: Mapping[str,
     for name in schema.attributes:
         if name not in attributes:
             yield f"attribute {name} is missing"
+    for name, value in attributes.items():
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, float) and not math.isfinite(one):
+                yield f"attribute {name} is {one}, no finite number"
     for group in schema.groups:
         if not any(path.startswith(f"{group}/") for path in found):
             yield f"group {group} is missing or empty"

@@ -149,7 +149,8 @@ def _read(path: Path, asked_by: _Book | None) -> _Book:
         raise UsageError(
             f"no such file: {path}",
             facts=[whose, f"shipped recipes: {', '.join(_shipped())}"],
-            hint=nearest_hint(path.name, recipe_names()),
+            hint=nearest_hint(path.name, recipe_names())
+            or "give one of these, or a file with tables of its own",
         ) from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error

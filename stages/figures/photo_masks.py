@@ -67,7 +67,8 @@ def draw_photographs(
 ) -> None:
     """A PNG for every photograph that `pseudo` has labels of, with the first phrase of each referent."""
     data = ReferringDataset.open(dataset, masks="none")
-    with open_artifact(pseudo, "pseudo_points") as labels:
+    with open_artifact(dataset, "dataset") as source, open_artifact(pseudo, "pseudo_points") as labels:
+        labels.require_rows_of(source)
         _, first = np.unique(labels["referent_index"], return_index=True)
         referents = labels["referent_index"][first]
         images = data.referent_image[referents]

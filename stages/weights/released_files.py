@@ -25,7 +25,7 @@ from torch import Tensor
 from stages.data.readers.plain_numpy import STAND_INS
 from stages.errors import ArtifactError
 from stages.file_kinds import refuse_other_kinds
-from stages.nearest import cannot_read, file_hint
+from stages.nearest import cannot_read, missing_hint
 from stages.untrusted import plain, require_regular
 from stages.weights.checkpoint_pickle import look_through, refused_names
 
@@ -94,7 +94,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _load(path: Path) -> Any:
     if not path.exists():
-        raise ArtifactError(f"no such file: {path}", hint=file_hint(path))
+        raise ArtifactError(f"no such file: {path}", hint=missing_hint(path))
     require_regular(path, what="checkpoint")
     refuse_other_kinds(path, but="zip archive")  # which checkpoints are
     with path.open("rb") as stream:

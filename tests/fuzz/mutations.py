@@ -185,7 +185,7 @@ def _json(file: h5py.File, name: str, rng: Random) -> None:
     name = rng.choice(jsons or [name]) if file[name].shape != () or rng.random() < 0.5 else name
     try:
         value = json.loads(file[name][()])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):  # an earlier change may have nested it
         value = {}
     text = json_text(value, rng)[:200_000]
     _replace(file, name, np.array(text, dtype=h5py.string_dtype("utf-8", max(1, len(text)))))

@@ -167,11 +167,7 @@ def _work(target: Target, todo: list[int], seeds: Path, folder: Path, seed: int,
         first = _peak()
         for case in todo:
             os.write(writing, json.dumps({"case": case}).encode() + b"\n")
-            before = _peak()
             kind, detail = _one(target, case, seeds, folder, seed)
-            gained = _peak() - before
-            if gained > MEMORY:
-                kind, detail = "memory", f"{gained >> 20} MiB; {kind} {detail}"
             line = json.dumps({"case": case, "kind": kind, "detail": detail[:600]})
             os.write(writing, line.encode() + b"\n")
             if _peak() - first > _RENEW:
@@ -185,6 +181,13 @@ def _one(target: Target, case: int, seeds: Path, folder: Path, seed: int) -> tup
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     read = target.case(seeds, folder, Random(f"{seed} {target.name} {case}"))
+    before = _peak()  # what damaging takes is not the reader's
+    kind, detail = _read(read)
+    gained = _peak() - before
+    return ("memory", f"{gained >> 20} MiB; {kind} {detail}") if gained > MEMORY else (kind, detail)
+
+
+def _read(read: Read) -> tuple[str, str]:
     try:
         signal.setitimer(signal.ITIMER_PROF, CPU_S)
         read()

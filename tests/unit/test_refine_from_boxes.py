@@ -17,11 +17,13 @@ from stages import prepare_data, pseudo_label, refine_masks, resample_points
 from stages.artifacts import RunOptions, open_artifact, verify_artifact
 from stages.data.dataset import ReferringDataset
 from stages.errors import ArtifactError, StaleOutputError, UsageError
+from stages.figures.photo_masks import draw_photographs
 from stages.geometry.boxes import ellipse_in
 from stages.geometry.rasterise import ellipse_to_rle, polygon_to_rle, rle_to_mask
 from stages.metrics.segmentation import overlaps
 from stages.refinement import load, starts
-from tests.oracles.small_artifacts import write_split
+from stages.reporter import SilentReporter
+from tests.oracles.small_artifacts import write_dataset, write_split
 from tests.oracles.tiny_onnx import write_pair
 
 SIZE = (64, 96)
@@ -282,3 +284,12 @@ def test_no_picture_is_drawn_over_another(photos: Path, tmp_path: Path) -> None:
     assert theirs.read_bytes() != b"mine"
     with pytest.raises(UsageError, match=r"first\.h5 is a file"):
         refine_masks.run(grabcut, dataset=photos, out=tmp_path / "n.h5", overlays=tmp_path / "first.h5")
+
+
+def test_labels_of_another_dataset_are_not_drawn(photos: Path, tmp_path: Path) -> None:
+    pseudo = tmp_path / "pseudo.h5"
+    refine_masks.run(refine_masks.Config(), dataset=photos, out=pseudo)
+    small = write_dataset(tmp_path / "small.h5", ["train"], pictures=True)
+    with pytest.raises(ArtifactError, match="names referent 8, the dataset has 1"):
+        draw_photographs(small, pseudo, tmp_path / "drawn", SilentReporter(), missing_only=True)
+    assert not (tmp_path / "drawn").exists()

@@ -9,7 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
+from seqres_cli.commands.inspect import description_lines
 from stages import export_weights
+from stages.artifacts.json_forms import tidy_record
 from stages.errors import ArtifactError
 from stages.untrusted import parse_json
 from tests.oracles.random_models import write_random_model
@@ -49,3 +51,21 @@ def test_a_model_with_half_a_character_is_told_and_nothing_stays(tmp_path: Path)
     with pytest.raises(ArtifactError, match="half a character"):
         export_weights.run(export_weights.Config(), model=model, out=tmp_path / "exported")
     assert [path.name for path in tmp_path.iterdir()] == ["m.h5"]
+
+
+@pytest.mark.parametrize("odd", [None, 3, [], [None], {}, {"a": None}, "x"])
+def test_a_record_of_another_form_is_told_as_far_as_it_can_be(odd: object) -> None:
+    """What readers take as a list stays one, or is absent."""
+    keys = ("argv", "config", "inputs", "external", "seconds", "device")
+    tidy = tidy_record(dict.fromkeys(keys, odd) | {"stage": "split-masks"})
+    assert tidy["stage"] == "split-masks"
+    for key in ("argv", "inputs", "external"):
+        assert isinstance(tidy.get(key, []), list)
+        assert None not in tidy.get(key, [])
+    assert isinstance(tidy.get("config", {}), dict)
+    assert tidy.get("seconds") in (None, 3)
+    record = {
+        "path": "a.h5", "bytes": 1, "kind": "split", "schema_version": 1, "problems": [], "tree": [], "attributes": {},
+        "notes": {}, "summary": {}, "digest": "d", "created_by": "c", "provenance": tidy,
+    }  # fmt: skip
+    assert description_lines(record)[0] == "a.h5: split (schema 1, 1 B)"

@@ -244,3 +244,13 @@ def test_files_of_released_versions_stay_readable(project_root: Path, kind: str)
         with open_artifact(path, kind) as artifact:
             assert artifact.digest == json.loads(path.with_suffix(".json").read_text())["digest"]
         assert verify_artifact(path) == []
+
+
+def test_an_attribute_that_is_no_finite_number_is_refused(write_sample: Callable[..., Path]) -> None:
+    """No digest can be made of a file that takes it over."""
+    path = write_sample("split")
+    with h5py.File(path, "r+", locking=False) as file:
+        file.attrs["ratio"] = np.float64("nan")
+    with pytest.raises(ArtifactError) as caught:
+        open_artifact(path, "split")
+    assert caught.value.facts == ("attribute ratio is nan, no finite number",)
