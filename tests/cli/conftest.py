@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from seqres_cli import commands
+from seqres_cli import commands, stage_command
 from seqres_cli.main import main
 from seqres_cli.options import DATASET, RESUME, InputPath
 from seqres_cli.stage_command import StageCommand
@@ -91,7 +91,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Calls:
         module="toy_stage_module",
     )
     monkeypatch.setitem(commands.COMMANDS, "toy-stage", command)
-    monkeypatch.setattr(commands, "STAGES", (*commands.STAGES, "toy-stage"))
+    monkeypatch.setattr(stage_command, "STAGES", (*commands.STAGES, "toy-stage"))
     return calls
 
 

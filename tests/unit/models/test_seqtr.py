@@ -7,7 +7,8 @@ import torch
 
 from stages.errors import UsageError
 from stages.models.build import build_model
-from stages.models.config import FusionConfig, ImageConfig, ModelConfig, TextConfig, VisionConfig, preset
+from stages.models.config import FusionConfig, ImageConfig, ModelConfig, TextConfig, VisionConfig
+from stages.models.presets import preset
 from stages.models.seqtr import PointSequenceModel
 
 TINY = ModelConfig(
