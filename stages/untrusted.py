@@ -97,13 +97,15 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: no JSON, NaN or an infinity, a number of more than 300 digits, more than 64 levels, half a character
             (which nothing can write again).
     """
+    if isinstance(text, bytes):
+        text = text.decode(json.detect_encoding(text))  # json.loads alone lets half a character pass
     try:
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if is_deep(value):
         raise ValueError(f"more than {DEEPEST} levels")
-    if (_ESCAPED_HALF if isinstance(text, str) else _ESCAPED_HALF.encode()) in text.lower():  # type: ignore[operator]
+    if _ESCAPED_HALF in text.lower():
         try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:

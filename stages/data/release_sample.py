@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stages.errors import ArtifactError, first_of
-from stages.untrusted import float_of, shown
+from stages.untrusted import float_of, plain, shown
 
 _SAME_PX = 1.0  # two boxes are the same when no edge differs by more
 _DROPPED = re.compile(r"[^0-9a-z]+")
@@ -52,7 +52,8 @@ def match_sample(
         try:
             image_id, box, said = _read(entry)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            problems.append(f"{where}[{number}]: no entry of the release ({type(error).__name__}: {error})")
+            why = plain(f"{type(error).__name__}: {error}", 120)
+            problems.append(f"{where}[{number}]: no entry of the release ({why})")
             continue
         same = [k for k in at_image.get(image_id, []) if np.abs(boxes[k] - box).max() <= _SAME_PX]
         near = [k for k in same if k not in used]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.artifacts.json_forms import Count, Number, Object
 from stages.errors import ArtifactError, StaleOutputError
-from stages.untrusted import printable
+from stages.untrusted import parse_json, printable
 
 FORMAT, FORMAT_VERSION = "seqres-predictions", 1
 SHARD_FORMAT = "seqres-predictions-shard"
@@ -120,8 +120,8 @@ def existing_document(out: Path, fingerprint: str, model_digest: str, force: boo
             hint="replace it with --force, or choose another --out",
         )
     try:
-        document = json.loads(out.read_bytes())
-    except (ValueError, RecursionError):
+        document = parse_json(out.read_bytes())
+    except ValueError:
         document = None
     except OSError as error:
         raise ArtifactError(f"cannot read {out}: {(error.strerror or 'error').lower()}") from error

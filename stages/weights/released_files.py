@@ -292,9 +292,12 @@ def read_word_vectors(path: Path) -> NDArray[np.float32]:
         refused = "Object arrays" in str(error)
         words = "refused: an array of Python objects" if refused else f"{type(error).__name__}: {error}"
         raise ArtifactError(f"{path} holds no word vectors that can be read", facts=[words[:160]]) from error
-    if vectors is None or vectors.ndim != 2 or vectors.dtype.kind != "f" or not np.isfinite(vectors).all():
-        found = "several arrays" if vectors is None else f"{vectors.dtype} of shape {vectors.shape}"
-        raise ArtifactError(
-            f"{path} holds no table of word vectors", facts=[f"found {found}, expected (words, width)"]
-        )
-    return np.asarray(vectors, np.float32)
+    if not isinstance(vectors, np.ndarray):  # numpy gives the bytes of what is no array
+        found = "several arrays" if vectors is None else "a file that is no array"
+    elif vectors.ndim == 2 and vectors.dtype.kind == "f" and np.isfinite(vectors).all():
+        return np.asarray(vectors, np.float32)
+    else:
+        found = f"{vectors.dtype} of shape {vectors.shape}"
+    raise ArtifactError(
+        f"{path} holds no table of word vectors", facts=[f"found {found}, expected (words, width)"]
+    )

@@ -279,6 +279,10 @@ def test_files_of_others_are_left_alone(models: dict[str, Path], photo: Path, tm
     with pytest.raises(StaleOutputError, match="holds no predictions"):
         go(out)
     assert out.read_text() == '{"format": "mine"}'
+    out.write_text('{"format": "seqres-predictions", "summary": {"a": ' + "[" * 200 + "]" * 200 + "}}")
+    with pytest.raises(StaleOutputError, match="holds no predictions"):
+        go(out)
+    out.write_text('{"format": "mine"}')
     with pytest.raises(UsageError, match="is also an input"):
         go(photo)
     with pytest.raises(UsageError, match="is a folder"):

@@ -240,6 +240,11 @@ def test_entries_of_another_dataset_are_listed(mixed: Path, tmp_path: Path, samp
     assert caught.value.facts[0] == "train[2]: image 11 with another box"
     assert caught.value.facts[1] == "train[3]: image 5 not in the dataset"
     assert "TypeError: 7 is no object" in caught.value.facts[2]
+    lists["train"][3]["bbox"] = ["a/" * 3000, 1, 1, 1]
+    path.write_text(json.dumps(lists))
+    with pytest.raises(ArtifactError) as long:
+        run(Config(import_list=str(path)), dataset=mixed, out=tmp_path / "s.h5")
+    assert max(map(len, long.value.facts)) < 200
     assert "KeyError: 'bbox'" in caught.value.facts[3]
     assert caught.value.facts[4] == "train[6]: image 11 listed twice"
     del lists["train"]

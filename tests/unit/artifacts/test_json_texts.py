@@ -37,6 +37,12 @@ def test_what_nobody_can_use_is_refused(text: str, words: str, as_bytes: bool) -
         parse_json(text.encode() if as_bytes else text)
 
 
+def test_half_a_character_as_bytes_is_refused() -> None:
+    """Without an escape; json.loads alone lets it pass."""
+    with pytest.raises(ValueError, match="utf-8"):
+        parse_json(b'{"a": "\xed\xa0\x80"}')
+
+
 @pytest.mark.parametrize("text", [r'"\ud83d\ude00"', '"😀"', r'"C:\\udata"', r'"ü"'])
 def test_whole_characters_are_kept(text: str) -> None:
     assert parse_json(text) == parse_json(text.encode()) == json.loads(text)

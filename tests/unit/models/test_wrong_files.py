@@ -226,3 +226,11 @@ def test_nested_values_and_shared_weights_of_a_real_checkpoint_are_no_bombs(tmp_
         torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
         read = read_checkpoint(tmp_path / "a.pth")
         assert sorted(read.state) == ["a", "b"] and read.facts == {"epoch": 3.0}
+
+
+def test_word_vectors_that_are_no_array_are_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "word_emb.npz", "w") as made:
+        made.writestr("word_emb.npy", b"not an array")
+    with pytest.raises(ArtifactError, match="no table of word vectors") as caught:
+        read_word_vectors(tmp_path / "word_emb.npz")
+    assert "a file that is no array" in caught.value.facts[0]
