@@ -145,8 +145,16 @@ def odd_tree(path: Path, rng: Random) -> None:
             if not names:
                 break
             name = rng.choice(names)
-            if isinstance(file.get(name, getlink=True), h5py.HardLink):  # an earlier change may have moved it
+            if _is_own(file, name):
                 rng.choice(_TREE)(file, name, rng)
+
+
+def _is_own(file: h5py.File, name: str) -> bool:
+    """Not what an earlier change has moved elsewhere."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        return False
+    item = file[name]
+    return not (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual))
 
 
 def _replace(file: h5py.File, name: str, value: Any, **layout: Any) -> None:
