@@ -99,7 +99,7 @@ def odd_value(value: Any, rng: Random) -> Any:
             other, place = rng.choice(known)
             try:
                 box[key] = copy.deepcopy(other[place])
-            except (KeyError, IndexError):
+            except (KeyError, IndexError, RecursionError):
                 continue
         elif kind == 4 and isinstance(box[key], int | float) and not isinstance(box[key], bool):
             number = box[key]

@@ -70,8 +70,8 @@ def _below(root: Path, name: str, folder: Path | None) -> str | None:
     """The name of an existing picture relative to the root."""
     tried: list[str] = []
     if folder is not None:
-        beside = Path(folder, name.replace("\\", "/")).resolve()
-        if beside.is_relative_to(root.resolve()):
+        with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+            beside = Path(folder, name.replace("\\", "/")).resolve()
             tried.append(beside.relative_to(root.resolve()).as_posix())
     for spelling in [*tried, *spellings(name)]:
         try:  # what is not there is not looked at further: a name of 3,000 folders has so many spellings

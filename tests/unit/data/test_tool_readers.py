@@ -124,6 +124,13 @@ def test_a_name_of_many_folders_is_not_followed_end_by_end(
     assert len(followed) < 3
 
 
+def test_a_labelme_name_with_half_a_character_is_told(tmp_path: Path) -> None:
+    path = labelme(tmp_path / "set", {"points": SQUARE})
+    path.write_text(path.read_text().replace("a.png", "\\ud800"))
+    with pytest.raises(ArtifactError, match="half a character"):
+        prepared("labelme", tmp_path / "set")
+
+
 def test_labelme_errors_name_file_and_shape(tmp_path: Path) -> None:
     root = tmp_path / "set"
     labelme(root, {"points": SQUARE}, {"points": [[1, 1], [5, 5]]}, {"points": SQUARE, "label": ""}, name="a")
