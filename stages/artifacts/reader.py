@@ -104,7 +104,12 @@ class Artifact:
 
     def __getitem__(self, name: str) -> np.ndarray:
         """A whole number column in memory."""
-        return self._numbers(name, slice(None))
+        values = self._numbers(name, slice(None))
+        n = schema.owned_by(self.kind, name, self.entries)
+        problem = None if n is None else offsets_problem(values, n)
+        if problem is not None:
+            raise self._damaged(f"{name}: {problem}")
+        return values
 
     def rows(self, name: str, rows: slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """Only these rows of a number column: a slice, a bool mask or indices in any order."""

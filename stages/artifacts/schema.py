@@ -183,10 +183,16 @@ def offset_columns(kind: str, found: Mapping[str, EntryLike]) -> Iterator[tuple[
         values = path.removesuffix("/offsets") + "/values"
         if path.endswith("/offsets") and values in found and found[values].shape:
             yield path, found[values].shape[0]
-    for path, letter in SCHEMAS[kind].owners.items():
-        n = dimension_size(kind, found, letter)
+    for path in SCHEMAS[kind].owners:
+        n = owned_by(kind, path, found)
         if path in found and n is not None:
             yield path, n
+
+
+def owned_by(kind: str, path: str, found: Mapping[str, EntryLike]) -> int | None:
+    """How many things the offsets `path` share out; None for any other column."""
+    letter = SCHEMAS[kind].owners.get(path) if kind in SCHEMAS else None
+    return None if letter is None else dimension_size(kind, found, letter)
 
 
 def dimension_size(kind: str, found: Mapping[str, EntryLike], letter: str) -> int | None:
@@ -199,8 +205,16 @@ def dimension_size(kind: str, found: Mapping[str, EntryLike], letter: str) -> in
 
 def value_problem(file: FileLike, name: str, values: np.ndarray, first_row: int = 0) -> str | None:
     """The first value of a column (or of some rows of it) that points nowhere or cannot be, in words."""
-    column = SCHEMAS[file.kind].columns.get(name) if file.kind in SCHEMAS else None
-    if not isinstance(column, Column) or not values.size or values.dtype.kind not in "iu":
+    column = SCHEMAS[file.kind].columns.get(name.removesuffix("/values")) if file.kind in SCHEMAS else None
+    if column is None:
+        return None
+    if not has_type(values.dtype.str, column.type):
+        return f"{name} has type {values.dtype.str}, expected {column.type}"
+    if not values.size:
+        return None
+    if column.type == "float" and column.unit == "px" and not np.isfinite(values).all():
+        return f"{name} holds a number that is not finite"
+    if not isinstance(column, Column) or values.dtype.kind not in "iu":
         return None
     low, high = column.lowest, column.largest
     if column.index is not None:

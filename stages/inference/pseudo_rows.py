@@ -68,7 +68,11 @@ class PseudoRows:
         """
         full = [part for part in parts if len(part.scores)] or list(parts[:1])
         masks = [part.masks for part in full if part.masks is not None]
-        if len({(part.columns["tokens"].shape[1], part.masks is None) for part in full}) > 1:
+        forms = {
+            (part.columns["tokens"].shape[1], part.masks is None, *(c.dtype for c in part.columns.values()))
+            for part in full
+        }
+        if len(forms) > 1:
             raise ArtifactError("the shards have tokens or masks of different models", hint="make them again")
         return cls(
             {name: np.concatenate([part.columns[name] for part in full])[order] for name in _COLUMNS},

@@ -144,7 +144,7 @@ class Laboratory:
         return before, after, operations, time.monotonic() - started
 
     def _call(self, scenario: Scenario, old: bool) -> list[str]:
-        return [*scenario.call(self.base), *(["--force"] if old else [])]
+        return [*scenario.call(self.base), *(["--force"] if old and scenario.force else [])]
 
     def _case(
         self, case: Case, before: Picture, after: Picture, *, fault: Fault | None = None,

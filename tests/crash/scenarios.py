@@ -47,13 +47,16 @@ class Scenario:
     old: str
     outputs: tuple[str, ...]
     training: bool = False
+    force: bool = True  # False: what is there is replaced without being asked
 
     def call(self, base: Path, *, old: bool = False) -> list[str]:
         return [*(self.old if old else self.words).format(base=base).split(), "--out", self.outputs[0]]
 
 
-def _scenario(name: str, words: str, change: str, *outputs: str, training: bool = False) -> Scenario:
-    return Scenario(name, words, f"{words} {change}", outputs, training)
+def _scenario(
+    name: str, words: str, change: str, *outputs: str, training: bool = False, force: bool = True
+) -> Scenario:
+    return Scenario(name, words, f"{words} {change}", outputs, training, force)
 
 
 SCENARIOS = [
@@ -65,7 +68,10 @@ SCENARIOS = [
     _scenario("train-res", _RES, "--seed 1 --epochs 1", "o.h5", training=True),
     _scenario("pseudo-label", _PSEUDO_LABEL, "--max-referents 3", "o.h5"),
     Scenario("merge", "merge {base}/shard-1.h5 {base}/shard-2.h5", f"{_PSEUDO_LABEL} --max-referents 3", ("o.h5",)),
-    _scenario("refine-masks", f"{INPUTS['refined.h5']} --overlays drawn", "--prompt-points 0", "o.h5", "drawn"),
+    Scenario(
+        "refine-masks", f"{INPUTS['refined.h5']} --overlays drawn", f"refine-masks {_DATA} --start box --overlays drawn",
+        ("o.h5", "drawn"),
+    ),
     _scenario("resample-points", INPUTS["points.h5"], "--n-points 9", "o.h5"),
     _scenario(
         "resample-points-reviewed", INPUTS["points.h5"] + " --decisions {base}/decisions.json", "--n-points 9", "o.h5"
@@ -82,7 +88,7 @@ SCENARIOS = [
         "import-weights", "import-weights --source {base}/exported", "import-weights --source {base}/exported-rec", ("o.h5",)
     ),
     _scenario(
-        "report", "report {base}/dataset.h5 {base}/split.h5 {base}/refined.h5 {base}/eval.h5 --cards 4", "--cards 2", "o"
+        "report", "report {base}/dataset.h5 {base}/split.h5 {base}/refined.h5 {base}/eval.h5 --cards 4", "--cards 2", "o", force=False,
     ),
 ]  # fmt: skip
 

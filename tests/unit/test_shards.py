@@ -263,16 +263,16 @@ def test_a_start_without_a_model_has_no_shards() -> None:
 
 
 def test_rows_of_one_run_have_one_form() -> None:
-    def rows(slots: int, masks: bool) -> PseudoRows:
+    def rows(slots: int, masks: bool, whole: type = np.int64) -> PseudoRows:
         flat = (np.zeros((0, 2), np.float32), np.zeros(2, np.int64))
-        columns = {name: np.zeros(1, np.int64) for name in ("referent_index", "sentence_index", "confidence")}
+        columns = {name: np.zeros(1, whole) for name in ("referent_index", "sentence_index", "confidence")}
         columns |= {"tokens": np.zeros((1, slots)), "token_probability": np.zeros((1, slots))}
         columns["box_xyxy"] = np.zeros((1, 4))
         return PseudoRows(columns, np.zeros(1), flat, flat if masks else None)
 
     order = np.arange(2)
     assert len(PseudoRows.join([rows(4, True), rows(4, True)], order).scores) == 2
-    for other in (rows(5, True), rows(4, False)):
+    for other in (rows(5, True), rows(4, False), rows(4, True, np.uint64)):
         with pytest.raises(ArtifactError, match="tokens or masks of different models"):
             PseudoRows.join([rows(4, True), other], order)
 

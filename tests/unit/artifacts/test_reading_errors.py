@@ -12,6 +12,7 @@ import pytest
 
 from stages.artifacts import KINDS, PRODUCERS, open_artifact, recompute_digest, verify_artifact
 from stages.artifacts.hdf5 import store_attribute
+from stages.artifacts.schema import value_problem
 from stages.errors import ArtifactError
 
 Write = Callable[..., Path]
@@ -254,3 +255,33 @@ def test_an_attribute_that_is_no_finite_number_is_refused(write_sample: Callable
     with pytest.raises(ArtifactError) as caught:
         open_artifact(path, "split")
     assert caught.value.facts == ("attribute ratio is nan, no finite number",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "wrong", "words"),
+    [
+        ("dataset", "referents/sentence_offsets", 2**31 - 1, "offsets fall from 2147483647"),
+        ("resampled_points", "points_xy", np.nan, "a number that is not finite"),
+        ("pseudo_points", "points_xy/values", np.inf, "a number that is not finite"),
+    ],
+)
+def test_numbers_that_cannot_be_are_told_when_they_are_read(
+    write_sample: Write, kind: str, column: str, wrong: float, words: str
+) -> None:
+    path = write_sample(kind)
+    with h5py.File(path, "r+", locking=False) as file:
+        values = file[column][()]
+        values.reshape(-1)[1] = wrong
+        file[column][...] = values
+    with open_artifact(path, kind) as artifact, pytest.raises(ArtifactError) as caught:
+        list(artifact.ragged("points_xy")) if column.endswith("/values") else artifact[column]
+    assert words in caught.value.facts[0]
+
+
+def test_numbers_of_another_type_are_told_when_they_are_read(write_sample: Write) -> None:
+    path = write_sample("pseudo_points")
+    with open_artifact(path, "pseudo_points") as artifact:
+        with h5py.File(path, "r", locking=False) as file:
+            stored = file["referent_index"][()]
+        words = value_problem(artifact, "referent_index", stored.astype(np.float64))
+    assert words == "referent_index has type <f8, expected int"
