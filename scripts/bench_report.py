@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -46,7 +45,7 @@ def make_files(folder: Path) -> list[Path]:
     data, split, pseudo, points = (folder / f"{name}.h5" for name in ("data", "split", "pseudo", "points"))
     prepare_data.run(prepare_data.Config(scale="standard"), out=data)
     split_masks.run(split_masks.Config(count=1), dataset=data, out=split)
-    start: Any = pseudo_label.Config(start="ellipse", sentences_per_referent=1)
+    start = pseudo_label.Config(start="ellipse", expressions_per_referent=1)
     pseudo_label.run(start, dataset=data, split=split, out=pseudo)
     resample_points.run(resample_points.Config(points=40), dataset=data, pseudo=pseudo, out=points)
     return [data, split, pseudo, points]

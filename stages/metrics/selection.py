@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from stages.artifacts.ragged import Ragged
 from stages.artifacts.reader import Artifact
-from stages.errors import ArtifactError
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.fit import fit_extent_to_box
 from stages.geometry.polygons import curve_through, polygon_scores, resample_polygons
@@ -83,7 +82,7 @@ def read_candidates(dataset: Artifact, pseudo: Artifact, reporter: Reporter | No
     with (reporter or SilentReporter()).progress("score", len(referent), unit="sentence") as task:
         for begin in range(0, len(referent), _PIECE):
             rows = np.arange(begin, min(begin + _PIECE, len(referent)))
-            _score_piece(c, rows, str(pseudo.path))
+            _score_piece(c, rows)
             task.advance(len(rows))
     return c
 
@@ -132,10 +131,8 @@ def row_mask(c: Candidates, row: int) -> Rle:
     return polygon_to_rle(c.points[row], (int(c.sizes_hw[row][0]), int(c.sizes_hw[row][1])))
 
 
-def _score_piece(c: Candidates, rows: NDArray[np.int64], path: str) -> None:
+def _score_piece(c: Candidates, rows: NDArray[np.int64]) -> None:
     points, offsets = _points_of(c, rows)
-    if not np.isfinite(points).all():
-        raise ArtifactError(f"{path} has a point that is NaN or infinite")
     c.score[rows] = polygon_scores(points, offsets, c.boxes_xyxy[rows], c.sizes_hw[rows])
     by_mask = _masked(c, rows)
     if len(by_mask):
