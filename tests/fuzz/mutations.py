@@ -162,10 +162,13 @@ def _replace(file: h5py.File, name: str, value: Any, **layout: Any) -> None:
     file.create_dataset(name, data=value, **layout)
 
 
+_LARGE = 1 << 20  # values of a column that an earlier change has made so
+
+
 def _values(file: h5py.File, name: str, rng: Random) -> None:
     """Some numbers of a column, or its text."""
     dataset = file[name]
-    if dataset.size > 1 << 20:  # made so by an earlier change
+    if dataset.size > _LARGE:
         return
     if dataset.dtype.kind in "iufb" and dataset.size:
         values = dataset[()]
@@ -191,6 +194,8 @@ def _json(file: h5py.File, name: str, rng: Random) -> None:
         if n in file
     ]
     name = rng.choice(jsons or [name]) if file[name].shape != () or rng.random() < 0.5 else name
+    if not _is_own(file, name) or file[name].size > _LARGE:
+        return
     try:
         value = json.loads(file[name][()])
     except (TypeError, ValueError, RecursionError):  # an earlier change may have nested it
