@@ -79,8 +79,9 @@ def _rows_of(
         rows.append(
             {**base, "name": f"{name}: {MASK_ROWS[key]}", "weights": None, **counted, **metrics, **masks[key]}
         )
+    points = summary.get("n_points")  # a file made by hand may not tell
     for key in ("true_filled_box", "true_ellipse", "upper_bound"):
-        label = MASK_ROWS[key] + (f" ({summary['n_points']} points)" if key == "upper_bound" else "")
+        label = MASK_ROWS[key] + (f" ({points} points)" if points and key == "upper_bound" else "")
         shared.setdefault(label, {**base, "name": label, "weights": None, **counted, **metrics, **masks[key]})
     return rows
 

@@ -154,7 +154,7 @@ def _is_own(file: h5py.File, name: str) -> bool:
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         return False
     item = file[name]
-    return not (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual))
+    return isinstance(item, h5py.Dataset) and not (item.external or item.is_virtual)
 
 
 def _replace(file: h5py.File, name: str, value: Any, **layout: Any) -> None:

@@ -156,7 +156,7 @@ def write_pseudo(
     return path
 
 
-def write_evaluation(path: Path, score: float) -> Path:
+def write_evaluation(path: Path, score: float, n_points: int | None = 12) -> Path:
     """Scores of one split, all masks with the same mIoU."""
     masks = {
         key: {"miou": score} for key in ("model", "filled_box", "ellipse", "true_filled_box", "true_ellipse")
@@ -172,7 +172,7 @@ def write_evaluation(path: Path, score: float) -> Path:
             writer.column(name, np.zeros(1, np.int64))
         writer.column("predicted_box_xyxy", np.zeros((1, 4), np.float32))
         writer.column("box_iou", np.zeros(1, np.float32))
-        writer.json("summary", {"frame": "original", "n_points": 12, "splits": {"val": part}})
+        writer.json("summary", {"frame": "original", "n_points": n_points, "splits": {"val": part}})
     return path
 
 
