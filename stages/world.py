@@ -162,6 +162,9 @@ def join(rank: int, size: int, local_rank: int, local_size: int) -> World:
             hint="start the processes with: torchrun --nproc-per-node N -m seqres_cli …",
         ) from error
     with _together():
+        # a process of another machine that ended before this point would be waited for as long as one that works
+        store.set(f"here {rank}", "")
+        store.wait([f"here {other}" for other in range(size)], _LONGEST_START)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if own_gpu else "gloo",
             store=dist.PrefixStore("seqres", store), rank=rank, world_size=size, timeout=_LONGEST_WAIT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from stages import evaluate, predict, prepare_data, pseudo_label, refine_masks, 
 from stages.artifacts import RunOptions, StageJob
 from stages.errors import ArtifactError, UsageError
 from stages.inference.picture_groups import picture_groups
-from stages.world import ALONE, LostProcessError, World
+from stages.world import ALONE, LostProcessError, World, join
 from tests.oracles.processes import in_processes
 from tests.oracles.random_models import write_random_model
 
@@ -158,6 +159,18 @@ def test_who_is_left_when_one_dies_does_not_wait(tmp_path: Path) -> None:
 
     in_processes(3, work, tmp_path)
     assert list(tmp_path.glob("spoke-*"))
+
+
+def test_who_never_came_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed on another machine before it had met the others; torchrun's own store is there already."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, 1, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(store.port))
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setattr("stages.world._LONGEST_START", timedelta(seconds=1))
+    with pytest.raises(LostProcessError, match="has ended"):
+        join(0, 2, 0, 1)
+    assert not torch.distributed.is_initialized()
 
 
 def talk(world: World) -> None:
