@@ -15,8 +15,8 @@ from typing import Any
 
 from stages.artifacts import RunOptions, StageResult, open_artifact
 from stages.artifacts.target import require_folder_target, require_writable
-from stages.artifacts.temporary import replace_folder, temporary_folder
-from stages.errors import ArtifactError, StaleOutputError, UsageError
+from stages.artifacts.whole_folder import whole_folder
+from stages.errors import StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
 STAGE = "export-weights"
@@ -105,16 +105,11 @@ def _refuse_others(out: Path) -> None:
 def _write(artifact: Any, out: Path) -> dict[str, Any]:
     from stages.weights.exchange import write_folder
 
-    target = Path(os.path.realpath(out))
     mask = os.umask(0)
     os.umask(mask)
-    try:
-        with temporary_folder(target) as fresh:
-            description = write_folder(artifact, fresh)
-            for path in fresh.iterdir():  # safetensors makes files that only their owner can read
-                path.chmod(0o666 & ~mask)
-            replace_folder(fresh, target)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {out}: {(error.strerror or 'error').lower()}") from error
+    with whole_folder(out) as fresh:
+        description = write_folder(artifact, fresh)
+        for path in fresh.iterdir():  # safetensors makes files that only their owner can read
+            path.chmod(0o666 & ~mask)
     files = {p.name: p.stat().st_size for p in sorted(out.iterdir())}
     return {"kind": description["kind"], "weights": description["weights"], "files": files}

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 
 from markupsafe import Markup
 
-from stages.artifacts.temporary import replace_folder, temporary_folder
+from stages.artifacts.whole_folder import whole_folder
 from stages.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -79,13 +79,12 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
     """
     folder = Path(os.path.realpath(folder))
     require_replaceable(folder)
-    with temporary_folder(folder) as fresh:
+    with whole_folder(folder) as fresh:
         yield fresh
         names = sorted(path.name for path in fresh.iterdir() if path.name != INDEX)
         with open(fresh / INDEX, "a", encoding="utf-8") as page:
             page.write(f"\n<!-- {_LIST}: {' '.join(quote(name) for name in names)} -->\n")
         require_replaceable(folder)
-        replace_folder(fresh, folder)
 
 
 def require_replaceable(folder: Path) -> None:
