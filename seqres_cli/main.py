@@ -23,7 +23,7 @@ from seqres_cli.help_page import write_rows
 from seqres_cli.output import Answer, print_answer, print_error
 from seqres_cli.processes import world_of_environment
 from seqres_cli.streams import patient_streams
-from stages.errors import SeqresError, UsageError, nearest_hint
+from stages.errors import ArtifactError, SeqresError, UsageError, nearest_hint
 from stages.world import ALONE, World
 
 
@@ -159,6 +159,8 @@ class _Interrupted(SeqresError):
 def as_seqres_error(error: BaseException, command_line: Sequence[str]) -> SeqresError:
     """Any exception in the form that people are shown."""
     if isinstance(error, SeqresError):
+        if isinstance(error, UsageError | ArtifactError):
+            error.hint = error.hint or f"{' '.join(_command_of(command_line))} --help"
         return error
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return _Interrupted("interrupted", facts=["no artifact was written; one that existed is unchanged"])

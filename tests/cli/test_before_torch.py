@@ -82,6 +82,13 @@ def mistakes() -> dict[str, str]:
         found[f"{command} {given} --out new.h5 --bogus 1"] = "no such option: --bogus"
         if command not in ("split-masks", "resample-points", "import-weights", "export-weights"):
             found[f"{command} {given} --out new.h5 --device tpu"] = "unknown device 'tpu'"
+    for command, option, told in (
+        ("split-masks", "--ratio 0", "ratio must be in (0, 1], got 0"),
+        ("train-rec", "--lr -1", "lr must be above 0, got -1"),
+        ("train-res", "--epochs 0", "epochs must be at least 1, got 0"),
+        ("resample-points", "--n-points 2", "n-points must be at least 3, got 2"),
+    ):
+        found[f"{command} {COMMANDS[command]} --out new.h5 {option}"] = told
     found["import-weights --source text.txt --out new.h5"] = "the words of the model are not given"
     found["import-weights --source dataset.h5 --vocabulary text.txt --out new.h5"] = (
         "dataset.h5 is an HDF5 file"
