@@ -1,4 +1,4 @@
-"""Configuration of a stage: a frozen dataclass whose every field is made with `option(...)`.
+"""Configuration of a stage: a frozen dataclass (`StageConfig`) whose every field is made with `option(...)`.
 
 The field's metadata is the only place where an option is described: the command line builds its
 flags from it, the TOML file is checked against it, and the fingerprint takes the semantic part.
@@ -79,7 +79,7 @@ class OptionType:
 def option(default: Any, help: str, **info: Any) -> Any:
     """A dataclass field with its help text (state the unit) and whatever else `OptionInfo` holds.
 
-    Values are checked by `check_ranges`.
+    Values are checked by `check_ranges` (`StageConfig`).
     """
     if "choices" in info:
         info["choices"] = tuple(info["choices"])
@@ -174,7 +174,7 @@ _TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", 
 
 
 def check_ranges(config: Any) -> None:
-    """Check the type, limits and choices of every field; call it from `__post_init__`.
+    """Check the type, limits and choices of every field.
 
     Raises:
         UsageError: the first field whose value is not allowed, e.g. "ratio must be in (0, 1], got 1.5".
@@ -189,6 +189,14 @@ def check_ranges(config: Any) -> None:
             continue
         for item in value if kind.is_tuple else (value,):
             _check_one(name, item, info, kind)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """The base of every stage's `Config`: its fields are checked when it is made."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def _check_one(name: str, value: Any, info: OptionInfo, kind: OptionType) -> None:

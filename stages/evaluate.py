@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, in_panel, option, stored_value
+from stages.config import StageConfig, in_panel, option, stored_value
 from stages.errors import ArtifactError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from stages.artifacts import ArtifactWriter
     from stages.data.dataset import ReferringDataset
     from stages.inference.answers import Predictions
@@ -38,7 +39,7 @@ _running = in_panel("Run")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(StageConfig):
     """What is scored, and how."""
 
     splits: tuple[str, ...] = option((), "splits to score; default: all but train")
@@ -63,9 +64,6 @@ class Config:
     )
     batch_size: int = option(32, "images in a batch", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def run(
@@ -163,8 +161,6 @@ def _scored(
 
 def _blocks(images: NDArray[Any], batch_images: int, processes: int) -> Iterator[NDArray[Any]]:
     """Rows whose predictions are in memory together: a batch of pictures for each process; images (S,)."""
-    import numpy as np
-
     from stages.inference.picture_groups import picture_groups
 
     groups = picture_groups(images, batch_images)
@@ -224,8 +220,6 @@ def choose_sentences(
     data: ReferringDataset, split: str, at_most: int, of_each: str = "all", seed: int = 0
 ) -> NDArray[Any]:
     """Sentences of a split in the dataset's order: all, or one of each referent; or `at_most` of them, spread evenly."""
-    import numpy as np
-
     wanted = np.zeros(len(data.referent_split), dtype=bool)
     wanted[data.referents_in(split)] = True
     sentences = np.flatnonzero(wanted[data.sentence_referent])
@@ -275,8 +269,6 @@ def _measure(
 
 def _write(w: ArtifactWriter, parts: Sequence[SplitScores], data: ReferringDataset, task: str) -> None:
     """One row a sentence; NaN (and an empty mask) where the referent has no mask that may be seen."""
-    import numpy as np
-
     sentences = np.concatenate([p.sentences for p in parts])
     w.column("referent_index", data.sentence_referent[sentences])
     w.column("sentence_index", sentences)

@@ -18,7 +18,7 @@ from stages.artifacts import RunOptions, StageResult
 from stages.artifacts.target import require_file_target, require_folder_target, require_writable
 from stages.artifacts.whole_file import write_whole
 from stages.artifacts.whole_folder import Content, holds_exactly, write_whole_folder
-from stages.config import check_ranges, option
+from stages.config import StageConfig, option
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -34,7 +34,7 @@ _POLYGONS = ("coco", "labelme", "yolo")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(StageConfig):
     """What is written, and of what."""
 
     to: Literal["coco", "coco-results", "labelstudio", "labelme", "yolo", "png", "csv"] = option(
@@ -49,7 +49,7 @@ class Config:
     copy_images: bool = option(False, "also copy the pictures into the folder (labelme, yolo, png)")
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        super().__post_init__()
         if self.copy_images and self.to not in _FOLDERS:
             raise UsageError(f"--copy-images is for {', '.join(_FOLDERS)}, not for --to {self.to}")
         if self.tolerance_px and self.to not in _POLYGONS:

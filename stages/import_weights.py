@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, in_panel, option
+from stages.config import StageConfig, in_panel, option
 from stages.errors import ArtifactError, UsageError
 from stages.models.presets import PRESETS, preset
 from stages.reporter import Reporter, SilentReporter
@@ -30,7 +30,7 @@ _inputs = in_panel("Inputs and output")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(StageConfig):
     """What the files themselves do not say."""
 
     vocabulary: str | None = _inputs(
@@ -47,9 +47,6 @@ class Config:
     model: str = option("seqtr-darknet53", "architecture around a darknet trunk", choices=tuple(PRESETS))
     allow_partial: bool = option(False, "take a darknet file that ends before the trunk does")
     seed: int = option(0, "seed of what a darknet trunk does not bring", min=0)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass

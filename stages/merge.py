@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_file_target, require_writable
 from stages.artifacts.whole_file import write_whole
@@ -24,9 +27,6 @@ from stages.shards import Part, Shard, order_of
 from stages.untrusted import shown
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stages.artifacts import Artifact
 
 STAGE = "merge"
@@ -192,8 +192,6 @@ def _document(path: Path, out: Path) -> dict[str, Any]:
 
 
 def _part_of(path: Path, document: Mapping[str, Any]) -> Part:
-    import numpy as np
-
     part = document["shard"]
     rows = np.array(part["rows"], np.int64)
     return Part(path, _shard(path, part["number"]), part["whole"], part["batch_size"], rows, part["total"])
@@ -204,8 +202,6 @@ def _joined_document(
     argv: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     """The keys of the first, in their order, with what is of the whole."""
-    import numpy as np
-
     from stages.inference.prediction_document import FORMAT, summary_of
 
     first = documents[0]

@@ -23,20 +23,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_file_target, require_writable
 from stages.artifacts.temporary import remove_litter
 from stages.artifacts.whole_file import write_whole
-from stages.config import check_ranges, in_panel, option
+from stages.config import StageConfig, in_panel, option
 from stages.errors import StaleOutputError, UsageError
 from stages.inference.predictor import Prediction, Predictor, predict
 from stages.reporter import Reporter, SilentReporter
 from stages.shards import Shard
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stages.data.photographs import Photographs, Request
     from stages.figures.answer_files import Drawing
     from stages.inference.photograph_answers import Answers
@@ -53,7 +53,7 @@ _running = in_panel("Run")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(StageConfig):
     """How the answers are made."""
 
     weights: Literal["best", "ema", "raw"] = option("best", "weights of the model to use")
@@ -78,7 +78,7 @@ class Config:
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        super().__post_init__()
         Shard.of(self.shard)
 
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, in_panel, option
+from stages.config import StageConfig, in_panel, option
 from stages.data.error_list import ErrorList
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
@@ -51,7 +53,7 @@ _inputs = in_panel("Inputs and output")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(StageConfig):
     """Where the data comes from and how strictly it is taken."""
 
     source: Literal[
@@ -95,9 +97,6 @@ class Config:
     )
     keep_layout: str | None = _generated(None, "keep the generated files in this folder", semantic=False)
     workers: int = _generated(0, "processes that generate; 0 = one a core", min=0, semantic=False)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def run(
@@ -303,8 +302,6 @@ def _comparable(row: dict[str, int], key: str) -> int:
 
 def write_tables(w: ArtifactWriter, tables: ReferringTables, embed: bool, reporter: Reporter) -> None:
     """All columns of a dataset artifact (SCHEMA.md)."""
-    import numpy as np
-
     from stages.data.images import path_below
 
     w.attr("name", tables.name)
@@ -349,8 +346,6 @@ def write_tables(w: ArtifactWriter, tables: ReferringTables, embed: bool, report
 
 def _write_no_target(w: ArtifactWriter, tables: ReferringTables) -> None:
     """Sentences that refer to nothing, beside the referents: one row a sentence."""
-    import numpy as np
-
     rows = [(n, sent_id, text) for n in tables.no_target for sent_id, text in n.sentences]
     w.column("no_target/ref_id", np.array([n.ref_id for n, _, _ in rows], np.int64))
     w.column("no_target/image_id", np.array([n.image_id for n, _, _ in rows], np.int64))

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, in_panel, option
+from stages.config import StageConfig, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 from stages.shards import Shard
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stages.artifacts import ArtifactWriter
     from stages.data.dataset import ReferringDataset
     from stages.inference.answers import Predictions
@@ -39,7 +39,7 @@ _running = in_panel("Run")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(StageConfig):
     """Whom to label and how to decode."""
 
     start: Literal["model", "ellipse", "box"] = option(
@@ -87,7 +87,7 @@ class Config:
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        super().__post_init__()
         if Shard.of(self.shard) and self.start != "model":
             raise UsageError(
                 f"--shard is for a model, and --start {self.start} needs none", hint="leave --shard out"
@@ -121,8 +121,6 @@ def run(
         return settled
     if model is None:
         return start_from_boxes(job, dataset, config) if job.world.first else job.wait()
-
-    import numpy as np
 
     from stages.data.dataset import ReferringDataset, seen_referents
     from stages.inference.devices import choose_device
@@ -229,8 +227,6 @@ def _attributes(
 
 def start_from_boxes(job: StageJob, dataset: Path, config: Config) -> StageResult:
     """Rows that know no more than the box."""
-    import numpy as np
-
     from stages.data.dataset import ReferringDataset
     from stages.refinement.starts import starts_from_boxes
 
@@ -263,8 +259,6 @@ def unlabelled_sentences(
 
     held_out: (H,) referents that chose the model's weights; they are left out.
     """
-    import numpy as np
-
     referents = data.referents_in(config.train_split)
     chosen = np.zeros(len(data.boxes_xyxy), np.bool_)
     chosen[referents] = True
@@ -289,8 +283,6 @@ def leave_in_model_frame(predictions: Predictions, sizes_hw: NDArray[np.int64], 
 
     Everything that follows takes them for original pixels, as the release does. sizes_hw: (S, 2) of the originals.
     """
-    import numpy as np
-
     from stages.data.transforms import model_frame_size
 
     if predictions.rles or loaded.config.zoom_margin is not None:
@@ -311,8 +303,6 @@ def audit(
 
     Nothing in a process that is not the first.
     """
-    import numpy as np
-
     from stages.data.dataset import ReferringDataset
     from stages.geometry.rasterise import box_to_rle, ellipse_to_rle
     from stages.inference.predictions import predict_sentences

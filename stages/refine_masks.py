@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stages.artifacts.job import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, in_panel, option
+from stages.config import StageConfig, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 from stages.world import ALONE, World
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from stages.artifacts import ArtifactWriter
     from stages.data.dataset import ReferringDataset
@@ -46,7 +46,7 @@ _often = in_panel("Set most often")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(StageConfig):
     """Which segmenter, how it is asked, and when it is believed."""
 
     segmenter: str = _often(
@@ -74,9 +74,6 @@ class Config:
         max=1, formerly="min_outline_iou",
     )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def run(
@@ -195,8 +192,6 @@ def open_pseudo(job: StageJob, reporter: Reporter) -> Source:
 
 def start_from_boxes(job: StageJob, view: ReferringDataset, split: Path | None, config: Config) -> Source:
     """Ellipses or boxes of the referents whose masks are not known; without a split none is."""
-    import numpy as np
-
     from stages.data.dataset import ReferringDataset
     from stages.metrics.selection import Candidates
     from stages.refinement.starts import box_only, starts_from_boxes
@@ -252,16 +247,12 @@ class Refinement:
 
     def pictures(self) -> list[NDArray[np.int64]]:
         """Positions among `rows`, picture by picture."""
-        import numpy as np
-
         images = self._image_of(np.arange(len(self.rows)))
         order = np.argsort(images, kind="stable")
         return np.split(order, np.flatnonzero(np.diff(images[order]) != 0) + 1) if len(order) else []
 
     def verdicts(self, here: NDArray[np.int64]) -> dict[int, Verdict]:
         """What became of the rows at these positions, all of one picture, which is encoded once."""
-        import numpy as np
-
         from stages.geometry.rasterise import rle_area, rle_to_mask
         from stages.refinement.verdict import NO_CONTOUR, judge, nothing
 
@@ -324,8 +315,6 @@ def _old_mask(c: Candidates, row: int) -> dict[str, Any]:
 
 def _scores_after(c: Candidates, rows: NDArray[np.int64], verdicts: list[Verdict]) -> NDArray[np.float64]:
     """(K,) projection scores of what the referents have now."""
-    import numpy as np
-
     from stages.geometry.projection import projection_scores
     from stages.refinement.verdict import REFINED
 
@@ -346,8 +335,6 @@ def _write(
     config: Config,
 ) -> None:
     """All columns; refined contours, masks and projection scores in place of the old."""
-    import numpy as np
-
     from stages.refinement.load import GRABCUT
     from stages.refinement.verdict import REFINED
 
@@ -386,8 +373,6 @@ def _write_shapes(
     with_masks: bool,
 ) -> None:
     """Contours, and masks where the rows had some or the segmenter gives more than a contour can hold."""
-    import numpy as np
-
     from stages.geometry.runs import pack_rles
 
     old = c.points.load()
@@ -416,8 +401,6 @@ def summarise(
     rule: Rule,
 ) -> dict[str, Any]:
     """Counts by reason, and how well what was refined fits."""
-    import numpy as np
-
     from stages.refinement.verdict import REASONS, REFINED
 
     reasons = np.array([v.reason for v in verdicts], dtype=object)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.config import check_ranges, option
+from stages.config import StageConfig, option
 from stages.errors import ArtifactError, UsageError
 from stages.reporter import Reporter, SilentReporter
 
@@ -23,7 +23,7 @@ STAGE = "report"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(StageConfig):
     """What the page shows."""
 
     show_hidden: bool = option(
@@ -33,9 +33,6 @@ class Config:
     picture_pixels: int = option(
         480, "longer side of the gallery's pictures at most, pixels", min=32, max=4096
     )
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def run(

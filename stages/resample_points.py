@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.artifacts.whole_file import require_plain_file
-from stages.config import check_ranges, option
+from stages.config import StageConfig, option
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ SMALLEST_PROJECTION_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(StageConfig):
     """How pseudo labels are chosen and resampled."""
 
     score_threshold: float = option(
@@ -62,9 +64,6 @@ class Config:
         "training weight: 1, token confidence, 1 - score / --score-threshold (projection), or both multiplied",
         choices=("none", "confidence", "projection", "both"),
     )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def run(
@@ -139,8 +138,6 @@ def _choose(
     decided: dict[int, Decision],
 ) -> tuple[Any, Any]:
     """(R,) the row that speaks for each referent, (R,) words of the person's decisions, "" where there is none."""
-    import numpy as np
-
     from stages.metrics.selection import best_sentences
 
     rows = best_sentences(candidates, config.min_confidence)
@@ -166,8 +163,6 @@ def _keep(
     n: int, reporter: Reporter,
 ) -> _Kept:  # fmt: skip
     """Resample what is to be kept; `reasons` learns what turns out to have no contour."""
-    import numpy as np
-
     from stages.metrics.selection import resample_rows
 
     wanted = np.flatnonzero(reasons == KEPT)
@@ -186,8 +181,6 @@ def _write(
     w: ArtifactWriter, candidates: Candidates, rows: Any, reasons: Any, kept: _Kept, config: Config
 ) -> None:
     """The contours, and what was decided about every referent."""
-    import numpy as np
-
     score, confidence = candidates.score[kept.rows], candidates.confidence[kept.rows]
     weight = np.where(kept.by_person, np.float32(1), training_weight(score, confidence, config))
     w.column("referent_index", candidates.referent[kept.rows])
@@ -204,8 +197,6 @@ def _write(
 
 def decide(candidates: Candidates, rows: Any, config: Config, words: Any) -> Any:
     """The reason (an object array of words) for the chosen row of each referent; `words` are a person's decisions."""
-    import numpy as np
-
     reasons = np.full(len(rows), ABOVE_THRESHOLD, dtype=object)
     reasons[candidates.score[rows] < config.score_threshold] = KEPT
     reasons[candidates.confidence[rows] < config.min_confidence] = LOW_CONFIDENCE
@@ -220,8 +211,6 @@ def training_weight(score: Any, confidence: Any, config: Config) -> Any:
 
     none: 1. confidence: c. projection: max(0.05, 1 - score / threshold). both: their product.
     """
-    import numpy as np
-
     weight = np.ones(len(score))
     if config.weighting in ("projection", "both") and config.score_threshold:  # nothing is kept below 0
         weight = np.clip(1 - score / config.score_threshold, SMALLEST_PROJECTION_WEIGHT, 1.0)
@@ -232,8 +221,6 @@ def training_weight(score: Any, confidence: Any, config: Config) -> Any:
 
 def summarise(candidates: Candidates, rows: Any, reasons: Any, n: int, config: Config) -> dict[str, Any]:
     """Counts by reason and the histogram of the referents' best scores (fixed bins, the last one closed)."""
-    import numpy as np
-
     from stages.metrics.selection import SCORE_BINS
 
     score = candidates.score[rows]

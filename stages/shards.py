@@ -9,13 +9,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.errors import ArtifactError, UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Value = TypeVar("Value")
 MOST = 100_000  # shards of a run
@@ -74,8 +73,6 @@ def order_of(parts: Sequence[Part], command: str) -> NDArray[np.int64]:
         ArtifactError: parts of different runs, or of other batches; one that is missing or there twice; rows that do not
             fit together. `command`: what makes them, for the hint.
     """
-    import numpy as np
-
     first = parts[0]
     for other in parts[1:]:
         _require_one_run(first, other)

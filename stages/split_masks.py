@@ -21,15 +21,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.artifacts.whole_file import require_plain_file
-from stages.config import check_ranges, in_panel, option
+from stages.config import StageConfig, in_panel, option
 from stages.errors import ArtifactError, UsageError, nearest_hint
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from stages.artifacts import Artifact, ArtifactWriter
 
 STAGE = "split-masks"
@@ -38,7 +38,7 @@ _often = in_panel("Set most often")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(StageConfig):
     """How many masks may be seen, and which."""
 
     ratio: float | None = _often(
@@ -70,9 +70,6 @@ class Config:
     )
     batch_images: int = option(32, "images in a batch of the --rec model", semantic=False, min=1)
     device: str = option("auto", "of the --rec model: auto, cpu, cuda, cuda:1 or mps", semantic=False)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def run(
@@ -154,8 +151,6 @@ def _group(
     job: StageJob, dataset: Path, decisions: Path | None, config: Config, reporter: Reporter
 ) -> _Group:
     """Whose masks can be chosen; ArtifactError when nobody's."""
-    import numpy as np
-
     data = job.artifact("dataset")
     in_split = data["referents/split"] == _split_index(data, config.split_name)
     has_mask = data["referents/has_mask"].astype(bool)
@@ -186,8 +181,6 @@ def _listed(config: Config, data: Artifact, group: _Group) -> set[int]:
 def _summarise(
     config: Config, data: Artifact, group: _Group, choice: _Choice, chosen: np.ndarray, carried: dict[int, Any]
 ) -> dict[str, Any]:  # fmt: skip
-    import numpy as np
-
     visible = chosen & group.has_mask
     summary = {
         "split": config.split_name,
@@ -228,8 +221,6 @@ def _write(
     if choice.uncertainty is not None:
         w.column("uncertainty", choice.uncertainty)
     if config.accepted_masks:
-        import numpy as np
-
         from stages.geometry.runs import pack_rles
 
         w.column("accepted/referent_index", np.array(list(carried), np.int64))
@@ -283,8 +274,6 @@ def _accepted(
     """Referent -> its accepted or edited mask (None where only --pseudo would tell it); nothing without decisions."""
     if decisions is None:
         return {}
-    import numpy as np
-
     from stages.metrics.decisions import read_decisions, require_known
 
     data, pseudo = job.artifact("dataset"), job.inputs.get("pseudo")
@@ -317,8 +306,6 @@ def _strategy_name(config: Config) -> str:
 
 def _export(data: Artifact, rank: np.ndarray, count: int, path: Path, *, force: bool) -> None:
     """Write the referents of the first ranks, best first; nothing is done where the file holds just them."""
-    import numpy as np
-
     from stages.artifacts.whole_file import write_whole
     from stages.data.annotation_list import check_list, list_text
 
@@ -374,8 +361,6 @@ def _choose(
     rec: Path | None,
     reporter: Reporter,
 ) -> _Choice:
-    import numpy as np
-
     ref_ids = data["referents/ref_id"]
     rank = np.full(len(ref_ids), -1, np.int64)
     by_seed = [_key(config.seed, r) for r in ref_ids[candidates].tolist()]
@@ -416,8 +401,6 @@ def _ask_model(
     """Places (U,) of the units with the first `count` chosen by the model, uncertainty (K,) of the candidates if asked
     for, further lines of the summary. `unit` (K,): the unit of each candidate; `by_seed` (U,): their places by chance.
     """
-    import numpy as np
-
     from stages.data.dataset import ReferringDataset
     from stages.inference.annotation import box_disagreement, box_entropy, box_features
     from stages.inference.devices import choose_device
@@ -448,8 +431,6 @@ def _ask_model(
 
 def _places(order: np.ndarray) -> np.ndarray:
     """The place of each unit in an order of all of them: the inverse permutation."""
-    import numpy as np
-
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     return place
@@ -461,8 +442,6 @@ def _key(seed: int, identity: int) -> tuple[bytes, int]:
 
 def _ranks(keys: Sequence[Any]) -> np.ndarray:
     """Position of each key in sorted order, (N,) int64."""
-    import numpy as np
-
     ranks = np.empty(len(keys), np.int64)
     ranks[sorted(range(len(keys)), key=lambda i: keys[i])] = np.arange(len(keys))
     return ranks

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, in_panel
+from stages.config import in_panel
 from stages.errors import UsageError
 from stages.models.config import SHIPPED, DetectorConfig, ModelConfig
 from stages.models.presets import PRESETS, preset, released
@@ -20,9 +23,6 @@ from stages.reporter import Reporter, SilentReporter
 from stages.training.settings import TrainingSettings, with_used_precision
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stages.data.dataset import ReferringDataset
     from stages.data.text import TextCodec
     from stages.training.loop import Trainer
@@ -90,9 +90,6 @@ class Config(TrainingSettings):
     frozen_statistics: bool | None = _release(
         None, "keep the batch-norm statistics of frozen layers; default: the preset's"
     )
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def model_config(config: Config) -> ModelConfig:
@@ -249,8 +246,6 @@ class _Task:
 
 
 def _open(config: Config, dataset: Path, reporter: Reporter) -> _Task:
-    import numpy as np
-
     from stages.data.dataset import ReferringDataset
     from stages.training.selection import keep_back
     from stages.weights.pretrained import describe_text, describe_vision

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stages.artifacts import RunOptions, StageJob, StageResult
-from stages.config import check_ranges, in_panel
+from stages.config import in_panel
 from stages.errors import UsageError
 from stages.models.config import ModelConfig
 from stages.reporter import Reporter, SilentReporter
 from stages.training.settings import TrainingSettings, with_used_precision
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from stages.artifacts import Artifact
@@ -108,7 +109,7 @@ class Config(TrainingSettings):
     focal_weight: float = _detectors(0.0, "weight of their focal loss", min=0.0)
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        super().__post_init__()
         for name in ("rotate", "paste"):
             if getattr(self, name) and not self.zoom:
                 raise UsageError(
@@ -271,8 +272,6 @@ def _material(
     data: ReferringDataset, config: Config, points: Path | None, held_out: NDArray[np.int64], m: ModelConfig,
     reporter: Reporter,
 ) -> _Material:  # fmt: skip
-    import numpy as np
-
     referents = np.setdiff1d(data.referents_in(config.train_split), held_out)
     contours, counts = contour_table(data, config, points, referents)
     reporter.info(
@@ -298,8 +297,6 @@ def _trainer(
     job: StageJob,
     reporter: Reporter,
 ) -> Trainer:
-    import numpy as np
-
     from stages.data.crop_refinement import CropRefinement
     from stages.inference.devices import choose_device
     from stages.models.build import build_model

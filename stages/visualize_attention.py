@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_writable
-from stages.config import check_ranges, in_panel, option
+from stages.config import StageConfig, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stages.data.dataset import ReferringDataset
     from stages.figures.samples import Truth
     from stages.inference.attention import AttentionSample
@@ -39,7 +39,7 @@ _inputs = in_panel("Inputs and output")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(StageConfig):
     """What is shown."""
 
     split_name: str = option("val", "split of the samples")
@@ -69,7 +69,7 @@ class Config:
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        super().__post_init__()
         if self.expressions and self.ref_ids:
             raise UsageError("expressions and ref-ids cannot be given together")
 
@@ -167,8 +167,6 @@ def _views(
     reporter: Reporter,
 ) -> tuple[dict[str, list[AttentionSample]], dict[str, list[dict[str, Any]]], Measured]:  # fmt: skip
     """Predictions with attention, the training history, and what is measured, of each model by its label."""
-    import numpy as np
-
     from stages.inference.attention import attention_for_sentences, measure_attention
     from stages.inference.devices import choose_device
     from stages.inference.validation import validation_sentences
@@ -197,8 +195,6 @@ def _views(
 
 def attention_means(rows: Sequence[Attended]) -> dict[str, float | int | None]:
     """Means over the expressions with a contour, and what attention spread evenly would score there."""
-    import numpy as np
-
     known = [row for row in rows if not np.isnan(row.in_mask)]
     table = np.array([[getattr(row, name) for name in ATTENDED] for row in known]).reshape(-1, len(ATTENDED))
     means: dict[str, float | int | None] = {
@@ -217,8 +213,6 @@ def figure_folder(config: Config, out: Path) -> Path:
 
 def choose_sentences(config: Config, data: ReferringDataset, truth: Truth) -> list[int]:
     """Sentence indices to show: those asked for, else one sentence of each of `samples` random referents."""
-    import numpy as np
-
     if config.expressions:
         beyond = [s for s in config.expressions if s >= len(data.texts)]
         if beyond:
@@ -261,8 +255,6 @@ def _write(
     labels: Sequence[tuple[int, int]],
 ) -> None:
     """One row a (model, sentence), models below each other; maps as float16, flattened, with their shapes."""
-    import numpy as np
-
     from stages.artifacts.ragged import pack
 
     w.attr("dataset_digest", data.digest)
@@ -291,8 +283,6 @@ def _write(
 
 def _write_measured(w: Any, data: ReferringDataset, measured: Measured) -> None:
     """One row a (model, expression), models below each other; nothing where nothing was measured."""
-    import numpy as np
-
     if not measured:
         return
     index = np.concatenate([sentences for sentences, _ in measured.values()])

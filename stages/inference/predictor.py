@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stages.reporter import Reporter, SilentReporter
 from stages.world import ALONE, World
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stages.data.photographs import Photographs
     from stages.inference.photograph_answers import Answers
     from stages.refinement.segmenter import Segmenter
@@ -128,8 +128,6 @@ class Predictor:
         return unknown_words(self._loaded, texts)
 
     def _refined(self, photographs: Photographs, found: Answers, reporter: Reporter, world: World) -> Answers:
-        import numpy as np
-
         from stages.geometry.rasterise import rle_area
         from stages.refinement.answers import ellipses, refine_answers
         from stages.refinement.verdict import REFINED

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from stages.config import in_panel, option
+from stages.config import StageConfig, in_panel, option
 from stages.data.transforms import Augmentation
 
 _often = in_panel("Set most often")
@@ -17,7 +17,7 @@ _running = in_panel("Run")
 
 
 @dataclass(frozen=True)
-class TrainingSettings(Augmentation):
+class TrainingSettings(Augmentation, StageConfig):
     """How to optimise. Defaults are the recipe of the small RefShapes model."""
 
     epochs: int = _often(10, "passes over the training images, or blocks of --steps-per-epoch", min=1)

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
@@ -134,8 +135,6 @@ def _from_source(load: Callable[[str], Any], source: str) -> Any:
 
 def load_word_vectors(model: ReferringModel, words: list[str], path: Path) -> int:
     """Word vectors from a GloVe text file (`word v1 … vD` a line) into the word table; returns how many were found."""
-    import numpy as np
-
     require_regular(path, what="file of word vectors")
     refuse_other_kinds(path, hint="give a GloVe text file")
     encoder: Any = model.text
