@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 import stages
+from seqres_cli.commands import COMMANDS
 from seqres_cli.ending import Ended, ended_like_ctrl_c
 from seqres_cli.help_page import write_rows
 from seqres_cli.output import Answer, print_answer, print_error
@@ -31,13 +32,9 @@ class _LazyGroup(TyperGroup):
     """Commands are listed from their help texts alone and built when one of them is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        from seqres_cli.commands import COMMANDS
-
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        from seqres_cli.commands import COMMANDS
-
         command = COMMANDS.get(cmd_name)
         if command is None:
             return None
@@ -45,8 +42,6 @@ class _LazyGroup(TyperGroup):
         return TyperCommand(cmd_name, help=short, short_help=short, rich_markup_mode=None)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        from seqres_cli.commands import COMMANDS
-
         panels: dict[str, list[tuple[str, str]]] = {}
         for name, command in COMMANDS.items():
             panels.setdefault(command.panel, []).append((name, command.help.strip().splitlines()[0]))
@@ -55,8 +50,6 @@ class _LazyGroup(TyperGroup):
                 write_rows(formatter, rows, max(map(len, COMMANDS)))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        from seqres_cli.commands import COMMANDS
-
         name = args[0]
         if name not in COMMANDS:
             raise UsageError(
@@ -203,6 +196,4 @@ def _usage_error(error: TyperException, command_line: Sequence[str]) -> UsageErr
 
 def _command_of(command_line: Sequence[str]) -> list[str]:
     """["seqres", "train-rec"] out of a whole command line; typer does not always tell the command."""
-    from seqres_cli.commands import COMMANDS
-
     return ["seqres", *[word for word in command_line[1:2] if word in COMMANDS]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -85,7 +85,8 @@ def run(
     is_folder = config.to in _FOLDERS
     _check_out(config, out, [p for p in (dataset, labels, split, predictions) if p is not None])
 
-    from stages.data.exports.items import labels_of, labels_of_predictions
+    from stages.data.exports.formats import WRITERS
+    from stages.data.exports.items import json_bytes, labels_of, labels_of_predictions
 
     if predictions is not None:
         if config.split_names:
@@ -98,13 +99,11 @@ def run(
         raise ArtifactError(
             "there is nothing to export", facts=[f"{n} {what}" for what, n in found.notices.items()]
         )
-    files: dict[str, Content] = dict(_WRITERS[config.to](found, config, out))
+    files: dict[str, Content] = dict(WRITERS[config.to](found, config.tolerance_px, out, config.copy_images))
     if is_folder and config.copy_images:
         files |= _pictures(found, config)
     summary = _summary(found, config, files)
     if is_folder:
-        from stages.data.exports.items import json_bytes
-
         files[MARK] = json_bytes({"format": "seqres-export", **summary}, indent=1)
     for what, n in found.notices.items():
         reporter.warn(f"{n} {what}")
@@ -202,56 +201,3 @@ def _pictures(found: Labels, config: Config) -> dict[str, Content]:
         row = item.picture
         files[f"{folder}/{found.pictures[row].name}"] = lambda row=row: found.bytes_of(row)  # type: ignore[misc]
     return files
-
-
-def _coco(found: Labels, config: Config, out: Path) -> Mapping[str, bytes]:
-    from stages.data.exports.coco import instances_file
-
-    return {"": instances_file(found, config.tolerance_px)}
-
-
-def _coco_results(found: Labels, config: Config, out: Path) -> Mapping[str, bytes]:
-    from stages.data.exports.coco import results_file
-
-    return {"": results_file(found)}
-
-
-def _label_studio(found: Labels, config: Config, out: Path) -> Mapping[str, bytes]:
-    from stages.data.exports.tools import label_studio_file
-
-    return {"": label_studio_file(found)}
-
-
-def _labelme(found: Labels, config: Config, out: Path) -> Mapping[str, bytes]:
-    from stages.data.exports.tools import labelme_files
-
-    return labelme_files(found, out, config.tolerance_px, "images" if config.copy_images else None)
-
-
-def _yolo(found: Labels, config: Config, out: Path) -> Mapping[str, bytes]:
-    from stages.data.exports.plain import yolo_files
-
-    return yolo_files(found, config.tolerance_px)
-
-
-def _png(found: Labels, config: Config, out: Path) -> Mapping[str, bytes]:
-    from stages.data.exports.plain import png_files
-
-    return png_files(found)
-
-
-def _csv(found: Labels, config: Config, out: Path) -> Mapping[str, bytes]:
-    from stages.data.exports.plain import csv_file
-
-    return {"": csv_file(found)}
-
-
-_WRITERS: dict[str, Callable[[Labels, Config, Path], Mapping[str, bytes]]] = {
-    "coco": _coco,
-    "coco-results": _coco_results,
-    "labelstudio": _label_studio,
-    "labelme": _labelme,
-    "yolo": _yolo,
-    "png": _png,
-    "csv": _csv,
-}

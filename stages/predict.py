@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from stages.artifacts import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_file_target, require_writable
 from stages.artifacts.temporary import remove_litter
-from stages.artifacts.whole_file import write_whole
+from stages.artifacts.whole_file import refuse_present, write_whole
 from stages.config import StageConfig, in_panel, option
-from stages.errors import StaleOutputError, UsageError
+from stages.errors import UsageError
 from stages.inference.predictor import Prediction, Predictor, predict
 from stages.reporter import Reporter, SilentReporter
 from stages.shards import Shard
@@ -236,7 +236,8 @@ def _settled_stream(
     out: Path, drawings: Mapping[Path, Drawing], options: RunOptions, started: float
 ) -> StageResult | None:
     """The result of a dry run to standard output, else None."""
-    _check_drawings(drawings, options)
+    if not options.force:
+        refuse_present(drawings)
     if not options.dry_run:
         return None
     return StageResult(STAGE, "would-run", out, None, {}, time.monotonic() - started, ("to standard output",))
@@ -256,7 +257,8 @@ def _settled(
         return StageResult(
             STAGE, "up-to-date", out, None, old["summary"], time.monotonic() - started, reasons
         )
-    _check_drawings({} if fresh else drawings, options)
+    if not (fresh or options.force):
+        refuse_present(drawings)
     for path in [out, *list(drawings)[:1]]:
         require_writable(path)
     if not options.dry_run:
@@ -355,11 +357,6 @@ def _part(
 # ---------------------------------------------------------------- files
 
 
-def _check_drawings(drawings: Mapping[Path, Drawing], options: RunOptions) -> None:
-    if not options.force:
-        _refuse_present(list(drawings))
-
-
 def _draw(
     photographs: Photographs, answers: Answers, drawings: Mapping[Path, Drawing], reporter: Reporter
 ) -> None:
@@ -380,13 +377,3 @@ def _fingerprint(job_fingerprint: str, photographs: Photographs) -> str:
     ]  # fmt: skip
     text = json.dumps([job_fingerprint, asked])
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _refuse_present(drawings: Sequence[Path]) -> None:
-    present = [path for path in drawings if path.exists()]
-    if present:
-        raise StaleOutputError(
-            f"{present[0]} exists",
-            facts=[f"and {len(present) - 1} more of the overlays"] if len(present) > 1 else [],
-            hint="replace them with --force, or choose another folder with --overlays",
-        )

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.job import RunOptions, StageJob, StageResult
+from stages.artifacts.whole_file import refuse_present
 from stages.config import StageConfig, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
 STAGE = "refine-masks"
 STAGE_VERSION = 2
 _AT_ONCE = 8  # boxes: a few masks of the picture's size each
-_PICTURES_AT_ONCE = (
-    2  # one is read and judged while a promptable segmenter looks at the other; GrabCut: as many as threads
-)
+# One is read and judged while a promptable segmenter looks at the other; GrabCut: as many as threads
+_PICTURES_AT_ONCE = 2
 _COLUMNS = ("referent_index", "sentence_index", "tokens", "token_probability", "box_xyxy", "confidence")
 _often = in_panel("Set most often")
 
@@ -97,7 +97,7 @@ def run(
     job = _open(config, dataset, out, pseudo, split, overlays, options)
     settled = job.settled()
 
-    from stages.figures.photo_masks import draw_photographs, refuse_present
+    from stages.figures.photo_masks import draw_photographs, picture_paths
 
     if settled is not None:
         if overlays is not None and settled.status == "up-to-date" and not options.dry_run:
@@ -114,7 +114,7 @@ def run(
 
     view = ReferringDataset.open(dataset, masks="none")
     if overlays is not None and not options.force and job.world.first:
-        refuse_present(view, overlays)
+        refuse_present(picture_paths(view, overlays))
     source = open_pseudo(job, reporter) if pseudo is not None else start_from_boxes(job, view, split, config)
     rows = best_sentences(source.candidates)
     predicted = "start" not in source.attributes
@@ -254,10 +254,11 @@ class Refinement:
     def verdicts(self, here: NDArray[np.int64]) -> dict[int, Verdict]:
         """What became of the rows at these positions, all of one picture, which is encoded once."""
         from stages.geometry.rasterise import rle_area, rle_to_mask
+        from stages.metrics.selection import row_mask
         from stages.refinement.verdict import NO_CONTOUR, judge, nothing
 
         c, rows = self.candidates, self.rows
-        old = {int(i): _old_mask(c, int(rows[i])) for i in here}
+        old = {int(i): row_mask(c, int(rows[i])) for i in here}
         verdicts = {i: nothing(NO_CONTOUR) for i in old}
         asked = [i for i, rle in old.items() if rle_area(rle) > 0]
         if not asked:
@@ -298,19 +299,6 @@ def refine(work: Refinement, found: Found | None, reporter: Reporter, world: Wor
                     found.add(everyones[k % world.size][k // world.size])
             task.advance(sum(map(len, here)))
     return [] if found is None else [found.verdicts[i] for i in range(len(work.rows))]
-
-
-def _old_mask(c: Candidates, row: int) -> dict[str, Any]:
-    """What a row shows: its contour filled, or its mask where it has no contour."""
-    from stages.geometry.rasterise import checked_rle, empty_rle, polygon_to_rle
-
-    size = [int(v) for v in c.sizes_hw[row]]
-    ring = c.points[row]
-    if len(ring) >= 2:
-        return polygon_to_rle(ring, size)
-    if c.masks is not None and c.masks.lengths[row]:
-        return checked_rle({"size": size, "counts": c.masks[row].tobytes()}, size)
-    return empty_rle(size)
 
 
 def _scores_after(c: Candidates, rows: NDArray[np.int64], verdicts: list[Verdict]) -> NDArray[np.float64]:

@@ -130,6 +130,11 @@ class Artifact:
         parts = [self._numbers(name, slice(run[0], run[-1] + 1))[run - run[0]] for run in runs]
         return np.concatenate(parts)[back]
 
+    def referent_sizes_hw(self) -> np.ndarray:
+        """Of a dataset: (R, 2) int64, height and width of each referent's picture."""
+        sizes = np.stack([self["images/height"], self["images/width"]], axis=1)
+        return np.asarray(sizes[self["referents/image_index"]], np.int64)
+
     def ragged(self, name: str) -> Ragged:
         """Rows of different lengths; only the offsets are read now."""
         offsets = self[f"{name}/offsets"].astype(np.int64, copy=False)

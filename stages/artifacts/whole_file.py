@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from stages.artifacts.target import require_file_target
 from stages.artifacts.temporary import replace_file, temporary_file
-from stages.errors import ArtifactError
+from stages.errors import ArtifactError, StaleOutputError
 
 
 def write_whole(path: Path, content: bytes, *, tidy: bool = True) -> None:
@@ -29,6 +30,16 @@ def write_whole(path: Path, content: bytes, *, tidy: bool = True) -> None:
             replace_file(temporary, target)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {(error.strerror or 'error').lower()}") from error
+
+
+def refuse_present(pictures: Iterable[Path]) -> None:
+    """StaleOutputError when a picture would be drawn over another."""
+    if present := [path for path in pictures if path.exists()]:
+        raise StaleOutputError(
+            f"{present[0]} exists",
+            facts=[f"and {len(present) - 1} more of the pictures to draw"] if len(present) > 1 else [],
+            hint="replace them with --force, or choose another folder with --overlays",
+        )
 
 
 def require_plain_file(path: Path | None) -> None:

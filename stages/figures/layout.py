@@ -71,23 +71,16 @@ def captioned(picture: Picture, below: str = "", *, above: str = "", size: int =
 def row(tiles: Sequence[Picture]) -> Picture:
     """Tiles side by side, aligned at the top, on white."""
     height = max(t.shape[0] for t in tiles)
-    parts: list[Picture] = []
-    for tile in tiles:
-        if parts:
-            parts.append(np.full((height, GAP, 3), PAPER, np.uint8))
-        parts.append(_padded(tile, height, tile.shape[1]))
-    return np.concatenate(parts, axis=1)
+    gap = np.full((height, GAP, 3), PAPER, np.uint8)
+    padded = [part for t in tiles for part in (gap, _padded(t, height, t.shape[1]))]
+    return np.concatenate(padded[1:], axis=1)
 
 
 def column(rows: Sequence[Picture]) -> Picture:
     """Rows below each other, aligned at the left, on white."""
     width = max(r.shape[1] for r in rows)
-    parts: list[Picture] = []
-    for one in rows:
-        if parts:
-            parts.append(np.full((GAP, width, 3), PAPER, np.uint8))
-        parts.append(_padded(one, one.shape[0], width))
-    return np.concatenate(parts)
+    gap = np.full((GAP, width, 3), PAPER, np.uint8)
+    return np.concatenate([part for r in rows for part in (gap, _padded(r, r.shape[0], width))][1:])
 
 
 def _padded(picture: Picture, height: int, width: int) -> Picture:

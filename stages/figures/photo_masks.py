@@ -12,7 +12,7 @@ from stages.artifacts import open_artifact
 from stages.artifacts.temporary import remove_litter
 from stages.artifacts.whole_file import write_whole
 from stages.data.dataset import ReferringDataset
-from stages.errors import StaleOutputError, first_of
+from stages.errors import first_of
 from stages.figures.layout import captioned
 from stages.figures.overlays import Colour, Picture, enlarged, png_bytes, with_box, with_contour, with_mask
 from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
@@ -51,15 +51,9 @@ def picture_path(data: ReferringDataset, image: int, folder: Path) -> Path:
     return folder / f"{int(data.image_ids[image]):06d}-{Path(data.image_files[image]).stem[:80]}.png"
 
 
-def refuse_present(data: ReferringDataset, folder: Path) -> None:
-    """StaleOutputError when a picture would be drawn over another."""
-    present = [p for i in range(len(data.image_ids)) if (p := picture_path(data, i, folder)).exists()]
-    if present:
-        raise StaleOutputError(
-            f"{present[0]} exists",
-            facts=[f"and {len(present) - 1} more of the pictures to draw"] if len(present) > 1 else [],
-            hint="replace them with --force, or choose another folder with --overlays",
-        )
+def picture_paths(data: ReferringDataset, folder: Path) -> list[Path]:
+    """Where all of them are drawn."""
+    return [picture_path(data, image, folder) for image in range(len(data.image_ids))]
 
 
 def draw_photographs(

@@ -69,8 +69,7 @@ def read_decisions(path: Path, dataset: Artifact, pseudo: Artifact | None = None
         raise ArtifactError(f"{path} has no list of decisions", hint=_HINT)
     ids = dataset["referents/ref_id"].tolist()
     rows = {ref_id: row for row, ref_id in enumerate(ids)}
-    image = dataset["referents/image_index"]
-    sizes = np.stack([dataset["images/height"][image], dataset["images/width"][image]], axis=1)
+    sizes = dataset.referent_sizes_hw()
     offsets = dataset["referents/sentence_offsets"].tolist()
     found: dict[int, Decision] = {}
     for i, entry in enumerate(entries):

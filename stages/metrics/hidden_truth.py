@@ -72,7 +72,7 @@ def _audit(dataset: Artifact, pseudo: Artifact, points: Artifact) -> dict[str, A
     columns: dict[str, list[NDArray[np.float64]]] = {
         k: [] for k in ("predicted", "ellipse", "box", "contour")
     }
-    boxes, sizes = dataset["referents/box_xyxy"], _sizes(dataset)
+    boxes, sizes = dataset["referents/box_xyxy"], dataset.referent_sizes_hw()
     true_masks = dataset.ragged("masks/rle")
     rings = pseudo.ragged("points_xy")
     masks = pseudo.ragged("masks/rle") if "masks/rle" in pseudo else None
@@ -136,12 +136,6 @@ def _require_together(dataset: Artifact, pseudo: Artifact, points: Artifact) -> 
         artifact.require_rows_of(dataset)
     if points.attrs["pseudo_digest"] != pseudo.digest:
         raise ArtifactError(f"{points.path} was not made from {pseudo.path}")
-
-
-def _sizes(dataset: Artifact) -> NDArray[np.int64]:
-    image = dataset["referents/image_index"]
-    sizes = np.stack([dataset["images/height"][image], dataset["images/width"][image]], axis=1)
-    return np.asarray(sizes, np.int64)
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

@@ -56,10 +56,6 @@ def read_candidates(dataset: Artifact, pseudo: Artifact, reporter: Reporter | No
     referent = pseudo["referent_index"].astype(np.int64)
     boxes = dataset["referents/box_xyxy"]
     pseudo.require_rows_of(dataset)
-    image = dataset["referents/image_index"][referent]
-    sizes = np.stack([dataset["images/height"][image], dataset["images/width"][image]], axis=1).astype(
-        np.int64
-    )
     points = pseudo.ragged("points_xy")
     masks = pseudo.ragged("masks/rle") if "masks/rle" in pseudo else None
     drawn = points.lengths >= 2
@@ -74,7 +70,7 @@ def read_candidates(dataset: Artifact, pseudo: Artifact, reporter: Reporter | No
         drawn=drawn,
         n_points=pseudo.whole_attr("n_points", max(3, widest), low=3, high=10_000),
         boxes_xyxy=boxes[referent].astype(np.float64),
-        sizes_hw=sizes,
+        sizes_hw=dataset.referent_sizes_hw()[referent],
         pseudo=pseudo,
         points=points,
         masks=masks,

@@ -14,7 +14,8 @@ from stages.artifacts.packed import Packing
 from stages.artifacts.ragged import offsets_of, spans
 from stages.data.readers.ids import referent_ids
 from stages.data.readers.records import Findings, Record
-from stages.data.readers.tables import NoTarget, ReferringTables, ordered_splits
+from stages.data.readers.table_file import Table
+from stages.data.readers.tables import NoTarget, ReferringTables, SourceFiles, ordered_splits
 from stages.errors import ArtifactError
 
 
@@ -71,13 +72,12 @@ class RecordColumns:
 
 
 def build_tables(
-    *,
-    name: str,
-    by: str,
+    files: SourceFiles | Table,
     source: Path,
     records: Sequence[Record] | RecordColumns,
     categories: Sequence[tuple[int, str]],
     findings: Findings,
+    *,
     no_target: Sequence[NoTarget] | None = None,
     content_ids: bool = False,
 ) -> ReferringTables:
@@ -109,8 +109,8 @@ def build_tables(
     n_sentences = _ints(records.n_sentences)
     said = spans(offsets_of(n_sentences)[:-1][rows], n_sentences[rows])
     return ReferringTables(
-        name=name,
-        by=by,
+        name=files.name,
+        by=files.by,
         split_names=splits,
         image_ids=_ints(pictures[k][0] for k in shown),
         image_files=[pictures[k][1] for k in shown],

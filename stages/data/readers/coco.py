@@ -99,15 +99,8 @@ def read_coco(
     if not own_ids:
         findings.note("ids that several files share: they follow from the content instead", str(source))
         records = _with_ids_of_names(records)
-    built = build_tables(
-        name=files.name,
-        by=files.by,
-        source=source,
-        records=records,
-        categories=[(k, label) for label, k in categories.items()],
-        findings=findings,
-        content_ids=not own_ids,
-    )
+    labels = [(k, label) for label, k in categories.items()]
+    built = build_tables(files, source, records, labels, findings, content_ids=not own_ids)
     return replace(built, sentence_ids=sentence_ids(built))
 
 

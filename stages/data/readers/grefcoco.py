@@ -84,15 +84,7 @@ def read_grefcoco(
     no_target: list[NoTarget] = []
     records = RecordColumns(_with_target(coco.read_refs(refs, _read_ref), no_target))
     coco.findings.finish(path, skip_invalid)
-    return build_tables(
-        name=files.name,
-        by=files.by,
-        source=path,
-        records=records,
-        categories=coco.categories,
-        findings=coco.findings,
-        no_target=no_target,
-    )
+    return build_tables(files, path, records, coco.categories, coco.findings, no_target=no_target)
 
 
 def _with_target(found: Iterable[Record | NoTarget], others: list[NoTarget]) -> Iterator[Record]:

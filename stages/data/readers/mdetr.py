@@ -188,16 +188,10 @@ def read_mdetr(
     reader = _Reader(findings, Pictures(pictures or PictureFiles(), findings))
     for split in files.files:
         reader.read(split, files.one(split))
-    reader.findings.finish(files.folder, skip_invalid)
+    findings.finish(files.folder, skip_invalid)
     records = list(reader.referents.values())
-    general = bool(reader.no_target) or any(r.n_targets > 1 for r in records)
+    no_target = reader.no_target if reader.no_target or any(r.n_targets > 1 for r in records) else None
+    categories = sorted(reader.categories.items())
     return build_tables(
-        name=files.name,
-        by=files.by,
-        source=files.folder,
-        records=records,
-        categories=sorted(reader.categories.items()),
-        findings=reader.findings,
-        no_target=reader.no_target if general else None,
-        content_ids=True,
+        files, files.folder, records, categories, findings, no_target=no_target, content_ids=True
     )

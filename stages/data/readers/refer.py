@@ -104,14 +104,7 @@ def read_refer(
     coco = CocoTables.load(files.one("instances"), (r.get("ann_id") for r in refs), pictures)
     records = RecordColumns(coco.read_refs(refs, _record))
     coco.findings.finish(path, skip_invalid)
-    return build_tables(
-        name=files.name,
-        by=files.by,
-        source=path,
-        records=records,
-        categories=coco.categories,
-        findings=coco.findings,
-    )
+    return build_tables(files, path, records, coco.categories, coco.findings)
 
 
 def checked_refs(refs: Any, path: Path) -> Sequence[Mapping[str, Any]]:

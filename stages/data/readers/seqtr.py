@@ -115,15 +115,8 @@ def read_seqtr(
         except Invalid as error:
             findings.leave_out(f"{split}[{number}]", error)
     findings.finish(path, skip_invalid)
-    return build_tables(
-        name=files.name,
-        by=files.by,
-        source=path,
-        records=records,
-        categories=[(c, str(c)) for c in sorted({r.category_id for r in records} - {-1})],
-        findings=findings,
-        content_ids=True,
-    )
+    categories = [(c, str(c)) for c in sorted({r.category_id for r in records} - {-1})]
+    return build_tables(files, path, records, categories, findings, content_ids=True)
 
 
 def _record(split: str, entry: Any, name: str, pictures: Pictures, findings: Findings) -> Record:

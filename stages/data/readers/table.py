@@ -70,15 +70,7 @@ def read_table(
     reader = _Reader(table, root, findings, names)
     records = reader.records()
     findings.finish(table.path, skip_invalid)
-    built = build_tables(
-        name=table.name,
-        by=table.by,
-        source=table.path,
-        records=records,
-        categories=reader.categories,
-        findings=findings,
-        content_ids=True,
-    )
+    built = build_tables(table, table.path, records, reader.categories, findings, content_ids=True)
     return replace(built, image_root=root, sentence_ids=sentence_ids(built))
 
 
