@@ -21,11 +21,8 @@ class HelpPage(TyperCommand):
     former_flags: Mapping[str, str] = {}  # "--outline" -> "--contour"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [self._present(word) for word in args])
-
-    def _present(self, word: str) -> str:
-        flag, equals, value = word.partition("=")
-        return self.former_flags.get(flag, flag) + equals + value
+        parts = [word.partition("=") for word in args]
+        return super().parse_args(ctx, [self.former_flags.get(f, f) + equals + v for f, equals, v in parts])
 
     def panels(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
         """Heading -> (flag, text) of its options, in the order in which they are shown."""

@@ -182,7 +182,8 @@ def _first_line(error: BaseException) -> list[str]:
 def _usage_error(error: TyperException, command_line: Sequence[str]) -> UsageError:
     """typer's "No such option: --ratoi (Possible options: --ratio)" in our form."""
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else " ".join(_command_of(command_line))
+    command = [word for word in command_line[1:2] if word in COMMANDS]  # typer does not always tell it
+    path = context.command_path if context is not None else " ".join(["seqres", *command])
     option = getattr(error, "option_name", None)
     message = error.format_message().split(" (Possible options")[0].replace("(s)", "").rstrip(".")
     hint = f"{path} --help"
@@ -192,8 +193,3 @@ def _usage_error(error: TyperException, command_line: Sequence[str]) -> UsageErr
         )
         hint = nearest_hint(option, known) or hint
     return UsageError(message[:1].lower() + message[1:], hint=hint)
-
-
-def _command_of(command_line: Sequence[str]) -> list[str]:
-    """["seqres", "train-rec"] out of a whole command line; typer does not always tell the command."""
-    return ["seqres", *[word for word in command_line[1:2] if word in COMMANDS]]

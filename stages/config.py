@@ -154,19 +154,15 @@ def coerce(name: str, value: Any, kind: OptionType) -> Any:
         element = dataclasses.replace(kind, is_tuple=False, optional=False)
         return tuple(coerce(name, v, element) for v in value)
     if kind.base is float and isinstance(value, int) and not isinstance(value, bool):
-        value = _as_float(name, value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise UsageError(f"{name} must be a number, got {shown(value)}") from None
     if not isinstance(value, kind.base) or (isinstance(value, bool) and kind.base is not bool):
         raise UsageError(f"{name} must be {_TYPE_WORDS[kind.base]}, got {shown(value)}")
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         raise UsageError(f"{name} must be a whole number of at most {_MOST_BITS} bits, got {shown(value)}")
     return value
-
-
-def _as_float(name: str, value: int) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise UsageError(f"{name} must be a number, got {shown(value)}") from None
 
 
 _MOST_BITS = 64  # of whole numbers, as everything that is told one has room for no more

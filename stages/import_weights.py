@@ -134,23 +134,14 @@ def _check_given(config: Config, source: Path) -> None:
 
 
 def _read(config: Config, source: Path, reporter: Reporter) -> _Model:
-    if source.is_dir():
-        return _from_folder(source)
-    return (
-        _from_darknet(config, source)
-        if source.suffix == ".weights"
-        else _from_checkpoint(config, source, reporter)
-    )
-
-
-def _from_folder(source: Path) -> _Model:
+    if source.suffix == ".weights" and not source.is_dir():
+        return _from_darknet(config, source)
+    if not source.is_dir():
+        return _from_checkpoint(config, source, reporter)
     from stages.weights.exchange import read_folder
 
-    stored = read_folder(source)
-    facts = {"format": "exported folder"}
-    return _Model(
-        stored.kind, stored.config, stored.codec, stored.groups, facts, stored.history, stored.attributes
-    )
+    s = read_folder(source)
+    return _Model(s.kind, s.config, s.codec, s.groups, {"format": "exported folder"}, s.history, s.attributes)
 
 
 def _from_checkpoint(config: Config, source: Path, reporter: Reporter) -> _Model:

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -166,7 +166,14 @@ def _spellings(name: str, last_only: bool = False) -> Iterator[str]:
     """The same name as other programs write it: without quotes and blanks, file://, ./, with slashes, accents."""
     text = name
     changed = [text]
-    for change in (_bare, _with_slashes, unquote, _without_drive, _without_dots):
+    changes: Sequence[Callable[[str], str]] = (
+        _bare,
+        lambda path: path.replace("\\", "/"),
+        unquote,
+        lambda path: re.sub(r"^[A-Za-z]:/+", "", path),  # a drive
+        lambda path: re.sub(r"^(\./)+|(?<=/)\./", "", path),
+    )
+    for change in changes:
         text = change(text)
         changed.append(text)
     if last_only:
@@ -182,18 +189,6 @@ def _bare(text: str) -> str:
         if text.lower().startswith(prefix):
             return "/" + text[len(prefix) :]
     return text[len("file://") :] if text.lower().startswith("file://") else os.path.expanduser(text)
-
-
-def _with_slashes(text: str) -> str:
-    return text.replace("\\", "/")
-
-
-def _without_dots(text: str) -> str:
-    return re.sub(r"^(\./)+|(?<=/)\./", "", text)
-
-
-def _without_drive(text: str) -> str:
-    return re.sub(r"^[A-Za-z]:/+", "", text)
 
 
 def _keys_of(name: str) -> Iterable[str]:

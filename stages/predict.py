@@ -290,7 +290,8 @@ def _requests(
             raise UsageError(
                 f"--box is for one picture, got {len(paths)}", hint="write pictures and boxes into a --table"
             )
-        texts = [_as_utf8(text) for text in phrase]
+        # under an old locale (LC_ALL=C) Python keeps the bytes of a command line undecoded; phrases are UTF-8
+        texts = [text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in phrase]
         return [request for path in paths for request in requests_of_phrases(path, texts, box)]
     if phrase or box:
         raise UsageError(
@@ -298,11 +299,6 @@ def _requests(
             hint="with --table, write them into its columns expression and x1, y1, x2, y2",
         )
     return requests_of_table(table, images, lines if str(table) == STREAM else None)
-
-
-def _as_utf8(phrase: str) -> str:
-    """Under an old locale (LC_ALL=C) Python keeps the bytes of a command line undecoded; phrases are UTF-8."""
-    return phrase.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 # ---------------------------------------------------------------- the document

@@ -97,7 +97,7 @@ def run(
     from stages.figures.report import is_page, require_replaceable, write_folder
 
     job = _job(config, dataset, model, compare_model, pseudo, points, split, out, options)
-    folder = figure_folder(config, out)
+    folder = Path(config.figures) if config.figures else out.with_name(f"{out.stem}_figures")
     require_replaceable(folder)
     settled = job.settled()
     if settled is None:
@@ -204,11 +204,6 @@ def attention_means(rows: Sequence[Attended]) -> dict[str, float | int | None]:
     for name, column in zip(ATTENDED, table.T, strict=True):
         means[name] = float(np.nanmean(column)) if len(column) and not np.isnan(column).all() else None
     return means
-
-
-def figure_folder(config: Config, out: Path) -> Path:
-    """Where the pictures go."""
-    return Path(config.figures) if config.figures else out.with_name(f"{out.stem}_figures")
 
 
 def choose_sentences(config: Config, data: ReferringDataset, truth: Truth) -> list[int]:

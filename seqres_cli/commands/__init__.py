@@ -25,14 +25,12 @@ class _Commands(UserDict[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if super().__getitem__(name) is None:
             told = resources.files(__name__) / f"{name}.toml"
-            self.data[name] = (
-                _command(name, told.read_text("utf-8")) if told.is_file() else _module(name).COMMAND
-            )
+            if told.is_file():
+                self.data[name] = _command(name, told.read_text("utf-8"))
+            else:
+                module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+                self.data[name] = module.COMMAND
         return super().__getitem__(name)
-
-
-def _module(name: str) -> Any:
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
 def _command(name: str, text: str) -> StageCommand:

@@ -46,16 +46,12 @@ def run(words: Sequence[str]) -> int:
 
     print("$ seqres", shlex.join(words), flush=True)
     replace = ["--force"] if look(words) != "current" and out_of(words).exists() else []
-    if _interrupted(out_of(words)):
+    out = out_of(words)  # beside it, trainings keep their state: .rec.h5.resume, .rec.h5.rounds
+    if any(out.with_name(f".{out.name}.{kind}").exists() for kind in ("resume", "rounds")):
         code = main([*words, *replace, "--resume"])
         if code != _INPUT_PROBLEM:  # the state belongs to other settings
             return code
     return main([*words, *replace])
-
-
-def _interrupted(out: Path) -> bool:
-    """Trainings keep their state in hidden files beside the output: .rec.h5.resume, .rec.h5.rounds."""
-    return any(out.with_name(f".{out.name}.{kind}").exists() for kind in ("resume", "rounds"))
 
 
 if __name__ == "__main__":

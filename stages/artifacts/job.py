@@ -136,7 +136,9 @@ class StageJob:
             _check_out(
                 self.out, [path for path, _ in given.values()] + [p for ps in files.values() for p in ps]
             )
-        self.inputs = _open_inputs(given)
+        from stages.artifacts.reader import open_artifact
+
+        self.inputs = {role: open_artifact(path, kinds) for role, (path, kinds) in given.items()}
         self._external = [
             _external_record(role, paths[0]) if len(paths) == 1 else _external_records(role, paths)
             for role, paths in files.items()
@@ -405,12 +407,6 @@ def _check_out(out: Path, sources: Sequence[Path]) -> None:
     for source in sources:
         if out.exists() and source.exists() and out.samefile(source):
             raise UsageError(f"--out {out} is also an input", hint="choose another --out")
-
-
-def _open_inputs(given: Mapping[str, tuple[Path, str | Sequence[str]]]) -> dict[str, Artifact]:
-    from stages.artifacts.reader import open_artifact
-
-    return {role: open_artifact(path, kinds) for role, (path, kinds) in given.items()}
 
 
 def _external_record(role: str, path: Path) -> dict[str, Any]:

@@ -345,13 +345,9 @@ def _storable(value: Any) -> Any:
 
 def _require_storable(name: str, texts: Iterable[str]) -> None:
     for text in texts:
-        if "\0" in text or not _is_utf8(text):
+        try:
+            valid = b"\0" not in text.encode("utf-8")
+        except UnicodeEncodeError:
+            valid = False
+        if not valid:
             raise SeqresError(f"{name} cannot hold the text {text[:60]!r}: it is no valid UTF-8 without NUL")
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -66,9 +66,11 @@ def choose_shown(artifacts: Sequence[Artifact]) -> Shown:
         pseudo[str(points[-1].attrs["pseudo_digest"])] if points else next(reversed(pseudo.values()), None)
     )
     before = pseudo.get(str(newest.attrs.get("pseudo_digest"))) if newest is not None else None
-    taught = {m.digest for m in by_kind.get("res_model", []) if _roles(m) & {"points"}}
+    inputs = {m.digest: m.provenance.get("inputs", []) for m in by_kind.get("res_model", [])}
+    taught = {digest for digest, given in inputs.items() if any(i["role"] == "points" for i in given)}
     scored = [e for e in by_kind.get("evaluation", []) if "points_xy" in e]
-    scored.sort(key=lambda e: (str(e.attrs["model_digest"]) in taught, not _given_box(e), _finished(e)))
+    prompted = {e.digest for e in scored if e.json("summary").get("box_prompt")}
+    scored.sort(key=lambda e: (e.attrs["model_digest"] in taught, e.digest not in prompted, _finished(e)))
     return Shown(newest, before, points[-1] if points else None, scored[-1] if scored else None)
 
 
@@ -318,11 +320,3 @@ def _rounded(value: Any, digits: int) -> float | None:
 
 def _finished(artifact: Artifact) -> str:
     return str(artifact.provenance.get("ended_utc") or "")
-
-
-def _roles(artifact: Artifact) -> set[str]:
-    return {str(i.get("role")) for i in artifact.provenance.get("inputs", []) if isinstance(i, dict)}
-
-
-def _given_box(evaluation: Artifact) -> bool:
-    return bool(evaluation.json("summary").get("box_prompt"))

@@ -35,7 +35,8 @@ class Graph:
 
 def run_graph(artifacts: Sequence[Artifact], names: Mapping[str, str]) -> Graph:
     """A file stands one column right of the last of its inputs that are among `artifacts`."""
-    sources = {a.digest: _sources(a) & names.keys() - {a.digest} for a in artifacts}
+    read_by = {a.digest: {i["digest"] for i in a.provenance.get("inputs", [])} for a in artifacts}
+    sources = {digest: read & names.keys() - {digest} for digest, read in read_by.items()}
     depth: dict[str, int] = {}
 
     def depth_of(digest: str, above: frozenset[str] = frozenset()) -> int:
@@ -60,11 +61,6 @@ def run_graph(artifacts: Sequence[Artifact], names: Mapping[str, str]) -> Graph:
             edges.append(f"M{x1} {y1}C{x1 + _GAP_X} {y1} {x2 - _GAP_X} {y2} {x2} {y2}")
     width = max(filled, default=0) * (_WIDE + _GAP_X) + _WIDE + 8
     return Graph(nodes, edges, width, max(filled.values(), default=0) * (_HIGH + _GAP_Y) + 8)
-
-
-def _sources(artifact: Artifact) -> set[str]:
-    inputs = artifact.provenance.get("inputs", [])
-    return {str(i["digest"]) for i in inputs if isinstance(i, dict) and "digest" in i}
 
 
 def _seconds(artifact: Artifact) -> float | None:

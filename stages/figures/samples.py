@@ -155,14 +155,15 @@ def pseudo_part(
             rough, score = drawn.get(s, (np.zeros((0, 2)), np.nan))
             even = None if points is None else points.rows("points_xy", slice(row, row + 1))[0]
             contour = truth.contour(r)
+            iou = None if even is None else truth.iou(even, r)
+            known = "" if iou is None else f", IoU {iou:.2f}"
             captions = (
                 "no pseudo file given" if pseudo is None else f"pseudo mask, projection score {score:.3f}",
-                "not resampled"
-                if even is None
-                else f"{len(even)} resampled points{_iou_words(truth.iou(even, r))}",
+                "not resampled" if even is None else f"{len(even)} resampled points{known}",
                 "ground truth hidden or absent" if contour is None else "ground truth",
             )
-            true_points = _even_points(contour, 12 if even is None else len(even))
+            n = 12 if even is None else len(even)
+            true_points = None if contour is None or not len(contour) else resample_uniform(contour, n)
             text = data.texts[s]
             image = data.image(int(data.referent_image[r]))
             picture = pseudo_label_figure(image, text, data.boxes_xyxy[r], rough, even, true_points, captions)
@@ -179,11 +180,3 @@ def _rows_by_sentence(pseudo: Artifact, sentences: NDArray[Any]) -> dict[int, tu
     rows = np.flatnonzero(np.isin(pseudo["sentence_index"], sentences))
     owners, scores, rings = pseudo["sentence_index"], pseudo["projection_score"], pseudo.ragged("points_xy")
     return {int(owners[i]): (rings[int(i)], float(scores[i])) for i in rows}
-
-
-def _even_points(contour: NDArray[Any] | None, n: int) -> NDArray[Any] | None:
-    return None if contour is None or len(contour) == 0 else resample_uniform(contour, n)
-
-
-def _iou_words(iou: float | None) -> str:
-    return "" if iou is None else f", IoU {iou:.2f}"

@@ -47,7 +47,8 @@ def _rings(node: Any, depth: int) -> list[Ring]:
     if all(_is_list(child) and len(child) == 1 and _is_point(child[0]) for child in node):  # OpenCV
         node = [child[0] for child in node]
     if all(map(_is_point, node)):
-        return [_ring([value for point in node for value in _pair(point)])]
+        pairs = [(p["x"], p["y"]) if isinstance(p, Mapping) else p for p in node]
+        return [_ring([value for pair in pairs for value in pair])]
     return [ring for child in node for ring in _rings(child, depth - 1)]
 
 
@@ -81,10 +82,6 @@ def _ring(values: Sequence[Any]) -> Ring:
     if not np.isfinite(ring).all():
         raise ArtifactError("polygon has a coordinate that is NaN or infinite")
     return ring
-
-
-def _pair(point: Any) -> Sequence[Any]:
-    return (point["x"], point["y"]) if isinstance(point, Mapping) else point
 
 
 def _is_point(value: Any) -> bool:

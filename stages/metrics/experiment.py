@@ -60,7 +60,7 @@ def with_comparisons(
             as None.
     """
     for name, row in measured.items():
-        basis, reference = (_seeds_of(measured, other) for other in relations[name])
+        basis, reference = (measured[o]["seeds"] if o and o in measured else {} for o in relations[name])
         for seed, numbers in row["seeds"].items():
             score = numbers.get("miou")
             before, full = basis.get(seed, {}).get("miou"), reference.get(seed, {}).get("miou")
@@ -76,10 +76,6 @@ def spread_of(row: Mapping[str, Any], key: str) -> Spread | None:
     """A number of a measured row over its seeds."""
     found: Spread | None = row["spread"].get(key)
     return found
-
-
-def _seeds_of(measured: Mapping[str, dict[str, Any]], name: str | None) -> dict[int, Numbers]:
-    return {} if name is None or name not in measured else measured[name]["seeds"]
 
 
 def _measure_run(

@@ -43,7 +43,10 @@ def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
         raise UsageError("nothing to compare", hint="seqres evaluate --compare A.h5 B.h5")
     evaluations = [_read(Path(path)) for path in paths]
     _require_comparable(evaluations)
-    names = _distinct_names([e["path"] for e in evaluations])
+    stems = [e["path"].stem for e in evaluations]
+    names = [
+        stem if stems.count(stem) == 1 else str(e["path"]) for stem, e in zip(stems, evaluations, strict=True)
+    ]
     splits = list(dict.fromkeys(split for e in evaluations for split in e["summary"]["splits"]))
     rows: list[dict[str, Any]] = []
     for split in splits:
@@ -140,9 +143,3 @@ def _require_comparable(evaluations: Sequence[dict[str, Any]]) -> None:
                     ],
                     hint="evaluate both with the same --max-expressions",
                 )
-
-
-def _distinct_names(paths: Sequence[Path]) -> list[str]:
-    """File stems; whole paths where two stems agree."""
-    stems = [path.stem for path in paths]
-    return [stem if stems.count(stem) == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]

@@ -259,7 +259,8 @@ class PointSequenceModel(nn.Module):
             if maps is not None:
                 maps_kept.append(torch.stack([m[:, :, 0].mean(1) for m in maps], 1))
             if t >= n_prompt:
-                tokens[:, t] = self._allowed(logits[-1], t).argmax(-1)
+                allowed = logits[-1] if self.end_is_allowed[t] else logits[-1][:, :-1]  # END is the last
+                tokens[:, t] = allowed.argmax(-1)
         kept_logits = torch.stack(logits, 1)
         return Decoded(
             tokens[:, decoded],
@@ -267,10 +268,6 @@ class PointSequenceModel(nn.Module):
             kept_logits if keep_logits else None,
             torch.stack(maps_kept, 1) if keep_maps else None,
         )
-
-    def _allowed(self, logits: Tensor, t: int) -> Tensor:
-        """Logits (S, V) of the tokens that output slot t may predict: END, the last, only where the layout allows it."""
-        return logits if self.end_is_allowed[t] else logits[:, :-1]
 
     def _probability(self, logits: Tensor, tokens: Tensor, n_prompt: int) -> Tensor:
         """Probability (S, K) of the decoded tokens among the allowed ones, from logits (S, K, V); 1 in the prompt."""

@@ -128,7 +128,7 @@ def labels_of(
                 artifact.require_rows_of(source)
             found, origin, digest = list(_ROWS[artifact.kind](artifact, data)), artifact.kind, artifact.digest
     chosen = [row for row in found if row.referent in wanted]
-    with_object = [row for row in chosen if _is_object(row)]
+    with_object = [r for r in chosen if (r.box_xyxy is not None if r.rle is None else rle_area(r.rle))]
     items = [
         Item(
             picture=int(data.referent_image[row.referent]),
@@ -179,10 +179,6 @@ class _Row:
     box_xyxy: Box | None
     rle: Rle | None
     score: float | None
-
-
-def _is_object(row: _Row) -> bool:
-    return row.box_xyxy is not None if row.rle is None else rle_area(row.rle) > 0
 
 
 def _true_rows(data: ReferringDataset) -> Iterable[_Row]:

@@ -110,11 +110,8 @@ def yolo_files(labels: Labels, tolerance_px: float) -> dict[str, bytes]:
         numbers_text = " ".join(f"{v:.8g}" for v in values.reshape(-1).tolist())
         of_file.append(f"{numbers[item.category]} {numbers_text}")
     splits = list(dict.fromkeys(item.split for item in labels.items))
-    description = ["path: .", *(f"{_role(split)}: images/{split}" for split in splits), "names:"]
+    roles = {s: s if s in ("train", "val", "test") else json_bytes(s).decode().strip() for s in splits}
+    description = ["path: .", *(f"{role}: images/{split}" for split, role in roles.items()), "names:"]
     description += [f"  {k}: {json_bytes(name).decode().strip()}" for name, k in numbers.items()]
     files = {path: "".join(f"{line}\n" for line in of_file).encode() for path, of_file in lines.items()}
     return {"data.yaml": "\n".join([*description, ""]).encode(), **files}
-
-
-def _role(split: str) -> str:
-    return split if split in ("train", "val", "test") else json_bytes(split).decode().strip()

@@ -64,11 +64,6 @@ def find_coco_files(root: Path, name: str | None, by: str | None) -> SourceFiles
     )
 
 
-def _split_in(stem: str) -> str:
-    words = re.split(r"[^a-z]+", stem.lower())
-    return next((split for split in SPLIT_ORDER if split.lower() in words), "train")
-
-
 def read_coco(
     files: SourceFiles, *, pictures: PictureFiles, phrases: Phrases = "given", skip_invalid: bool = False
 ) -> ReferringTables:
@@ -84,7 +79,8 @@ def read_coco(
     found = files.files["instances"]
     paths, source = ([found], found) if isinstance(found, Path) else (found, files.folder)
     for path in paths:
-        split = _split_in(path.stem)
+        words = re.split(r"[^a-z]+", path.stem.lower())
+        split = next((split for split in SPLIT_ORDER if split.lower() in words), "train")
         one = _File(path, split, pictures, findings, several=len(paths) > 1, categories=categories)
         records += one.records(phrases)
     findings.finish(source, skip_invalid)

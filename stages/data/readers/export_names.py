@@ -59,7 +59,8 @@ def place_pictures(
         placed = [_below(root, name, folder) for name, folder in zip(names, folders, strict=True)]
         hits = sum(name is not None for name in placed)
         if best is None or hits > best[0]:
-            best = hits, root, [found or _unfound(name) for found, name in zip(placed, names, strict=True)]
+            plain = [posixpath.basename(n.replace("\\", "/").split("?", 1)[0].rstrip("/")) for n in names]
+            best = hits, root, [found or n or "no name" for found, n in zip(placed, plain, strict=True)]
         if hits == len(names):
             break
     assert best is not None
@@ -80,7 +81,3 @@ def _below(root: Path, name: str, folder: Path | None) -> str | None:
         except (ArtifactError, OSError, ValueError):
             continue
     return None
-
-
-def _unfound(name: str) -> str:
-    return posixpath.basename(name.replace("\\", "/").split("?", 1)[0].rstrip("/")) or "no name"

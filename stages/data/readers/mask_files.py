@@ -162,7 +162,7 @@ def _of_grey(name: str, grey: NDArray[np.integer], depth: int) -> MaskPicture:
     if depth < 8:  # decoders spread fewer bits over the range of eight
         values //= 255 // (2**depth - 1)
     present = np.unique(values[values > 0])
-    if len(present) > 1 and present[-1] == _IGNORE and _is_thin(values == _IGNORE):
+    if len(present) > 1 and present[-1] == _IGNORE and not _has_area(values == _IGNORE):
         values[values == _IGNORE] = 0
     return MaskPicture(name, values, False)
 
@@ -224,10 +224,6 @@ def _has_area(where: Bits) -> bool:
     """Whether there is a place that is wider than soft edges."""
     kernel = np.ones((_BAND_PX, _BAND_PX), np.uint8)
     return bool(cv2.erode(where.astype(np.uint8), kernel, borderValue=0).any())
-
-
-def _is_thin(where: Bits) -> bool:
-    return not _has_area(where) or not where.any()
 
 
 def _indices_as_grey(png: bytes, depth: int) -> bytes:

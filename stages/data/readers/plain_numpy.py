@@ -36,16 +36,11 @@ def _dtype_of(value: Any) -> np.dtype[Any]:
     return value.dtype
 
 
-def _bytes_of(data: Any) -> bytes:
-    """Pickles of Python 2 hold the bytes as text."""
-    return data.encode("latin-1") if isinstance(data, str) else bytes(data)
-
-
 def _values(data: Any, dtype: np.dtype[Any], shape: Any, order: str) -> Any:
     shape = tuple(shape)
     if len(shape) > _MOST_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"an array of the shape {str(shape)[:40]}")
-    content = _bytes_of(data)
+    content = data.encode("latin-1") if isinstance(data, str) else bytes(data)  # text: from Python 2
     if len(content) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{len(content)} bytes for an array of the shape {shape}")
     if 0 in shape:

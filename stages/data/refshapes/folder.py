@@ -133,11 +133,6 @@ class _Written:
     visible_share: list[float]
 
 
-def scene_rng(seed: int, split: str, index: int) -> np.random.Generator:
-    """The random stream of one scene."""
-    return np.random.default_rng(np.random.SeedSequence([seed, _SPLIT_NUMBERS[split], index]))
-
-
 def split_scene(
     seed: int, split: str, index: int, size: int = IMAGE_SIZE, of: str = "shapes"
 ) -> tuple[Scene, dict[int, list[tuple[str, str]]]]:
@@ -145,7 +140,7 @@ def split_scene(
 
     `of`: the name of the `world` it shows.
     """
-    rng = scene_rng(seed, split, index)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, _SPLIT_NUMBERS[split], index]))
     allowed = world(of).favoured(split)
     while True:
         scene = world(of).scene(rng, size, favoured_shapes=allowed)

@@ -128,11 +128,6 @@ def _any_colour(rng: np.random.Generator) -> np.ndarray:
     return hsv_to_rgb(rng.uniform(15.0, 45.0), rng.uniform(0.0, 0.5), rng.uniform(0.12, 0.98))
 
 
-def _muted_colour(rng: np.random.Generator) -> np.ndarray:
-    """Of the ground: less coloured than most objects, as light or dark as any."""
-    return hsv_to_rgb(rng.uniform(0.0, 360.0), rng.uniform(0.0, 0.65), rng.uniform(0.15, 0.98))
-
-
 def _beyond(size_hw: tuple[int, int], share: float, rng: np.random.Generator) -> np.ndarray:
     """(h, w) bool, the part of a window on one side of a straight line: `share` of its extent along the line's normal."""
     normal = rng.integers(-8, 9, 2)
@@ -147,7 +142,9 @@ def _beyond(size_hw: tuple[int, int], share: float, rng: np.random.Generator) ->
 def _paint_ground(size: int, rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) float32: three colours that run into each other, and pieces of objects that belong to none."""
     size_hw = (size, size)
-    first, second, third = (_muted_colour(rng) for _ in range(3))
+    first, second, third = (  # less coloured than most objects, as light or dark as any
+        hsv_to_rgb(rng.uniform(0.0, 360.0), rng.uniform(0.0, 0.65), rng.uniform(0.15, 0.98)) for _ in range(3)
+    )
     a, b = (np.clip(_fractal(size_hw, rng) * 0.8 + 0.5, 0, 1)[..., None] for _ in range(2))
     canvas = first * a + second * (1 - a)
     canvas = canvas * b + third * (1 - b)

@@ -189,11 +189,6 @@ _SHAPE_WORDS = {
 _ANY_SHAPE = ("shape", "one", "thing", "object")
 
 
-def _words_of(shape: str | None) -> tuple[str, ...]:
-    """What a shape is called; the kinds of the object scale have one name each, their own."""
-    return _ANY_SHAPE if shape is None else _SHAPE_WORDS.get(shape, (shape,))
-
-
 def _one_of(words: tuple[str, ...], rng: np.random.Generator) -> str:
     """The first word half the time, else any of them."""
     return words[0] if rng.random() < 0.5 else words[rng.integers(len(words))]
@@ -202,7 +197,9 @@ def _one_of(words: tuple[str, ...], rng: np.random.Generator) -> str:
 def _noun(about: Description, rng: np.random.Generator) -> str:
     words = [] if about.size is None else [_one_of(_SIZE_WORDS[about.size], rng)]
     words += [] if about.colour is None else [about.colour]
-    words.append(_one_of(_words_of(about.shape), rng))
+    # the kinds of the object scale have one name each, their own
+    named = _ANY_SHAPE if about.shape is None else _SHAPE_WORDS.get(about.shape, (about.shape,))
+    words.append(_one_of(named, rng))
     return " ".join(words)
 
 
