@@ -1,7 +1,5 @@
 """`python -m seqres_cli` is `seqres`."""
 
-from __future__ import annotations
-
 import sys
 
 from seqres_cli.main import main

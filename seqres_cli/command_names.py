@@ -1,7 +1,5 @@
 """What the commands are called."""
 
-from __future__ import annotations
-
 # In the order of the help: commands that are stages, which may have a table in a configuration file, and others.
 _STAGE, _OTHER = True, False
 KINDS = {

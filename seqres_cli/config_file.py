@@ -8,8 +8,6 @@ ratio = 0.05
 epochs = 20
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """A request to end (SIGTERM of a scheduler, SIGHUP of a closed terminal) is treated like Ctrl-C: files are put in order."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -3,8 +3,6 @@
 Former names of flags are taken and shown nowhere.
 """
 
-from __future__ import annotations
-
 import typing
 from collections.abc import Mapping
 from typing import Any

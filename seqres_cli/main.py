@@ -4,8 +4,6 @@ Exit codes: 0 done or up to date, 1 failed while running, 2 usage, 3 a problem w
 data, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """What commands share: input paths, extra options, and the options that every stage has."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any

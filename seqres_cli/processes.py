@@ -1,7 +1,5 @@
 """The processes that `torchrun` starts: which of them this one is, from the environment that it sets."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Standard streams that cannot end the work: a closed terminal, a full disk, a reader that left, an old encoding."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import os

@@ -9,8 +9,6 @@ taken wherever the present one is, is not shown in any help, and stays the key o
 under it remain up to date. The same holds for the values in `former_values` (present value -> former value).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

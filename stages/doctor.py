@@ -4,8 +4,6 @@ In: nothing. Out: versions, devices, threads, which optional parts are there, wh
 "it does not work" are answered by these lines. It is no stage: it reads and writes no artifact.
 """
 
-from __future__ import annotations
-
 import importlib.metadata as metadata
 import os
 import platform

@@ -4,8 +4,6 @@ An error has one lower-case line with the offending value (`message`), any numbe
 indented below it) and a hint: a command that can be run, or an action that can be taken.
 """
 
-from __future__ import annotations
-
 import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence

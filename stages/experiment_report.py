@@ -5,8 +5,6 @@ folder with table.md, table.csv, table.json, report.md, index.html and the curve
 without its spread, its trivial row and its reference says little.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

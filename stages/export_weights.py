@@ -4,8 +4,6 @@ In: a rec_model or res_model artifact. Out: a folder; import-weights makes an eq
 that trained weights are not tied to this program.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

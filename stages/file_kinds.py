@@ -1,7 +1,5 @@
 """What a file is that is not what it was taken for: a web page, a Git LFS pointer, annotations of a labelling tool."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 The libraries try an unreachable hub again and again for half a minute; here it is asked once, for a few seconds.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import threading

@@ -4,8 +4,6 @@ Lists and folders disagree about names in a few known ways (letter case, suffix,
 backslashes, %20, one folder level, COCO's names of 2014 and 2017); each is tried before mere likeness of the letters.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """How a stage tells what it is doing, without knowing who listens: a terminal, a notebook or nobody."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress

@@ -4,8 +4,6 @@ A value may be nested a million times, share its parts so that printing it takes
 digits, all in a file of a few bytes. Nothing here fails on such a value, and nothing takes longer than a value deserves.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -3,8 +3,6 @@
 A stage whose command needs no code is told in NAME.toml: its help, its inputs, its examples. Others export `COMMAND`.
 """
 
-from __future__ import annotations
-
 import importlib
 import tomllib
 from collections import UserDict

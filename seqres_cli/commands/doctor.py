@@ -4,8 +4,6 @@ An optional part that is not installed comes with the line that installs it. Exi
 is missing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -5,8 +5,6 @@ up to date for that command. Shards may be made at the same time, on different m
 predict are merged in the folder in which they lie, because names of pictures are relative to it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from seqres_cli.options import ExtraOption

@@ -11,8 +11,6 @@ With --shard i/n, one part of the work is done, and seqres merge joins the n par
 --table - the lines are JSON on standard input, with --out - the answers are JSON lines on standard output.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from pathlib import Path

@@ -5,8 +5,6 @@ filters. Pseudo masks are accepted or rejected on the page; resample-points and 
 that it downloads. The page needs no server and no network; an older page in OUT is replaced.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

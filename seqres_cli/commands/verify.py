@@ -4,8 +4,6 @@ Checks the structure, that offsets rise, that indices stay inside their tables, 
 content digest. Exits with code 3 if anything was found.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

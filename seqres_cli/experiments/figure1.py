@@ -1,7 +1,5 @@
 """The supplement's figure 1: IoU against the share of masks, SeqTR and MDETR (made stronger by SiRi)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What few masks are worth: every part of the method at 1 % of the masks, and the curve over the share of masks."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass

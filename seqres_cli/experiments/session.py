@@ -1,7 +1,5 @@
 """One run of `seqres reproduce`: its folder, its steps, its report."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """What an experiment is asked for, and the numbers that belong to a scale. Trainings are recipes (stages/configs)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

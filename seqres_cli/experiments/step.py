@@ -3,8 +3,6 @@
 A file that is right stays as it is, another is replaced, and a training that was interrupted goes on.
 """
 
-from __future__ import annotations
-
 import shlex
 import signal
 import sys

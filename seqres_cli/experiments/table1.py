@@ -1,7 +1,5 @@
 """The supplement's table 1: which [TASK] token, with all masks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

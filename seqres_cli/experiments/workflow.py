@@ -4,8 +4,6 @@ Snakemake knows the graph (Snakefile), the jobs and the machines; whether a file
 everywhere in seqres, so files of an earlier run or of other tools are taken as they are.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import json

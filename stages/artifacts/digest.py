@@ -8,8 +8,6 @@ string, its length as 8 little-endian bytes and its UTF-8. Chunking, compression
 `notes` are left out. The writer hashes while it writes; `verify.recompute_digest` reads everything again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

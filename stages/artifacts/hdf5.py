@@ -5,8 +5,6 @@ link cycles), at code (dynamically loaded filters), and can claim sizes that it 
 these are refused, so an artifact stays data.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator

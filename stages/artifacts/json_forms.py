@@ -4,8 +4,6 @@ Only what some reader relies on is written down; other keys may stand beside it.
 default here, so that old files stay readable.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Annotated, Any, Literal
 

@@ -11,8 +11,6 @@
 Not part of the digest: the same content made twice has the same digest and two provenances.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import platform

@@ -5,8 +5,6 @@ disk. So the refusal is kept here, HDF5 is told that all went well, and the writ
 every step. What was written then goes away with the temporary file.
 """
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

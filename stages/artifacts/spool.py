@@ -3,8 +3,6 @@
 The file has no name, so nobody else can put anything into it, and it goes away with the process.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 import weakref

@@ -4,8 +4,6 @@ Everything is written beside its target and renamed, and a rename replaces whate
 socket. So what exists and is no regular file is never a target. A link is followed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shlex

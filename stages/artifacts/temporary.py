@@ -5,8 +5,6 @@ goes with the process, however that ends. So a temporary that can be locked is l
 write to the same target removes it. Nothing else is ever removed: no other name, and nothing where locks do not work.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

@@ -9,8 +9,6 @@ IV.A.2.d), so it is read here, each number held against the bytes that are there
     object:               number u2 (0 = the rest is free), 2 + 4 bytes, size u8, bytes up to a multiple of 8
 """
 
-from __future__ import annotations
-
 import os
 import struct
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Files beside the artifacts (lists, pictures, tables): they appear complete or not at all."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path

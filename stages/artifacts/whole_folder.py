@@ -1,7 +1,5 @@
 """Folders beside the artifacts (exports): they appear complete or not at all, and only our own are ever replaced."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping

@@ -14,8 +14,6 @@ the files, from the one at the end of `extends` to FILE itself; then the same fo
 each, a stage's own table wins over [training].
 """
 
-from __future__ import annotations
-
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence

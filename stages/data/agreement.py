@@ -4,8 +4,6 @@ One check for all sources, on the tables that a reader returns. Nothing is chang
 first ones by name and the likely cause where it can be told; what is certainly wrong is an error.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -9,8 +9,6 @@ Read back, a row is found by its id, and must have the picture and the box of th
 is found by picture and box. Columns that are missing are not asked. Rows may be deleted or sorted and columns added.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -4,8 +4,6 @@ Both need to know the object's shape: only a contour tells the box of a turned o
 Masks are asked of the dataset's view, which refuses hidden ones.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -1,7 +1,5 @@
 """All that is wrong with a source, in a text file where that is asked for: messages show only the first ones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -4,8 +4,6 @@ Pictures are RGB uint8 (H, W, 3). The EXIF orientation is ignored, as COCO's ann
 bits are cut to 8 by the highest bit that the picture uses: cameras store 10, 12 or 14 bits in them.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import stat

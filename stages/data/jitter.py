@@ -1,7 +1,5 @@
 """Large-scale jitter: which part of a training image is shown, and how large. One function a rule, named in `RULES`."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """An object cut out along its mask and pasted on another picture (augmentation of the few masks)."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -5,8 +5,6 @@ behind the end (a film of a motion photo, padding) do not matter. Other formats 
 when they are cut; of these only the orientation and the depth are read here.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import re

@@ -1,7 +1,5 @@
 """How large the public data sets are, as their papers and releases say (published_counts.toml)."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 

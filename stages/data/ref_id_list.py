@@ -1,7 +1,5 @@
 """Files that name referents: ref ids as text, JSON or CSV, and the release's lists of labelled instances."""
 
-from __future__ import annotations
-
 import json
 import posixpath
 from collections.abc import Sequence

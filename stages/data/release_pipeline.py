@@ -5,8 +5,6 @@ the square, looks for a window that shows enough of the referent. `--jitter-rule
 with `choose_window` (jitter.py); everything else here exists to be compared with the release number by number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ names all entries. The entries have no ids, so they are found again by image, bo
 expressions. The release itself compares whole dictionaries (ODDITIES C9).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ The model frame of an image: longer side scaled to `size`, ratio kept, padded at
 multiple of `multiple`. Everything here keeps boxes and points in ORIGINAL pixels until `Frame.to_model`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

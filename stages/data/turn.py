@@ -1,7 +1,5 @@
 """Rotation of a picture and of a contour in it about a point (augmentation of the few masks)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

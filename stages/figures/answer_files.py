@@ -1,7 +1,5 @@
 """The pictures that predict draws: one overlay a request, or one overlay and one mask of a single photograph."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page of visualize-attention: both kinds of figure, training charts, and what it was made from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

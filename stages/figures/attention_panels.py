@@ -1,7 +1,5 @@
 """The figures of the paper's supplement: attention of chosen contour points (2) and pseudo labels (3)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ the page loads when the card comes into sight. The files are scripts, because a 
 nothing else. Texts in them are JSON in which no "<" is left.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Sequence

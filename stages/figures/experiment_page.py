@@ -1,7 +1,5 @@
 """The files of an experiment's report: table in three forms, curve, a Markdown and an HTML page that link them."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

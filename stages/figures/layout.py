@@ -1,7 +1,5 @@
 """Text and arrangement: wrapped captions, tiles of one size, rows of tiles, all as RGB arrays."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

@@ -5,8 +5,6 @@ function takes `scale` (drawn pixels per original pixel) and returns a new pictu
 cv2 counts from pixel centres, hence the half pixel taken off in `_fixed`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

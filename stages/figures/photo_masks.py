@@ -1,7 +1,5 @@
 """All masks of one photograph on it, each in a colour of its own, numbered, with the phrases below."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

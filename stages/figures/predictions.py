@@ -1,7 +1,5 @@
 """One answer drawn on its picture: the mask tinted, contour, box, and the phrase below."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

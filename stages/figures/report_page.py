@@ -1,7 +1,5 @@
 """The page of `report`: tables and charts above, the gallery with its filters and the review below."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

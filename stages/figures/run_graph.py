@@ -1,7 +1,5 @@
 """The files of a run as a graph: a column of boxes a step, lines from what was read to what was written."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

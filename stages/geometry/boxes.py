@@ -1,8 +1,6 @@
 """Axis-aligned boxes: conversion, clipping and overlap. Boxes are (..., 4) float, xyxy, pixels (METHOD.md
 section 1)."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

@@ -6,8 +6,6 @@
 then      1 bit: a run (one word) or single words; 2 bits: which counter; the counter: how many, less one; the words
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

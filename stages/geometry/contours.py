@@ -6,8 +6,6 @@ and diagonal borders have their true length and the enclosed area differs from t
 pixel in all.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,8 +4,6 @@ contours.py gives the one smooth contour that a model learns from; here every pa
 a point only where the edge turns. Parts touch at corners at most, so pixels that meet at a corner are two parts.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Fit a drawn contour to a known box (METHOD.md section 6)."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

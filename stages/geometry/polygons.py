@@ -8,8 +8,6 @@ Polygons as annotation tools nest them: segmentations.py.
 Letters: N polygons, P points each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -6,8 +6,6 @@ columns, 0 for a perfect match, 2 for disjoint or empty. A box covers the pixels
 in the rasteriser.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

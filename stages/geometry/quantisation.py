@@ -5,8 +5,6 @@ float32 arithmetic, truncation towards zero, no clamp (a coordinate equal to the
 way back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -4,8 +4,6 @@ Every shape goes through the COCO rasteriser or obeys its rule (a pixel belongs 
 does), so masks of predictions and of annotations are comparable to the pixel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

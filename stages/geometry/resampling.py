@@ -1,7 +1,5 @@
 """Contours -> N points (METHOD.md section 3, RPP: uniformly by arc length), and the release's sampling."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2

@@ -5,8 +5,6 @@ its difference to the run two before) is written in groups of 5 bits, low bits f
 group, with 32 added on all but the last group; the last group's bit 16 carries the sign.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ One polygon may be flat `[x, y, x, y, ...]` (COCO), pairs `[[x, y], ...]` (Label
 LabelMe) or `{"all_points_x": [...], "all_points_y": [...]}` (VIA); lists of these may be nested.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

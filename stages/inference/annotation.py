@@ -2,8 +2,6 @@
 space, and how sure the model is of its box. Reads pictures, sentences and boxes, never a mask.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

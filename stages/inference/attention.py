@@ -1,7 +1,5 @@
 """Predictions with the attention behind each slot, for the eyes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

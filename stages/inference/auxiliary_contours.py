@@ -1,7 +1,5 @@
 """Contours traced round the auxiliary mask, instead of those that the decoder predicts (beyond the paper)."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import cv2

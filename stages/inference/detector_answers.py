@@ -1,7 +1,5 @@
 """Answers of a detector: the best query's box, and its mask where the model has a mask head, in original pixels."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import numpy as np

@@ -3,8 +3,6 @@
 The order of the expressions in a batch, and what else is in it, does not change a result.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol

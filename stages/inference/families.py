@@ -1,7 +1,5 @@
 """The only place of this room that knows which class answers for which model family."""
 
-from __future__ import annotations
-
 from stages.inference.answers import Answers
 from stages.inference.auxiliary_contours import ContourSource, require_auxiliary_masks
 from stages.inference.detector_answers import DetectorAnswers

@@ -1,7 +1,5 @@
 """A model's answers to phrases about photographs that belong to no data set."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches

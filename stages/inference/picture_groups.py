@@ -1,7 +1,5 @@
 """Which expressions are computed together: those about so many pictures, whoever computes them. Imports no torch."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

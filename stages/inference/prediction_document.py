@@ -1,7 +1,5 @@
 """The JSON document of predict, whole or in shards: its formats, its summary, its text. Imports no torch."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

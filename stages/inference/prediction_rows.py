@@ -1,7 +1,5 @@
 """Answers as rows of the document that predict writes; each is the entry of a COCO result file as well."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

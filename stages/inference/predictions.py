@@ -1,7 +1,5 @@
 """Run a model over sentences of a dataset."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Answers of a point-sequence model: greedy tokens, read as box and contour in original pixels."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import numpy as np

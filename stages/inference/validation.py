@@ -1,7 +1,5 @@
 """The score after each epoch: box IoU for comprehension, mask IoU for segmentation, on sentences of one split."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -3,8 +3,6 @@
 The supplement's figure 2 shows pictures of this; these are the numbers of a whole split.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the trainings of a row cost, and how its score grew: rows can be compared only where they saw as much."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

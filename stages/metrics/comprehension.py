@@ -1,7 +1,5 @@
 """Scores of predicted boxes (METHOD.md section 7). One sample = one (referent, sentence) pair."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 

@@ -3,8 +3,6 @@ distance to those already chosen (the seeding of k-means++). Unlike the farthest
 outlier, and the order is nested: the first n of a longer order are the shorter one.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -10,8 +10,6 @@ absent from a file written by hand or by a tool; the indices may be absent, too.
 ids and coordinates are checked before anything is done with it.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ supervision.
 Comparisons are made seed by seed and averaged then, so that what only depends on the seed drops out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What an experiment's report is made of: rows, each with the files of its runs. Plain data, standard library only."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -4,8 +4,6 @@ Outside the pipeline: no stage calls this, nothing is trained or selected with i
 dataset artifact itself, whatever a split hides.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Measure predictions sentence by sentence: boxes, masks and the trivial rows that a method has to beat
 (METHOD.md 6, 7)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol

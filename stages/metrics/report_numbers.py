@@ -1,7 +1,5 @@
 """Numbers of a run that its files hold, arranged as the rows of tables: scores, budgets, sizes, masks seen, settings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A person's decisions applied to pseudo labels: which rows count, what replaces them, and their masks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

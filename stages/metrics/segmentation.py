@@ -5,8 +5,6 @@ N^2 overlaps for long ones, so blocks of a few pairs are compared and the diagon
 order of magnitude faster than matrices of 128.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ Work and memory grow with the number of rows: points and masks are read in piece
 stay.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

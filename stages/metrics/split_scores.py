@@ -1,7 +1,5 @@
 """Scores of one split, collected block by block: numbers stay in memory, contours and masks in a temporary file."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any

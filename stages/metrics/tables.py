@@ -1,8 +1,6 @@
 """Per-sample results -> the numbers that are printed (METHOD.md section 7), and several evaluations as one
 table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Parameter names and layout are those of `torch.nn.MultiheadAttention`, so releas
 Letters: B batch, T queries, S keys, D width, h heads.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The auxiliary mask head, and its loss: a dense answer beside the tokens or queries (beyond the paper)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

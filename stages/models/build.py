@@ -1,7 +1,5 @@
 """`ModelConfig` -> modules. The only place that knows which class serves which family."""
 
-from __future__ import annotations
-
 import torch
 
 from stages.models.config import ModelConfig, VisionConfig

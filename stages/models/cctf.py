@@ -5,8 +5,6 @@ column under it, for a y token the mean of the memory row. Every row and column 
 a token costs one gather. Letters: S sentences, H x W memory cells, D width.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

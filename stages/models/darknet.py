@@ -1,7 +1,5 @@
 """DarkNet-53: the YOLOv3 trunk and its first neck layers, as SeqTR uses it (METHOD.md section 2)."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -8,8 +8,6 @@ so from the start. What remains is reading weights, keys and values from memory 
 Letters: S sentences, M memory tokens, T positions, D width, h heads, d = D / h.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 Everywhere else in the project a box is xyxy in pixels; these four functions are the border.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

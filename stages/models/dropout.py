@@ -7,8 +7,6 @@ float and bool. On other devices, and in other than full precision, torch's own 
 Letters: S sentences, h heads, T queries, M keys, D width of a head.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

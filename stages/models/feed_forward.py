@@ -7,8 +7,6 @@ On other devices, in other than full precision and outside training, torch's own
 Letters: R rows, D width, F hidden width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

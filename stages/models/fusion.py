@@ -3,8 +3,6 @@
 The sentence joins afterwards as tanh(vision) * tanh(sentence) at every cell (METHOD.md section 2).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 Letters: I images, H x W memory cells of the batch's canvas, C channels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

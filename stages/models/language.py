@@ -1,7 +1,5 @@
 """Sentence encoders: words in, word features and one sentence vector out (METHOD.md section 2)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Losses on token logits (METHOD.md section 2), and the sums that every loss is made of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -3,8 +3,6 @@
 Letters: S rows (sentences), Q queries a row, N targets of all rows together, V soft-token classes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

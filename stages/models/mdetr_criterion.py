@@ -5,8 +5,6 @@ Letters: S rows (sentences), Q queries, N targets of all rows together, K matche
 one means "no object"), L text tokens, C width of the contrastive space.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """What the encoder hands to the decoder: image cells of one sentence, then optional text tokens."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

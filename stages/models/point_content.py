@@ -5,8 +5,6 @@ decoder can be shown the place itself, at twice the memory's resolution, so that
 guessing it. Letters: I images, S sentences, T slots, C channels, h x w cells of the finer map.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Sine positions of memory cells (METHOD.md section 2; DETR's normalised 2-D code)."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,8 +3,6 @@
 All have corrected semantics; `--semantics release` turns every one of the release's differences on.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import tomllib
 from importlib import resources

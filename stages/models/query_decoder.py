@@ -3,8 +3,6 @@
 Letters: S sentences, Q queries, M memory tokens, D width, h heads.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

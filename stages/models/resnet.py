@@ -5,8 +5,6 @@ compiler and its distributed code along. Names of parameters and results are tho
 (tests/unit/models/test_resnet.py), so weights go both ways. Other layers and activations are left to `transformers`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

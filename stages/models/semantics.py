@@ -4,8 +4,6 @@ A model, its training and its answers ask `semantics_of(config)` once and then c
 lists the differences with their numbers; METHOD.md section 4 says which are errors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Letters: I images, S sentences (each belongs to one image), L words, H x W memor
 T decoder positions, D width, V = n_bins + 1 tokens. An image is encoded once for all of its sentences.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

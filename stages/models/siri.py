@@ -5,8 +5,6 @@ text encoder return to their pretrained weights. The idea: a decoder that has se
 starts again from a better one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

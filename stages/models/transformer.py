@@ -3,8 +3,6 @@
 Letters: S sentences, M memory tokens, T decoder positions, D width, h heads.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -12,8 +12,6 @@
 Position t of the decoder reads input t (a task token or the token decoded at t-1) and predicts output t.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ A model that answers with boxes only gets the ellipse in its box as the start, a
 are not believed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

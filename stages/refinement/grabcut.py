@@ -4,8 +4,6 @@ Needs no weights. Colours inside and outside are two mixtures of Gaussians, a cu
 them where neighbours differ. It knows nothing about objects: the contour says what to look for, the box where it ends.
 """
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 

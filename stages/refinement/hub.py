@@ -4,8 +4,6 @@ All come through `AutoModelForMaskGeneration`, from a local folder or hub id, sa
 here, as the processor's JSON file says: the processors themselves need pillow or torchvision. P prompts, C masks each.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

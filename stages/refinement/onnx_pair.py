@@ -4,8 +4,6 @@ Exported decoders often give one mask a prompt. Where that mask's projections di
 again, with the mask as a further prompt, and then a little wider: each answer is a candidate.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ SAM's own export, MobileSAM, EdgeSAM, samexporter (also SAM 2) and Optimum are t
 what the files declare; nothing is run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol

@@ -4,8 +4,6 @@ Lines are only ever appended, so a killed run loses the photograph that it was a
 is locked while a run writes it, and goes when the output is there.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -4,8 +4,6 @@ The ellipse is the better guess of most things (METHOD.md section 6). Each sente
 model: no tokens, and nothing doubts the box, so each confidence is 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

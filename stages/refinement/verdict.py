@@ -5,8 +5,6 @@ Several candidates are ranked by the segmenter's own estimate and by how their p
 paper's test of a mask without a mask (METHOD.md section 3, RPP).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

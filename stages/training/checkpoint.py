@@ -1,7 +1,5 @@
 """Resume state of a training run: a private file beside the output, replaced atomically, deleted at the end."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Ctrl-C and requests to end (SIGTERM, SIGHUP) wait until a step is whole, so that its state can be saved and resumed."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator

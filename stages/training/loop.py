@@ -1,7 +1,5 @@
 """The training loop: steps, moving average, validation, resume. Knows nothing of stages or files but the resume state."""
 
-from __future__ import annotations
-
 import copy
 import math
 import time

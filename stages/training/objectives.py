@@ -4,8 +4,6 @@ An objective runs the model (under autocast), turns what came out into one numbe
 number is not finite.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Optimiser, learning-rate schedule and moving average of the weights (METHOD.md section 2)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Literal

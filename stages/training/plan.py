@@ -3,8 +3,6 @@
 A step holds a few images, each with several of its sentences, because an image is encoded once for all of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -4,8 +4,6 @@ Its images are neither trained on nor labelled. They follow from the image ids a
 back the same ones, and a larger share contains a smaller one.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Options that both training stages share; torch-free, so that `--help` can read them."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Literal, TypeVar

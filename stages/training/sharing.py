@@ -5,8 +5,6 @@ processes count together, so gradients are added and not averaged; a parameter t
 weight decay leaves it alone; and names of weights stay as they are. It does not overlap with the backward pass.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """SiRi: the same training several times over, each time from what the round before is allowed to hand on (METHOD.md section 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Starting a round from the model of the round before, whole or without its decoder (METHOD.md section 6)."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Boxes and contours to target tokens and slot weights (METHOD.md sections 2 and 6)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """REC weights into a RES model (METHOD.md section 2: every weight but the slot table; section 6: slot by slot)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -4,8 +4,6 @@
 number, an entry of the archive that unpacks to zeros) or nest tuples so deeply that hashing one overflows the stack.
 """
 
-from __future__ import annotations
-
 import pickle
 import pickletools
 import zipfile

@@ -5,8 +5,6 @@ numbers: for each convolution its batch norm's bias, weight, running mean and ru
 (out, in, h, w), module after module.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

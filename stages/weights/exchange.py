@@ -6,8 +6,6 @@ model.safetensors           the weights that `predict` uses, plain names
 model.<group>.safetensors   further groups (raw weights, moving average), when the model has them
 """
 
-from __future__ import annotations
-
 import json
 import struct
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Names of the public MDETR and SiRi checkpoints for our parameters."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Pretrained parts: the shipped RefShapes backbone, or any backbone / text encoder from a local folder or hub id."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from importlib import resources

@@ -4,8 +4,6 @@ A checkpoint goes through `torch.load(weights_only=True)` with stand-ins for num
 an unpickler that resolves no name at all.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import pickle

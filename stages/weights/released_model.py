@@ -4,8 +4,6 @@ Everything about the architecture is read from the tensors; what they cannot tel
 words of a sentence, image size, pixel range) comes from the caller.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

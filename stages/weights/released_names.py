@@ -5,8 +5,6 @@ projections, norms, GRU gates and DarkNet modules have the same names and layout
 a table of prefixes; the one tensor of another shape is the 1x1 convolution before the encoder.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

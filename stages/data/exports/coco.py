@@ -4,8 +4,6 @@ A mask without holes is written as polygons along the pixel edges where these gi
 tolerance they do), else as compressed run lengths.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from stages.data.exports.items import Item, Labels, json_bytes

@@ -3,8 +3,6 @@
 File name -> content; a format that is a single file has the name "".
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 

@@ -4,8 +4,6 @@ One item is one thing in one picture: its box, its mask where there is one, and 
 pseudo labels or of an evaluation that agree in referent and mask are one item.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,5 @@
 """Formats without a tool: a table, a table with a PNG a mask (both are read by prepare-data), and YOLO's polygons."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

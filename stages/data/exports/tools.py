@@ -1,7 +1,5 @@
 """LabelMe (a JSON file a picture) and Label Studio (one list of tasks); readers/labelme.py shows the formats."""
 
-from __future__ import annotations
-
 import base64
 import os
 from pathlib import Path, PurePosixPath

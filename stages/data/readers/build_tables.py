@@ -1,7 +1,5 @@
 """Records of any format become the columns of a dataset, in one order."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -11,8 +11,6 @@ category-position) the others get the category's name (and where it is among tho
 the extent of the mask. The split is the `split` of the annotation or image, else the one in the file's name, else train.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

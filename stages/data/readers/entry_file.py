@@ -3,8 +3,6 @@
 As Python objects an entry takes kilobytes; here only its place in the file stays. A short list never leaves memory.
 """
 
-from __future__ import annotations
-
 import pickle
 from array import array
 from bisect import bisect_right

@@ -1,7 +1,5 @@
 """Pictures by the names that annotation tools give them: a path of another machine, a URL, the name of an upload."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import posixpath

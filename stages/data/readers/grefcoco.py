@@ -7,8 +7,6 @@ whose `n_targets` says how many. A ref with `ann_id` [-1] (or -1, [], null, or `
 nothing: it has no box, so it is stored apart from the referents, and counted, but neither trained on nor scored.
 """
 
-from __future__ import annotations
-
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

@@ -5,8 +5,6 @@ A referent is its picture and its box. Only where several share both, the split 
 then the mask, then the sentences tell them apart.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Sequence

@@ -5,8 +5,6 @@ split. What is inside of an entry goes through `json` as a whole, so texts, numb
 `load_json`. Where anything is odd, `load_json` reads the file again, because it can say where in the file it is.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence

@@ -10,8 +10,6 @@ whole task is the phrase of its only region. Polygons, ellipses and the brush ma
 is turned: the box round it). Of several annotations of a task the ground truth is taken, else the newest.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

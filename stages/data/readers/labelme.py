@@ -9,8 +9,6 @@ the box is the extent of the mask. Points and lines are left out and counted. A 
 way to a file is its split.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import io

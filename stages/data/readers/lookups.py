@@ -4,8 +4,6 @@ The same id twice is never settled by which came last: an entry that is repeated
 two that differ, neither is taken, and what asks for them is invalid, with both places.
 """
 
-from __future__ import annotations
-
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence

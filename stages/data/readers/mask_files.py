@@ -9,8 +9,6 @@ A picture of several objects needs to be told which value is meant; without, the
 taken when it is the only one.
 """
 
-from __future__ import annotations
-
 import re
 import zlib
 from collections.abc import Sequence

@@ -8,8 +8,6 @@ In a name, _ and - between words are blanks. A folder named train, val, test …
 mask file may be: mask_files.py.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

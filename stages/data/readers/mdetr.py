@@ -9,8 +9,6 @@ refers. Files made from gRefCOCO have several annotations for an entry, or one t
 `grefcoco.py` makes of them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

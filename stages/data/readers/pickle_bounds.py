@@ -1,8 +1,6 @@
 """What may come out of a pickle: a few bytes can nest tuples so deeply that Python's own hashing overflows its stack, or
 share parts so that whoever walks through the result never ends."""
 
-from __future__ import annotations
-
 import pickle
 from typing import Any
 

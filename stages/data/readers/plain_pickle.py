@@ -8,8 +8,6 @@ at any later place, and Python's unpickler keeps everything for that; here the f
 is asked for again is kept, until it is.
 """
 
-from __future__ import annotations
-
 import pickle
 import pickletools
 from collections import Counter

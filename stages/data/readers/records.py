@@ -4,8 +4,6 @@ A reader turns each referent of its format into a `Record`, or raises `Invalid` 
 the reasons, so that a user sees all of a file's problems at once.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -8,8 +8,6 @@ One entry is one referent. `bbox` is x, y, width, height; `mask` is polygons or 
 picture and box (ids.py). Picture names follow from the image id as in the release.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

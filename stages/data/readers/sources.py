@@ -1,7 +1,5 @@
 """Which reader takes which `--source`, and what prepare-data needs to know of its files before reading them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -11,8 +11,6 @@ file with a COCO segmentation (polygons or RLE), or it is the segmentation itsel
 and mask are phrases of one object; so is a line without a mask where the others have only one.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence

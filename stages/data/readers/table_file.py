@@ -5,8 +5,6 @@ cells were dropped. A line number is that of the line where the entry begins (in
 What `predict` writes is such a list; `box_xyxy` stands for x1, y1, x2, y2 there. A column may have its former name.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import os

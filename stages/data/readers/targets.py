@@ -5,8 +5,6 @@ boxes and the union of the masks. The mask has as many pieces as there are objec
 largest piece, or runs round all of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from stages.data.readers.records import Findings

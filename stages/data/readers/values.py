@@ -1,7 +1,5 @@
 """Cells of tables: what means nothing, and numbers that a spreadsheet or pandas wrote as text or with a point."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Objects of several parts, for the object scale: a cottage, a mushroom, a robot … (objects.toml)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -11,8 +11,6 @@ the number of processes, and a larger scale only appends scenes. testA holds ref
 testB of angular ones (as RefCOCO's people and other things); at the object scales, of things and of signs.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import pickle

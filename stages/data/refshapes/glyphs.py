@@ -5,8 +5,6 @@ points. Which characters, and what they are called, stands in objects.toml; othe
 plain English ("BLACK SCISSORS" -> "scissors").
 """
 
-from __future__ import annotations
-
 import tomllib
 import unicodedata
 from functools import lru_cache

@@ -3,8 +3,6 @@
 Coordinates xy, y down; every kind fills a box whose larger side is 1, centred on the origin.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal

@@ -5,8 +5,6 @@ shadows, shading and pieces of other objects make edges where no object ends. Wh
 other objects of the kind. Random numbers, integers and sums of products only: the same bytes on every machine.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -5,8 +5,6 @@ How objects are laid out (`lay_out`) does not depend on what is drawn: the objec
 Coordinates xy, pixels, origin at the outer corner of the top-left pixel; boxes xyxy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property

@@ -4,8 +4,6 @@ Lengths are pixels, coordinates xy with the origin at the outer corner of the to
 Every function takes its randomness from the generator it is given: the same generator, the same pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

@@ -5,8 +5,6 @@ and laid on others has met the edges and textures of photographs, without any of
 and ids are those of the painted data set; colours stay visible, as sentences name them.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from pathlib import Path
 
