@@ -151,7 +151,7 @@ def as_seqres_error(error: BaseException, command_line: Sequence[str]) -> Seqres
     """Any exception in the form that people are shown."""
     if isinstance(error, SeqresError):
         if isinstance(error, UsageError | ArtifactError):
-            error.hint = error.hint or f"{' '.join(_command_of(command_line))} --help"
+            error.hint = error.hint or f"{_command_of(command_line)} --help"
         return error
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return _Interrupted("interrupted", facts=["no artifact was written; one that existed is unchanged"])
@@ -172,6 +172,11 @@ def as_seqres_error(error: BaseException, command_line: Sequence[str]) -> Seqres
     )
 
 
+def _command_of(command_line: Sequence[str]) -> str:
+    """ "seqres train-rec" out of a whole command line; typer does not always tell the command."""
+    return " ".join(["seqres", *(word for word in command_line[1:2] if word in COMMANDS)])
+
+
 def _first_line(error: BaseException) -> list[str]:
     lines = str(error).strip().splitlines()
     return lines[:1]
@@ -180,8 +185,7 @@ def _first_line(error: BaseException) -> list[str]:
 def _usage_error(error: TyperException, command_line: Sequence[str]) -> UsageError:
     """typer's "No such option: --ratoi (Possible options: --ratio)" in our form."""
     context = getattr(error, "ctx", None)
-    command = [word for word in command_line[1:2] if word in COMMANDS]  # typer does not always tell it
-    path = context.command_path if context is not None else " ".join(["seqres", *command])
+    path = context.command_path if context is not None else _command_of(command_line)
     option = getattr(error, "option_name", None)
     message = error.format_message().split(" (Possible options")[0].replace("(s)", "").rstrip(".")
     hint = f"{path} --help"

@@ -18,7 +18,7 @@ from stages.artifacts.provenance import stored_path
 from stages.artifacts.schema import LARGEST_PICTURE
 from stages.data.images import decode_rgb, path_below
 from stages.errors import ArtifactError, HiddenMaskError, UsageError, nearest_hint
-from stages.geometry.rasterise import rle_to_mask
+from stages.geometry.rasterise import rle_to_mask, stored_rle
 from stages.untrusted import shown
 
 MaskAccess = Literal["none", "split", "training", "all"]
@@ -150,9 +150,12 @@ class ReferringDataset:
         if not self.mask_visible[referent]:
             why = "has no mask" if not self.has_mask[referent] else "is hidden from this stage"
             raise HiddenMaskError(f"the mask of referent {int(self.ref_ids[referent])} {why}")
-        h, w = (int(v) for v in self.image_sizes_hw[self.referent_image[referent]])
         accepted = self._accepted.get(int(referent))
-        return {"size": [h, w], "counts": bytes(self._masks[referent]) if accepted is None else accepted}
+        return stored_rle(
+            self._masks[referent] if accepted is None else accepted,
+            self.image_sizes_hw[self.referent_image[referent]],
+            self.path,
+        )
 
     def mask(self, referent: int) -> NDArray[np.bool_]:
         """(H, W) bool, True inside."""

@@ -21,7 +21,7 @@ from stages.data.dataset import ReferringDataset
 from stages.figures.overlays import Picture, enlarged
 from stages.figures.samples import Truth
 from stages.geometry.contours import largest_outer_contour
-from stages.geometry.rasterise import Rle, checked_rle, polygon_to_rle, rle_to_mask
+from stages.geometry.rasterise import Rle, polygon_to_rle, rle_to_mask, stored_rle
 from stages.metrics.segmentation import overlaps
 from stages.metrics.selection import best_sentences, read_candidates, row_mask
 from stages.reporter import Reporter
@@ -221,11 +221,14 @@ class CardWriter:
         assert row is not None
         ring = self._predicted[row]
         mask = polygon_to_rle(ring, size_hw)
-        original = self.shown.evaluation is not None and self.shown.evaluation.attrs["frame"] == "original"
-        if original and self._predicted_masks is not None and len(self._predicted_masks[row]):
-            mask = checked_rle(
-                {"size": list(size_hw), "counts": self._predicted_masks[row].tobytes()}, size_hw
-            )
+        scored, masks = self.shown.evaluation, self._predicted_masks
+        if (
+            scored is not None
+            and masks is not None
+            and scored.attrs["frame"] == "original"
+            and len(masks[row])
+        ):
+            mask = stored_rle(masks[row], size_hw, scored.path)
         layers["predicted"] = [_flat(ring)] if len(ring) >= 2 else mask_rings(rle_to_mask(mask))
         line["st"] = "scored"
         return mask

@@ -13,7 +13,7 @@ from stages.data.dataset import ReferringDataset
 from stages.errors import first_of
 from stages.figures.layout import captioned
 from stages.figures.overlays import Colour, Picture, enlarged, png_bytes, with_box, with_contour, with_mask
-from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
+from stages.geometry.rasterise import polygon_to_rle, rle_to_mask, stored_rle
 from stages.reporter import Reporter
 
 SMALLEST, LARGEST = 480, 1280  # longer side of what is drawn, pixels
@@ -80,7 +80,7 @@ def draw_photographs(
                 shapes = []
                 for i, ring in zip(here, rings, strict=True):
                     counts = masks[int(first[i])].tobytes() if masks is not None else b""
-                    rle = {"size": size, "counts": counts} if counts else polygon_to_rle(ring, size)
+                    rle = stored_rle(counts, size, pseudo) if counts else polygon_to_rle(ring, size)
                     shapes.append(rle_to_mask(rle))
                 figure = photograph_figure(
                     data.image(int(image)), [data.texts[int(texts[first[i]])] for i in here],

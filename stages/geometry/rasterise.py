@@ -5,6 +5,7 @@ does), so masks of predictions and of annotations are comparable to the pixel.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -212,12 +213,32 @@ def checked_rle(rle: Mapping[str, Any], size_hw: Size) -> Rle:
             runs = values.astype(np.int64)
         except (TypeError, ValueError, OverflowError):
             raise ArtifactError(f"mask runs must be whole numbers, got {str(counts)[:60]}") from None
-    pixels = int(size[0]) * int(size[1])
+    _require_filled(runs, size_hw)
+    return _rle(size_hw, runs)
+
+
+def stored_rle(counts: Any, size_hw: Size, path: Path) -> Rle:
+    """A mask whose compressed run lengths (uint8) an artifact holds, checked for the same reason.
+
+    Raises:
+        ArtifactError: they are no run lengths, or do not fill a mask of `size_hw`: `path` is damaged.
+    """
+    data = bytes(counts)
+    try:
+        _require_filled(rle_counts(data), size_hw)
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"{path} is damaged", facts=[error.message, *error.facts], hint=f"seqres verify {path}"
+        ) from error
+    return {"size": [int(v) for v in size_hw], "counts": data}
+
+
+def _require_filled(runs: NDArray[np.int64], size_hw: Size) -> None:
+    pixels = int(size_hw[0]) * int(size_hw[1])
     if len(runs) and runs.min() < 0:
         raise ArtifactError(f"mask runs must not be negative, got {int(runs.min())}")
     if len(runs) == 0 or int(runs.sum()) != pixels:
         raise ArtifactError(f"mask runs cover {int(runs.sum())} pixels, its image has {pixels}")
-    return _rle(size_hw, runs)
 
 
 def _columns_to_rle(columns: ArrayLike, top: ArrayLike, bottom: ArrayLike, size_hw: Size) -> Rle:

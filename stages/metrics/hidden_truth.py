@@ -16,7 +16,7 @@ from stages.artifacts import open_artifact
 from stages.artifacts.reader import Artifact
 from stages.artifacts.whole_file import write_whole
 from stages.errors import ArtifactError
-from stages.geometry.rasterise import Rle, box_to_rle, ellipse_to_rle, empty_rle, polygon_to_rle
+from stages.geometry.rasterise import Rle, box_to_rle, ellipse_to_rle, empty_rle, polygon_to_rle, stored_rle
 from stages.metrics.segmentation import overlaps
 
 _PIECE = 2048
@@ -78,12 +78,12 @@ def _audit(dataset: Artifact, pseudo: Artifact, points: Artifact) -> dict[str, A
         part = referent[begin : begin + _PIECE]
         size = [(int(h), int(w)) for h, w in sizes[part]]
         truth: list[Rle] = [
-            {"size": list(s), "counts": true_masks[int(r)].tobytes()} for r, s in zip(part, size, strict=True)
+            stored_rle(true_masks[int(r)], s, dataset.path) for r, s in zip(part, size, strict=True)
         ]
 
         def predicted_mask(row: int, s: tuple[int, int]) -> Rle:
             if masks is not None and len(masks[row]):
-                return {"size": list(s), "counts": masks[row].tobytes()}
+                return stored_rle(masks[row], s, pseudo.path)
             return polygon_to_rle(rings[row], s)
 
         def kept_mask(r: int, s: tuple[int, int]) -> Rle:

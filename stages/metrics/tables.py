@@ -72,9 +72,13 @@ def _rows_of(
     masks = part.get("res")
     if not masks:
         return rows
-    counted = boxes | {"n_referents": part["n_mask_referents"], "n_sentences": part["n_mask_sentences"]}
-    if part["n_mask_sentences"] != part["n_sentences"]:
-        rows[0] |= {"n_sentences_with_mask": part["n_mask_sentences"]}
+    with_mask = part.get("n_mask_sentences", part["n_sentences"])
+    counted = boxes | {
+        "n_referents": part.get("n_mask_referents", part["n_referents"]),
+        "n_sentences": with_mask,
+    }
+    if with_mask != part["n_sentences"]:
+        rows[0] |= {"n_sentences_with_mask": with_mask}
     rows[0] |= masks[MODEL_ROW]
     for key in ("filled_box", "ellipse"):
         rows.append(

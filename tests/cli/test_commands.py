@@ -209,9 +209,11 @@ def test_compare_prints_one_table(seqres: Seqres, tmp_path: Path) -> None:
     assert "error: unexpected argument" in stray.err
 
 
-def test_compare_takes_scores_that_do_not_tell_the_points(seqres: Seqres, tmp_path: Path) -> None:
+def test_compare_takes_scores_that_do_not_tell_all(seqres: Seqres, tmp_path: Path) -> None:
     told = write_evaluation(tmp_path / "told.h5", 0.5)
-    untold = write_evaluation(tmp_path / "untold.h5", 0.5, n_points=None)
+    untold = write_evaluation(
+        tmp_path / "untold.h5", 0.5, without=["n_points", "n_mask_referents", "n_mask_sentences"]
+    )
     assert "ground truth -> points -> mask (12 points)" in seqres("evaluate", "--compare", told).out
     done = seqres("evaluate", "--compare", untold)
     assert done.code == 0, done.err

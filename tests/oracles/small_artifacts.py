@@ -156,8 +156,8 @@ def write_pseudo(
     return path
 
 
-def write_evaluation(path: Path, score: float, n_points: int | None = 12) -> Path:
-    """Scores of one split, all masks with the same mIoU."""
+def write_evaluation(path: Path, score: float, without: Sequence[str] = ()) -> Path:
+    """Scores of one split, all masks with the same mIoU; `without`: what the summary does not tell."""
     masks = {
         key: {"miou": score} for key in ("model", "filled_box", "ellipse", "true_filled_box", "true_ellipse")
     }
@@ -172,7 +172,10 @@ def write_evaluation(path: Path, score: float, n_points: int | None = 12) -> Pat
             writer.column(name, np.zeros(1, np.int64))
         writer.column("predicted_box_xyxy", np.zeros((1, 4), np.float32))
         writer.column("box_iou", np.zeros(1, np.float32))
-        writer.json("summary", {"frame": "original", "n_points": n_points, "splits": {"val": part}})
+        summary: dict[str, Any] = {"frame": "original", "n_points": 12, "splits": {"val": part}}
+        for key in without:
+            (summary if key in summary else part).pop(key)
+        writer.json("summary", summary)
     return path
 
 

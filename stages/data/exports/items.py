@@ -20,7 +20,7 @@ from stages.data.dataset import ReferringDataset
 from stages.data.images import path_below
 from stages.data.readers.records import load_json
 from stages.errors import ArtifactError
-from stages.geometry.rasterise import Rle, checked_rle, polygon_to_rle, rle_area
+from stages.geometry.rasterise import Rle, checked_rle, polygon_to_rle, rle_area, stored_rle
 
 LABELS = ("pseudo_points", "resampled_points", "evaluation")
 NO_CATEGORY = "object"
@@ -202,11 +202,7 @@ def _pseudo_rows(artifact: Artifact, data: ReferringDataset) -> Iterable[_Row]:
     pairs = zip(artifact["referent_index"].tolist(), artifact["sentence_index"].tolist(), strict=True)
     for i, (r, s) in enumerate(pairs):
         size = _size_of(data, r)
-        rle = (
-            polygon_to_rle(points[i], size)
-            if masks is None
-            else {"size": list(size), "counts": bytes(masks[i])}
-        )
+        rle = polygon_to_rle(points[i], size) if masks is None else stored_rle(masks[i], size, artifact.path)
         grouped.add(r, s, data.boxes_xyxy[r], rle, float(confidence[i]))
     return grouped.rows()
 
@@ -231,7 +227,7 @@ def _evaluation_rows(artifact: Artifact, data: ReferringDataset) -> Iterable[_Ro
     grouped = _Grouped()
     pairs = zip(artifact["referent_index"].tolist(), artifact["sentence_index"].tolist(), strict=True)
     for i, (r, s) in enumerate(pairs):
-        rle = None if masks is None else {"size": list(_size_of(data, r)), "counts": bytes(masks[i])}
+        rle = None if masks is None else stored_rle(masks[i], _size_of(data, r), artifact.path)
         grouped.add(r, s, boxes[i] if np.isfinite(boxes[i]).all() else None, rle, None)
     return grouped.rows()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 
 from stages.data.dataset import ReferringDataset
+from stages.data.exports.items import labels_of
 from stages.errors import ArtifactError, HiddenMaskError, UsageError
 from stages.prepare_data import Config, run
 from stages.split_masks import Config as SplitConfig
 from stages.split_masks import run as split_masks
 from tests.oracles.refer_folder import ReferFolder
+from tests.oracles.small_artifacts import write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +110,30 @@ def test_picture_damaged_after_it_was_checked(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(ArtifactError, match=r"image COCO_train2014_000000000011\.jpg cannot be decoded"):
         ReferringDataset.open(tmp_path / "d.h5").image(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (32, "mask bytes are not compressed run lengths"),
+        (1, r"mask runs cover \d+ pixels, its image has \d+"),
+    ],
+    ids=["a number that does not end", "a run too long"],
+)
+def test_runs_that_do_not_fill_a_mask_are_damage(tmp_path: Path, change: int, told: str) -> None:
+    """The C code of pycocotools would write beyond its memory."""
+    path = write_dataset(tmp_path / "d.h5", ["train"])
+    with h5py.File(path, "r+") as file:
+        last = int(file["masks/rle/offsets"][1]) - 1
+        file["masks/rle/values"][last] += change
+    for read in (
+        lambda: ReferringDataset.open(path, masks="all").mask_rle(0),
+        lambda: labels_of(path, None, None, ["train"]),
+    ):
+        with pytest.raises(ArtifactError, match=r"d\.h5 is damaged") as caught:
+            read()
+        assert re.fullmatch(told, caught.value.facts[0])
+        assert caught.value.hint == f"seqres verify {path}"
 
 
 def test_survives_pickling(files: tuple[Path, Path]) -> None:
