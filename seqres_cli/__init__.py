@@ -3,6 +3,5 @@
 import os
 
 # OpenCV takes its limit from here when it is imported: a picture file of a few bytes may claim a billion pixels
-os.environ.setdefault(
-    "OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28)
-)  # LARGEST_PICTURE of stages/artifacts/schema.py
+# LARGEST_PICTURE of stages/artifacts/schema.py
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))

@@ -23,7 +23,7 @@ from seqres_cli.output import Answer, print_answer, print_error
 from seqres_cli.processes import world_of_environment
 from seqres_cli.streams import patient_streams
 from stages.errors import ArtifactError, SeqresError, UsageError, nearest_hint
-from stages.world import ALONE, World
+from stages.world import ALONE
 
 
 class _LazyGroup(TyperGroup):
@@ -111,7 +111,11 @@ def _run(arguments: list[str], ended: Ended) -> tuple[int, bool]:
     world = ALONE
     try:
         world = world_of_environment(arguments)
-        answer = _invoke(arguments, command_line, world)
+        told = {"argv": command_line, "world": world}
+        cli = typer.main.get_command(app)
+        answer: Any = cli.main(arguments, prog_name="seqres", standalone_mode=False, obj=told)
+        if answer == 130:  # typer turns Ctrl-C into this exit code
+            raise KeyboardInterrupt
         world.leave()
         if isinstance(answer, Answer):
             if world.first:
@@ -124,23 +128,14 @@ def _run(arguments: list[str], ended: Ended) -> tuple[int, bool]:
         ended.told = True
         if os.environ.get("SEQRES_DEBUG") == "1":
             traceback.print_exc()
-        told = as_seqres_error(error, command_line)
-        if isinstance(told, _Interrupted) and world.size > 1:
-            told.facts += ("one of several processes: if nobody ended them all, another has ended before",)
-        if told.exit_code == _Interrupted.exit_code and ended.signal:
-            told.exit_code = 128 + ended.signal
+        problem = as_seqres_error(error, command_line)
+        if isinstance(problem, _Interrupted) and world.size > 1:
+            problem.facts += ("one of several processes: if nobody ended them all, another has ended before",)
+        if problem.exit_code == _Interrupted.exit_code and ended.signal:
+            problem.exit_code = 128 + ended.signal
         if world.speaks():
-            print_error(told, as_json)
-        return told.exit_code, False
-
-
-def _invoke(arguments: list[str], command_line: list[str], world: World) -> Any:
-    cli = typer.main.get_command(app)
-    told = {"argv": command_line, "world": world}
-    outcome = cli.main(arguments, prog_name="seqres", standalone_mode=False, obj=told)
-    if outcome == 130:  # typer turns Ctrl-C into this exit code
-        raise KeyboardInterrupt
-    return outcome
+            print_error(problem, as_json)
+        return problem.exit_code, False
 
 
 class _Interrupted(SeqresError):
@@ -195,3 +190,8 @@ def _usage_error(error: TyperException, command_line: Sequence[str]) -> UsageErr
         )
         hint = nearest_hint(option, known) or hint
     return UsageError(message[:1].lower() + message[1:], hint=hint)
+
+
+def _command_of(command_line: Sequence[str]) -> str:
+    """ "seqres train-rec" out of a whole command line; typer does not always tell the command."""
+    return " ".join(["seqres", *[word for word in command_line[1:2] if word in COMMANDS]])

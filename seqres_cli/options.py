@@ -1,5 +1,6 @@
 """What commands share: input paths, extra options, and the options that every stage has."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,39 +43,23 @@ class ExtraOption:
 DATASET = InputPath("dataset", "dataset artifact (prepare-data)")
 SPLIT = InputPath("split", "split artifact: whose masks may be used (split-masks)")
 RESUME = ExtraOption("resume", bool, "go on with an interrupted run of the same configuration", panel="Run")
-SHARED: dict[str, Any] = {
-    one.name: one for one in (DATASET, SPLIT, RESUME)
-}  # by the word that NAME.toml has for it
+# by the word that NAME.toml has for it
+SHARED: dict[str, Any] = {one.name: one for one in (DATASET, SPLIT, RESUME)}
 
-Json = Annotated[
-    bool, typer.Option("--json", help="print exactly one JSON object on stdout", rich_help_panel="Run")
-]
-Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet", "-q", help="no progress and notes on stderr; warnings stay", rich_help_panel="Run"
-    ),
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="run even if OUT exists, and replace it", rich_help_panel="Run")
-]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="say whether it would run, and why; write nothing", rich_help_panel="Run"),
-]
+_running = functools.partial(typer.Option, rich_help_panel="Run")
+Json = Annotated[bool, _running("--json", help="print exactly one JSON object on stdout")]
+Quiet = Annotated[bool, _running("--quiet", "-q", help="no progress and notes on stderr; warnings stay")]
+Force = Annotated[bool, _running("--force", help="run even if OUT exists, and replace it")]
+DryRun = Annotated[bool, _running("--dry-run", help="say whether it would run, and why; write nothing")]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option(
+    _running(
         "--config",
         metavar="RECIPE",
         help="shipped recipe (NAME or NAME:RECIPE) or FILE.toml with a table for this stage; flags win",
-        rich_help_panel="Run",
     ),
 ]
-PrintConfig = Annotated[
-    bool,
-    typer.Option("--print-config", help="print every value and where it is from", rich_help_panel="Run"),
-]
+PrintConfig = Annotated[bool, _running("--print-config", help="print every value and where it is from")]
 
 
 def out_option(metavar: str = "OUT.h5", help: str = "artifact to write [required]") -> Any:

@@ -36,7 +36,15 @@ from stages.world import ALONE
 if TYPE_CHECKING:
     from stages.artifacts.job import StageResult
 
-_COMMON = ("out", "force", "dry_run", "config", "print_config", "json", "quiet")
+# beside --out
+_COMMON: dict[str, tuple[Any, Any]] = {
+    "force": (shared.Force, False),
+    "dry_run": (shared.DryRun, False),
+    "config": (shared.ConfigFile, None),
+    "print_config": (shared.PrintConfig, False),
+    "json": (shared.Json, False),
+    "quiet": (shared.Quiet, False),
+}
 _CONFIG_PREFIX = "config_"  # keeps a field's parameter apart from an input's of the same name
 _LONGEST_METAVAR = 60  # letters; more choices are listed in the text
 _METAVARS = {int: "INT", float: "NUMBER", str: "TEXT", bool: ""}
@@ -89,10 +97,9 @@ class StageCommand:
     def build(self) -> Any:
         stage = self.load()
         function = _stage_function(self, stage)
-        _, *common = _common_parameters()
-        out = _parameter("out", self.out, None)
+        common = {"out": (self.out, None), **_COMMON}
         own = [*_extra_parameters(self), *_config_parameters(stage.Config)]
-        parameters = [*_input_parameters(self), *own, out, *common]
+        parameters = [*_input_parameters(self), *own, *(_parameter(n, *how) for n, how in common.items())]
         _require_distinct_flags(self, stage.Config)
         signature = [inspect.Parameter("ctx", _KEYWORD, annotation=typer.Context), *parameters]
         function.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
@@ -187,7 +194,7 @@ def _require_distinct_flags(command: StageCommand, config_class: type) -> None:
     names = [item.name for item in command.inputs] + [extra.name for extra in command.extras]
     flags = [name.replace("_", "-") for name in names]
     flags += [flag_name(field) for field in dataclasses.fields(config_class)]
-    flags += [name.replace("_", "-") for name in _COMMON]
+    flags += [name.replace("_", "-") for name in ("out", *_COMMON)]
     twice = sorted({flag for flag in flags if flags.count(flag) > 1})
     if twice:
         raise TypeError(f"{command.name}: two options are called --{', --'.join(twice)}")
@@ -204,20 +211,6 @@ def _help_text(info: OptionInfo, kind: OptionType, default: Any) -> str:
     if default is not False and default not in (None, (), ""):
         notes.append(f"default: {'on' if default is True else number_text(default)}")
     return f"{info.help} [{'; '.join(notes)}]" if notes else info.help
-
-
-def _common_parameters() -> list[inspect.Parameter]:
-    annotations = (
-        shared.Out,
-        shared.Force,
-        shared.DryRun,
-        shared.ConfigFile,
-        shared.PrintConfig,
-        shared.Json,
-        shared.Quiet,
-    )
-    defaults = (None, False, False, None, False, False, False)
-    return [_parameter(n, a, d) for n, a, d in zip(_COMMON, annotations, defaults, strict=True)]
 
 
 def _read_flag(flag: str, text: str, kind: OptionType, info: OptionInfo) -> Any:

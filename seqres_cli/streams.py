@@ -83,9 +83,8 @@ def patient_streams() -> Iterator[tuple[Patient, Patient]]:
     """stdout and stderr that never fail, for the length of the block."""
     _fill_closed_descriptors()
     before = sys.stdout, sys.stderr
-    with open(
-        os.devnull, "w", encoding="utf-8"
-    ) as nowhere:  # Python has None for what was closed from outside
+    # Python has None for what was closed from outside
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         out, err = (Patient(nowhere if stream is None else stream) for stream in before)
         sys.stdout, sys.stderr = out, err
         try:

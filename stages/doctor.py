@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 import stages
+from stages.world import usable_cores
 
 
 def library_versions() -> dict[str, str | None]:
@@ -57,8 +58,12 @@ def _devices() -> list[dict[str, Any]]:
 
 def _threads() -> dict[str, int | None]:
     """Processors of the machine, those that this process may use, and what the libraries take."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"processors": os.cpu_count(), "usable": usable, "torch": None, "opencv": None}
+    found: dict[str, int | None] = {
+        "processors": os.cpu_count(),
+        "usable": usable_cores(),
+        "torch": None,
+        "opencv": None,
+    }
     try:
         import cv2
         import torch

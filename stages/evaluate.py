@@ -86,9 +86,7 @@ def run(
     kinds = {
         "dataset": (dataset, "dataset"), "model": (model, ("rec_model", "res_model")), "split": (split, "split"),
     }  # fmt: skip
-    job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="evaluation", out=out, inputs=kinds, options=options
-    )  # fmt: skip
+    job = StageJob(STAGE, STAGE_VERSION, config, "evaluation", out, inputs=kinds, options=options)
     job.require_dataset("split")
     if settled := job.settled():
         return settled

@@ -21,7 +21,7 @@ def write_report(
     split: str,
     folder: Path,
     audits: Path,
-    reporter: Reporter | None = None,
+    reporter: Reporter = SilentReporter(),
 ) -> dict[str, Any]:
     """Measure what is there and replace `folder` by the new report; the numbers are returned as they stand in
     table.json.
@@ -38,7 +38,6 @@ def write_report(
     from stages.figures.report import write_folder
     from stages.metrics.experiment import measure_row, with_comparisons
 
-    reporter = reporter or SilentReporter()
     measured = {}
     with reporter.progress("report", len(experiment.rows), "row") as task:
         for row in experiment.rows:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stages.artifacts import RunOptions, StageResult
+from stages.artifacts.job import RunOptions, StageResult
 from stages.artifacts.target import require_file_target, require_folder_target, require_writable
 from stages.artifacts.whole_file import write_whole
 from stages.artifacts.whole_folder import Content, holds_exactly, write_whole_folder
@@ -64,8 +64,8 @@ def run(
     labels: Path | None = None,
     split: Path | None = None,
     predictions: Path | None = None,
-    reporter: Reporter | None = None,
-    options: RunOptions | None = None,
+    reporter: Reporter = SilentReporter(),
+    options: RunOptions = RunOptions(),
 ) -> StageResult:
     """Write `out`, complete or not at all. What is there already, byte for byte, is up to date.
 
@@ -80,7 +80,7 @@ def run(
         StaleOutputError: `out` exists and holds something else; a folder that is not from here is never replaced.
     """
     started = time.monotonic()
-    reporter, options, out = reporter or SilentReporter(), options or RunOptions(), Path(out)
+    out = Path(out)
     _check_inputs(dataset, labels, split, predictions)
     is_folder = config.to in _FOLDERS
     _check_out(config, out, [p for p in (dataset, labels, split, predictions) if p is not None])

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.artifacts import RunOptions, StageResult, open_artifact
+from stages.artifacts import open_artifact
+from stages.artifacts.job import RunOptions, StageResult
 from stages.artifacts.target import require_folder_target, require_writable
 from stages.artifacts.whole_folder import whole_folder
 from stages.errors import StaleOutputError, UsageError
@@ -31,15 +32,15 @@ def run(
     *,
     model: Path,
     out: Path,
-    reporter: Reporter | None = None,
-    options: RunOptions | None = None,
+    reporter: Reporter = SilentReporter(),
+    options: RunOptions = RunOptions(),
 ) -> StageResult:
     """Write the folder, complete or not at all.
 
     Raises ArtifactError when `model` is no model, StaleOutputError when `out` exists and came from another one.
     """
     started = time.monotonic()
-    reporter, options, out = reporter or SilentReporter(), options or RunOptions(), Path(out)
+    out = Path(out)
     with open_artifact(model, kind=("rec_model", "res_model")) as artifact:
         status = _standing(out, artifact.digest, options)
         if status != "run":

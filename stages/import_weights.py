@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.config import StageConfig, in_panel, option
 from stages.errors import ArtifactError, UsageError
 from stages.models.presets import PRESETS, preset
@@ -67,8 +67,8 @@ def run(
     *,
     source: Path,
     out: Path,
-    reporter: Reporter | None = None,
-    options: RunOptions | None = None,
+    reporter: Reporter = SilentReporter(),
+    options: RunOptions = RunOptions(),
 ) -> StageResult:
     """Read, recognise, check and write.
 
@@ -76,10 +76,9 @@ def run(
     are missing, unknown or mis-shaped (all are listed).
     """
     source = Path(source)
-    reporter = reporter or SilentReporter()
     _check_given(config, source)
     job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="rec_model", out=out, options=options,
+        STAGE, STAGE_VERSION, config, "rec_model", out, options=options,
         external={"source": source, "vocabulary": config.vocabulary, "word_vectors": config.word_vectors},
     )  # fmt: skip
 
@@ -87,8 +86,7 @@ def run(
 
     model = _read(config, source, reporter)
     job.kind = model.kind
-    settled = job.settled()
-    if settled:
+    if settled := job.settled():
         return settled
     for line in model.facts.get("unused", []):
         reporter.warn(f"not used by this task: {line}")

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_file_target, require_writable
 from stages.artifacts.whole_file import write_whole
 from stages.errors import ArtifactError, UsageError
 from stages.file_kinds import what_file_is
-from stages.reporter import Reporter
+from stages.reporter import Reporter, SilentReporter
 from stages.shards import Part, Shard, order_of
 from stages.untrusted import shown
 
@@ -43,8 +43,8 @@ def run(
     *,
     files: Sequence[Path],
     out: Path,
-    reporter: Reporter | None = None,
-    options: RunOptions | None = None,
+    reporter: Reporter = SilentReporter(),
+    options: RunOptions = RunOptions(),
 ) -> StageResult:
     """Write `out`, which then is as up to date as if the run without shards had written it.
 
@@ -55,7 +55,6 @@ def run(
     """
     if not files:
         raise UsageError("nothing to merge", hint="seqres merge pseudo-*.h5 --out pseudo.h5")
-    options = options or RunOptions()
     if _is_json(files[0]):
         return _merge_predictions(files, Path(out), options, time.monotonic())
     return _merge_pseudo_labels(config, files, out, options)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.artifacts.target import require_file_target, require_writable
 from stages.artifacts.temporary import remove_litter
 from stages.artifacts.whole_file import refuse_present, write_whole
@@ -98,8 +98,8 @@ def run(
     pictures: Sequence[str | Path] = (),
     lines: Iterable[str] | None = None,
     emit: Callable[[str], None] | None = None,
-    reporter: Reporter | None = None,
-    options: RunOptions | None = None,
+    reporter: Reporter = SilentReporter(),
+    options: RunOptions = RunOptions(),
 ) -> StageResult:
     """Answer `phrase`s about `image`s, or the lines of `table`, and write `out` (JSON) and pictures (PNG).
 
@@ -116,7 +116,7 @@ def run(
         StaleOutputError: `out` exists and holds other answers, or none.
     """
     started = time.monotonic()
-    reporter, options, out = reporter or SilentReporter(), options or RunOptions(), Path(out)
+    out = Path(out)
     streamed = str(out) == STREAM and emit is not None
     _check_target(config, out, streamed, options.world, overlay or mask)
     requests = _requests(image, pictures, phrase, box, table, images, lines)
@@ -188,7 +188,7 @@ def _job(config: Config, model: Path, out: Path, photographs: Photographs, optio
     from stages.refinement.load import segmenter_files
 
     return StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="predictions", out=out, options=options,
+        STAGE, STAGE_VERSION, config, "predictions", out, options=options,
         inputs={"model": (model, ("rec_model", "res_model"))},
         external={
             "pictures": photographs.image_paths,

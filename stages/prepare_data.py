@@ -7,8 +7,8 @@ stage reads one checked format instead of guessing at pickles and folders.
 
 from __future__ import annotations
 
-import os
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from stages.config import StageConfig, in_panel, option
 from stages.data.error_list import ErrorList
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.reporter import Reporter, SilentReporter
+from stages.world import usable_cores
 
 if TYPE_CHECKING:
     from stages.artifacts import ArtifactWriter
@@ -32,6 +33,8 @@ STAGE = "prepare-data"
 STAGE_VERSION = 2
 
 _PARALLEL_FROM = 400  # pictures; below, starting processes costs more than it saves
+# data set -> author of the splits -> split -> images, referents, sentences, as far as papers and releases say
+PUBLISHED = Path(__file__).with_name("data") / "published_counts.toml"
 _MISSING = "missing_images"  # JSON list of names, written when pictures were left out
 _SHOWN = 20  # missing pictures that are listed by name
 _SHOWN_OF_NOTICE = 3
@@ -119,17 +122,8 @@ def run(
         from stages.data.refshapes.textures import texture_files
 
         external["textures"] = texture_files(Path(config.textures))
-    job = StageJob(
-        stage=STAGE,
-        version=STAGE_VERSION,
-        config=config,
-        kind="dataset",
-        out=out,
-        external=external,
-        options=options,
-    )
-    settled = job.settled()
-    if settled is not None:
+    job = StageJob(STAGE, STAGE_VERSION, config, "dataset", out, external=external, options=options)
+    if settled := job.settled():
         _refuse_if_pictures_came_back(settled, options)
         return settled
 
@@ -186,7 +180,7 @@ def _layout(
     from stages.data.refshapes.folder import SCALES, write_refer_layout
 
     parallel = sum(SCALES[config.scale].values()) >= _PARALLEL_FROM
-    workers = (config.workers or cores()) if parallel else 1
+    workers = (config.workers or usable_cores()) if parallel else 1
     with temporary_folder(Path(tempfile.gettempdir(), "seqres-refshapes")) as temporary:
         folder = Path(config.keep_layout or temporary)
         report = write_refer_layout(
@@ -194,11 +188,6 @@ def _layout(
         ).as_dict()
         del report["seconds"]  # the summary is content: the same data must give the same bytes
         yield open_source("refer", folder, "refshapes", "unc"), report
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read(
@@ -276,9 +265,8 @@ def summarise(tables: ReferringTables, embed: bool, report: dict[str, Any] | Non
     total = {key: sum(split[key] for split in counts.values()) for key in keys}
     rows = {**counts, "total": {"images": len(tables.image_ids), **total}}
     summary: dict[str, Any] = {"name": tables.name, "by": tables.by, "images_embedded": embed, "splits": rows}
-    from stages.data.published_counts import PUBLISHED
-
-    public = PUBLISHED.get(tables.name, {}).get(tables.by)
+    published = tomllib.loads(PUBLISHED.read_text("utf-8"))
+    public = published.get(tables.name, {}).get(tables.by)
     if public is not None:
         summary["published"] = {
             split: {key: f"{_comparable(rows.get(split, {}), key)} of {n}" for key, n in numbers.items()}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.config import StageConfig, in_panel, option
 from stages.errors import UsageError
 from stages.reporter import Reporter, SilentReporter
@@ -101,8 +101,8 @@ def run(
     split: Path,
     out: Path,
     model: Path | None = None,
-    reporter: Reporter | None = None,
-    options: RunOptions | None = None,
+    reporter: Reporter = SilentReporter(),
+    options: RunOptions = RunOptions(),
 ) -> StageResult:
     """Draw every box-only referent and write sequences, rings and scores; of one shard, into a pseudo_shard.
 
@@ -112,8 +112,7 @@ def run(
     """
     _require_one_start(config, model)
     job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, out=out, options=options,
-        kind="pseudo_shard" if config.shard else "pseudo_points",
+        STAGE, STAGE_VERSION, config, "pseudo_shard" if config.shard else "pseudo_points", out, options=options,
         inputs={"dataset": (dataset, "dataset"), "split": (split, "split"), "model": (model, "res_model")},
     )  # fmt: skip
     job.require_dataset("split")
@@ -128,7 +127,6 @@ def run(
     from stages.inference.predictions import predict_sentences
     from stages.weights.model_file import held_out_referents_of, load_model, weights_chosen_by
 
-    reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, masks="none")
     device = choose_device(config.device)
     loaded = load_model(model, device, weights=config.weights, precision=config.precision)

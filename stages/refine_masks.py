@@ -160,7 +160,7 @@ def _open(
     if overlays is not None:
         require_folder_target(overlays, "--overlays")
     job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="pseudo_points", out=out, options=options,
+        STAGE, STAGE_VERSION, config, "pseudo_points", out, options=options,
         inputs={"dataset": (dataset, "dataset"), "pseudo": (pseudo, "pseudo_points"), "split": (split, "split")},
         external={"segmenter": segmenter_files(config.segmenter)},
     )  # fmt: skip

@@ -95,16 +95,8 @@ class _Deaf:
         return getattr(self._stream, name)
 
 
-class _Bar(Protocol):
-    """The part of a tqdm bar that is used here."""
-
-    def update(self, n: float = 1) -> object: ...
-
-    def set_postfix_str(self, s: str = "", refresh: bool = True) -> object: ...
-
-
 class _TqdmTask:
-    def __init__(self, bar: _Bar) -> None:
+    def __init__(self, bar: Any) -> None:
         self._bar = bar
 
     def advance(self, n: int = 1, **numbers: float) -> None:

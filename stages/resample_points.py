@@ -89,15 +89,9 @@ def run(
     """
     require_plain_file(decisions)
     job = StageJob(
-        stage=STAGE,
-        version=STAGE_VERSION,
-        config=config,
-        kind="resampled_points",
-        out=out,
+        STAGE, STAGE_VERSION, config, "resampled_points", out, options=options, external={"decisions": decisions},
         inputs={"dataset": (dataset, "dataset"), "pseudo": (pseudo, "pseudo_points")},
-        external={"decisions": decisions},
-        options=options,
-    )
+    )  # fmt: skip
     job.require_dataset("pseudo")
     if settled := job.settled():
         return settled

@@ -104,7 +104,7 @@ def run(
     _check_decisions(config, decisions, pseudo)
     require_plain_file(decisions)
     job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="split", out=out, options=options,
+        STAGE, STAGE_VERSION, config, "split", out, options=options,
         inputs={"dataset": (dataset, "dataset"), "rec": (rec, "rec_model"), "pseudo": (pseudo, "pseudo_points")},
         external={"list": config.import_list, "decisions": decisions},
     )  # fmt: skip

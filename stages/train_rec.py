@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.config import in_panel
 from stages.errors import UsageError
 from stages.models.config import SHIPPED, DetectorConfig, ModelConfig
@@ -171,8 +171,8 @@ def run(
     out: Path,
     init: Path | None = None,
     resume: bool = False,
-    reporter: Reporter | None = None,
-    options: RunOptions | None = None,
+    reporter: Reporter = SilentReporter(),
+    options: RunOptions = RunOptions(),
 ) -> StageResult:
     """Train on every box of the split and write the model.
 
@@ -181,14 +181,14 @@ def run(
     Raises UsageError for an unknown split or preset, ArtifactError for a bad input, TrainingError when the loss is
     not finite.
     """
+    parts = {"backbone": _local(config.backbone), "text_encoder": _local(config.text_encoder)}
     job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="rec_model", out=out, options=options,
-        inputs={"dataset": (dataset, "dataset"), "init": (init, "rec_model")}, external={"glove": config.glove, "backbone": _local(config.backbone), "text_encoder": _local(config.text_encoder)},
+        STAGE, STAGE_VERSION, config, "rec_model", out, options=options, external={"glove": config.glove, **parts},
+        inputs={"dataset": (dataset, "dataset"), "init": (init, "rec_model")},
     )  # fmt: skip
     check_sources(config)
     config = job.complete(with_used_precision(config))
-    settled = job.settled()
-    if settled:
+    if settled := job.settled():
         return settled
 
     from stages.training.selection import chosen_row, selection_record
@@ -196,7 +196,6 @@ def run(
     from stages.training.start import require_same
     from stages.weights.model_file import read_weights, write_model, write_selection
 
-    reporter = reporter or SilentReporter()
     task = _open(config, dataset, reporter)
     start = None
     if init is not None:

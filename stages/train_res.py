@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts import RunOptions, StageJob, StageResult
+from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.config import in_panel
 from stages.errors import UsageError
 from stages.models.config import ModelConfig
@@ -128,8 +128,8 @@ def run(
     points: Path | None = None,
     init: Path | None = None,
     resume: bool = False,
-    reporter: Reporter | None = None,
-    options: RunOptions | None = None,
+    reporter: Reporter = SilentReporter(),
+    options: RunOptions = RunOptions(),
 ) -> StageResult:
     """Train contours on the visible masks (and pseudo points) and write the model.
 
@@ -152,7 +152,6 @@ def run(
     from stages.training.selection import chosen_row, keep_back, selection_record
     from stages.weights.model_file import write_locator, write_model, write_selection
 
-    reporter = reporter or SilentReporter()
     data = ReferringDataset.open(dataset, split=split, masks="training")
     located = _read_rec(job.artifact("rec"), config)
     torch.manual_seed(config.seed)
@@ -198,9 +197,7 @@ def _job(
         "dataset": (dataset, "dataset"), "split": (split, "split"), "rec": (rec, ("rec_model", "res_model")),
         "points": (points, "resampled_points"), "init": (init, "res_model"),
     }  # fmt: skip
-    job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="res_model", out=out, inputs=kinds, options=options
-    )  # fmt: skip
+    job = StageJob(STAGE, STAGE_VERSION, config, "res_model", out, inputs=kinds, options=options)
     job.require_dataset("split", "points")
     return job
 

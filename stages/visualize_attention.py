@@ -153,9 +153,7 @@ def _job(
         "dataset": (dataset, "dataset"), "model": (model, "res_model"), "compare_model": (compare_model, "res_model"),
         "pseudo": (pseudo, "pseudo_points"), "points": (points, "resampled_points"), "split": (split, "split"),
     }  # fmt: skip
-    job = StageJob(
-        stage=STAGE, version=STAGE_VERSION, config=config, kind="attention", out=out, inputs=kinds, options=options
-    )  # fmt: skip
+    job = StageJob(STAGE, STAGE_VERSION, config, "attention", out, inputs=kinds, options=options)
     job.require_dataset("pseudo", "points", "split")
     if {"pseudo", "points"} <= job.inputs.keys():
         job.require_same("pseudo_digest", "points", "pseudo")

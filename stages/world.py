@@ -7,6 +7,7 @@ torch.distributed carries the messages (gloo between CPUs, NCCL between GPUs), b
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 _LONGEST_WAIT = timedelta(days=7)  # for the first process, which measures and writes while the others wait
 _LONGEST_START = timedelta(minutes=10)
+
+
+def usable_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LostProcessError(SeqresError):

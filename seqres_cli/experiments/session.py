@@ -19,6 +19,7 @@ from stages.artifacts.provenance import plain_json, storable
 from stages.artifacts.target import require_folder_target, require_writable
 from stages.artifacts.whole_file import write_whole
 from stages.errors import SeqresError, UsageError
+from stages.world import usable_cores
 
 _SETTINGS = "settings.json"
 
@@ -40,7 +41,7 @@ class Machines:
 
     def arguments(self) -> list[str]:
         here = self.executor in (None, "local")
-        jobs = self.jobs or _cores()
+        jobs = self.jobs or usable_cores()
         given = ["--cores", str(jobs * self.threads())] if here else ["--jobs", str(self.jobs or 100)]
         given += ["--executor", self.executor] if self.executor else []
         # a profile may name the executor: then this computer's cores are no limit
@@ -49,7 +50,9 @@ class Machines:
 
     def threads(self) -> int:
         """Of a step. Several at once keep to one thread each, as they would only get in each other's way otherwise."""
-        return _cores() if self.jobs == 1 and self.executor in (None, "local") and not self.profile else 1
+        return (
+            usable_cores() if self.jobs == 1 and self.executor in (None, "local") and not self.profile else 1
+        )
 
 
 def default_folder(settings: Settings) -> Path:
@@ -225,11 +228,6 @@ def _short_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return table
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _counts_text(counts: Mapping[str, int]) -> str:

@@ -73,9 +73,8 @@ class RowMaker:
     settings: Settings
     out: Path
     rows: dict[str, Row] = field(default_factory=dict)
-    targets: dict[str, None] = field(
-        default_factory=dict
-    )  # files that must be made; a set that keeps its order
+    # files that must be made; a set that keeps its order
+    targets: dict[str, None] = field(default_factory=dict)
 
     def add(
         self,

@@ -106,15 +106,8 @@ def execute(
     needed = [name for name, status in before.items() if status != "cached"]
     files = {one.out: _file_number(one) for one in steps}
     if needed:
-        command = [
-            *_snakemake(folder, config),
-            "--keep-going",
-            "--rerun-incomplete",
-            "--nolock",
-            "--forcerun",
-            *needed,
-        ]
-        _wait([*command, "--quiet", "host", "reason", *more], quiet)
+        command = [*_snakemake(folder, config), "--keep-going", "--rerun-incomplete", "--nolock"]
+        _wait([*command, "--forcerun", *needed, "--quiet", "host", "reason", *more], quiet)
     outcomes: dict[str, Status] = {}
     for one in steps:
         if before[one.out] == "cached":

@@ -41,9 +41,8 @@ class RunOptions:
     dry_run: bool = False
     argv: tuple[str, ...] = ()
     world: World = ALONE  # the processes that share the work
-    origins: Mapping[str, str] = field(
-        default_factory=dict
-    )  # config field -> "default", "flag", "recipe …", "file …"
+    # config field -> "default", "flag", "recipe …", "file …"
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,12 @@ class StageJob:
 
     def __init__(
         self,
-        *,
         stage: str,
         version: int,
         config: Any,
         kind: str,
         out: Path | str,
+        *,
         inputs: Mapping[str, tuple[Path | str | None, str | Sequence[str]]] | None = None,
         external: Mapping[str, Path | str | Sequence[Path] | None] | None = None,
         options: RunOptions | None = None,
@@ -255,9 +254,8 @@ class StageJob:
         with write_artifact(self.out, self.kind, fingerprint=self.fingerprint, provenance=record) as writer:
             yield writer
             try:
-                record.update(
-                    self.provenance()
-                )  # now with the end, the device in use and all loaded libraries
+                # now with the end, the device in use and all loaded libraries
+                record.update(self.provenance())
             except Exception as error:  # the result is worth more than the record of how it was made
                 record["incomplete"] = f"{type(error).__name__}: {error}"
         self.digest = writer.digest

@@ -16,30 +16,32 @@ Object = dict[str, Any]
 Metrics = dict[str, Number | None]
 
 
-class _Form(BaseModel):
+class Form(BaseModel):
+    """Keys that no reader relies on may stand beside those of a form."""
+
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class Setting(_Form):
+class Setting(Form):
     value: Any = None
     origin: str = ""
 
 
-class Input(_Form):
+class Input(Form):
     role: str = ""
     path: str = ""
     kind: str = ""
     digest: str = ""
 
 
-class External(_Form):
+class External(Form):
     role: str = ""
     path: str = ""
     size: Count = 0
     sha256: str = ""
 
 
-class Provenance(_Form):
+class Provenance(Form):
     """See provenance.py."""
 
     stage: str | None = None
@@ -55,7 +57,7 @@ class Provenance(_Form):
     seconds: Seconds | None = None
 
 
-class Vocabulary(_Form):
+class Vocabulary(Form):
     kind: Literal["words", "tokenizer"] | None = None
     words: list[str] = []
     tokenizer: str = ""
@@ -63,47 +65,47 @@ class Vocabulary(_Form):
     pad_id: Count = 0
 
 
-class Epoch(_Form):
+class Epoch(Form):
     epoch: Number | None = None
 
 
-class Selection(_Form):
+class Selection(Form):
     by: str | None = None
 
 
-class Round(_Form):
+class Round(Form):
     round: Count
     final: Object = {}
     best: Object | None = None
 
 
-class ModelSummary(_Form):
+class ModelSummary(Form):
     contours_from_masks: Count | None = None
     contours_from_pseudo_points: Count | None = None
     rounds: list[Round] = []
 
 
-class Histogram(_Form):
+class Histogram(Form):
     edges: Annotated[list[Number], Field(min_length=2)]
     counts: list[Count]
 
 
-class ResampledSummary(_Form):
+class ResampledSummary(Form):
     histogram: Histogram | None = None
 
 
-class ShardSummary(_Form):
+class ShardSummary(Form):
     held_out_referents: Count = 0
     weights_chosen_by: str = ""
     prompt: str = ""
     audit: Object | None = None
 
 
-class AttentionSummary(_Form):
+class AttentionSummary(Form):
     models: list[str] = []
 
 
-class SplitScores(_Form):
+class SplitScores(Form):
     n_referents: Count | None = None
     n_sentences: Count | None = None
     n_mask_referents: Count | None = None
@@ -112,7 +114,7 @@ class SplitScores(_Form):
     res: dict[str, Metrics] | None = None
 
 
-class EvaluationSummary(_Form):
+class EvaluationSummary(Form):
     splits: dict[str, SplitScores] = {}
     frame: str | None = None
     n_points: Count | None = None
@@ -122,7 +124,7 @@ class EvaluationSummary(_Form):
     precision: str | None = None
 
 
-class MaskRows(_Form):
+class MaskRows(Form):
     model: Metrics
     filled_box: Metrics
     ellipse: Metrics
@@ -131,7 +133,7 @@ class MaskRows(_Form):
     upper_bound: Metrics
 
 
-class ScoredSplit(_Form):
+class ScoredSplit(Form):
     n_referents: Count
     n_sentences: Count
     n_mask_referents: Count = 0
@@ -140,7 +142,7 @@ class ScoredSplit(_Form):
     res: MaskRows | None = None
 
 
-class Scores(_Form):
+class Scores(Form):
     """What tables need of an evaluation's summary; a file made by hand may have less."""
 
     splits: dict[str, ScoredSplit]
@@ -148,7 +150,7 @@ class Scores(_Form):
     n_points: Count | None = None
 
 
-class ExportedModel(_Form):
+class ExportedModel(Form):
     """config.json of an exported folder (weights/exchange.py)."""
 
     version: Count

@@ -36,9 +36,8 @@ class Artifact:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: h5py.File | None = None
-        self._opened: dict[
-            str, h5py.Dataset
-        ] = {}  # of `_file`; opening one takes longer than reading a picture
+        # of `_file`; opening one takes longer than reading a picture
+        self._opened: dict[str, h5py.Dataset] = {}
         self._pid = os.getpid()
         self._read_head()
 

@@ -57,9 +57,8 @@ class KindSchema:
     columns: Mapping[str, Column | RaggedColumn]
     attributes: Sequence[str] = ()
     groups: Sequence[str] = ()  # groups that must hold at least one dataset
-    owners: Mapping[str, str] = field(
-        default_factory=dict
-    )  # column -> the ragged group whose rows it offsets
+    # column -> the ragged group whose rows it offsets
+    owners: Mapping[str, str] = field(default_factory=dict)
 
 
 class FileLike(Protocol):

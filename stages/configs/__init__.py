@@ -154,10 +154,8 @@ def _read(path: Path, asked_by: _Book | None) -> _Book:
         raise UsageError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from error
     except ArtifactError as error:
         raise UsageError(error.message, hint=error.hint) from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # also a number of thousands of digits, and lists without end
+    # also a number of thousands of digits, and lists without end
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML", facts=[plain(str(error), 200)]) from error
 
 

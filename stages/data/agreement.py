@@ -17,7 +17,7 @@ from pycocotools import mask as coco
 
 from stages.data.readers.tables import ReferringTables
 from stages.errors import ArtifactError
-from stages.geometry.boxes import box_iou_pairwise, xywh_to_xyxy
+from stages.geometry.boxes import box_iou_pairwise, mask_extent, xywh_to_xyxy
 from stages.geometry.rasterise import box_to_rle, rle_to_mask
 
 _FITS = 0.5  # IoU of the box and the extent of the mask, below which they are told
@@ -173,16 +173,16 @@ def _cause(k: int, extents: Box, boxes: Box, size_hw: NDArray[np.int32], rle: di
     if fits[best] >= _SAME:
         return best
     bits = rle_to_mask(rle)
-    if bits.mean() > 0.5 and _iou(_extent(~bits), boxes[k]) >= _FITS:
+    if bits.mean() > 0.5 and _iou(mask_extent(~bits), boxes[k]) >= _FITS:
         return "the mask is inverted"
     by_rows = bits.reshape(-1, order="F").reshape(height, width)
-    if _iou(_extent(by_rows), boxes[k]) >= _SAME:
+    if _iou(mask_extent(by_rows), boxes[k]) >= _SAME:
         return "the run lengths go along the rows; those of COCO go down the columns"
     for words, turned in (
         ("the mask is mirrored", bits[:, ::-1]),
         ("the mask is upside down", bits[::-1]),
     ):
-        if _iou(_extent(turned), boxes[k]) >= _SAME:
+        if _iou(mask_extent(turned), boxes[k]) >= _SAME:
             return words
     return None
 
@@ -261,14 +261,6 @@ def _equal(images: Sequence[int], path: Callable[[int], Path]) -> list[list[int]
 
 def _iou(a: Sequence[float] | Box, b: Sequence[float] | Box) -> float:
     return float(box_iou_pairwise(np.array([a], np.float64), np.array([b], np.float64))[0])
-
-
-def _extent(bits: NDArray[np.bool_]) -> Box:
-    """The box round the pixels, NaN for none."""
-    ys, xs = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
-    if not len(xs):
-        return np.full(4, np.nan)
-    return np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], np.float64)
 
 
 def _text(box: Box) -> str:

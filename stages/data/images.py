@@ -143,9 +143,8 @@ def _decode(buffer: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], Pi
     """(H, W, 3) uint8 BGR as stored, and what the head tells; Unreadable otherwise."""
     head = read_head(io.BytesIO(buffer.data))
     what = what_it_is(buffer[:HEAD_BYTES].tobytes(), name) if head.kind in (TIFF, OTHER) else None
-    if (
-        what is not None and head.kind == TIFF
-    ):  # a camera's raw picture, of which a decoder shows the thumbnail
+    # a camera's raw picture, of which a decoder shows the thumbnail
+    if what is not None and head.kind == TIFF:
         raise Unreadable(f"it is {what}")
     if head.is_cut:
         raise Unreadable("its end is missing")

@@ -64,9 +64,8 @@ def _jpeg(stream: BinaryIO) -> PictureHead:
             return PictureHead(JPEG, size, orientation, is_cut=True)
         if mark[0] != 0xFF:
             return PictureHead(JPEG)
-        if (
-            mark[1] == 0xFF or mark[1] == 0x01 or 0xD0 <= mark[1] <= 0xD8
-        ):  # a fill byte, a mark without content
+        # a fill byte, a mark without content
+        if mark[1] == 0xFF or mark[1] == 0x01 or 0xD0 <= mark[1] <= 0xD8:
             stream.seek(-3 if mark[1] == 0xFF else -2, os.SEEK_CUR)
             continue
         length = int.from_bytes(mark[2:])

@@ -70,6 +70,14 @@ def polygon_extent(points_xy: ArrayLike) -> Float:
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
+def mask_extent(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(H, W) -> (4,) xyxy, the box round the pixels of a mask; NaN for none."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(xs):
+        return np.full(4, np.nan)
+    return np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], np.float64)
+
+
 def ellipse_in(box_xyxy: ArrayLike, n: int) -> NDArray[np.float32]:
     """The ellipse that touches the box (4,) as a ring (n, 2) float32, clockwise on the screen from its top."""
     x1, y1, x2, y2 = np.asarray(box_xyxy, dtype=np.float64)

@@ -64,9 +64,8 @@ def chain_turns(chain: NDArray[np.int32]) -> NDArray[np.intp]:
     if len(chain) == 1:
         return np.array([_SINGLE_PIXEL], dtype=np.intp)
     flat = chain[:, 0] + 3 * chain[:, 1]
-    step = np.empty(
-        len(chain) + 1, dtype=np.intp
-    )  # dx + 3 dy, one number in [-4, 4] for each of the eight steps
+    # dx + 3 dy, one number in [-4, 4] for each of the eight steps
+    step = np.empty(len(chain) + 1, dtype=np.intp)
     np.subtract(flat[1:], flat[:-1], out=step[1:-1])
     step[0] = step[-1] = flat[0] - flat[-1]
     return step[:-1] * 9 + step[1:] + 40
@@ -78,12 +77,10 @@ class TurnTable:
     them."""
 
     edges: NDArray[np.intp]  # (82,) outer edges met at this pixel, 1 to 4
-    midpoints: NDArray[
-        np.float64
-    ]  # (82, 5, 2) their midpoints from the pixel's corner, then the next pixel's first
-    way_out: NDArray[
-        np.float64
-    ]  # (82,) length from the last of them to the next pixel's first: 1 or sqrt(1/2)
+    # (82, 5, 2) their midpoints from the pixel's corner, then the next pixel's first
+    midpoints: NDArray[np.float64]
+    # (82,) length from the last of them to the next pixel's first: 1 or sqrt(1/2)
+    way_out: NDArray[np.float64]
     upper_edge: NDArray[np.intp]  # (82,) which of them is the pixel's upper edge (0 where it is not met)
 
 

@@ -113,9 +113,8 @@ class _Profiles:
 
     def __init__(self, lengths: Int, intervals: Sequence[tuple[Int, Int, Int]]) -> None:
         self.lengths = lengths
-        self.offsets = np.concatenate(
-            [[0], np.cumsum(lengths + 1)]
-        )  # one spare place a mask, where intervals end
+        # one spare place a mask, where intervals end
+        self.offsets = np.concatenate([[0], np.cumsum(lengths + 1)])
         size = int(self.offsets[-1])
         change = np.zeros(size, dtype=np.int64)
         for mask_of, start, stop in intervals:

@@ -102,7 +102,8 @@ def box_entropy(
             assert logits is not None
             entropy[group.rows] = token_entropy(logits[:, :BOX_SLOTS]).mean(1).cpu().numpy()
             task.advance(len(group.rows))
-    return _mean_of_referents(entropy, dataset.sentence_referent[sentences], referents)
+    owner = dataset.sentence_referent[sentences]
+    return np.asarray((np.bincount(owner, entropy) / np.maximum(np.bincount(owner), 1))[referents])
 
 
 def token_entropy(logits: torch.Tensor) -> torch.Tensor:
@@ -146,10 +147,3 @@ def _first_sentences(dataset: ReferringDataset, referents: NDArray[np.int64]) ->
             hint="use --strategy random",
         )
     return np.asarray(starts, np.int64)
-
-
-def _mean_of_referents(
-    values: NDArray[np.float64], owner: NDArray[np.int64], referents: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    total, count = np.bincount(owner, values), np.bincount(owner)
-    return np.asarray(total[referents] / count[referents])

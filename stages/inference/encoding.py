@@ -59,9 +59,8 @@ def encoded_groups(
     groups: rows of `sentences` that are computed together, if not all of them in `picture_groups`.
     """
     images = dataset.referent_image[dataset.sentence_referent[sentences]]
-    load = functools.lru_cache(batch_images)(
-        dataset.image
-    )  # a picture is decoded once for all of its windows
+    # a picture is decoded once for all of its windows
+    load = functools.lru_cache(batch_images)(dataset.image)
     for rows in picture_groups(images, batch_images) if groups is None else groups:
         for group in _encoded(loaded, dataset, load, sentences[rows], batch_images, box_prompt):
             group.rows = rows[group.rows]

@@ -47,11 +47,10 @@ def answer(
     *,
     contour: ContourSource = "decoder",
     batch_size: int = 16,
-    reporter: Reporter | None = None,
+    reporter: Reporter = SilentReporter(),
     world: World = ALONE,
 ) -> Answers:
     """Predict every request; of several processes, each gets all answers. A given box starts the sequence of a box-then-contour model; other models ignore it."""
-    reporter = reporter or SilentReporter()
     n = len(photographs.requests)
     layout = loaded.model.layout
     takes_box = bool(layout.box and layout.contour)

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from stages.artifacts.json_forms import Count, Number, Object
+from stages.artifacts.json_forms import Count, Form, Number, Object
 from stages.errors import ArtifactError, StaleOutputError
 from stages.untrusted import parse_json, printable
 
@@ -21,11 +21,7 @@ _SHOWN_LETTERS = 48
 Row = Mapping[str, Any]
 
 
-class _Form(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
-
-class RowForm(_Form):
+class RowForm(Form):
     """What the summary needs of an answer."""
 
     image: str
@@ -36,7 +32,7 @@ class RowForm(_Form):
     confidence: Number
 
 
-class PartForm(_Form):
+class PartForm(Form):
     number: str
     whole: str
     batch_size: Annotated[int, Field(ge=1, lt=2**53)]
@@ -45,7 +41,7 @@ class PartForm(_Form):
     confidence: list[Annotated[float, Field(ge=-1e6, le=1e6)]]
 
 
-class ShardForm(_Form):
+class ShardForm(Form):
     """What `merge` needs of the document that `predict --shard` wrote."""
 
     format: Literal["seqres-predictions-shard"]

@@ -137,9 +137,8 @@ class Predictor:
         boxes = np.where(known, photographs.boxes_xyxy, found.boxes_xyxy.astype(np.float64))
         sizes = [photographs.size_hw(i) for i in range(len(photographs.requests))]
         masks = ellipses(boxes, sizes)
-        if (
-            found.rles is not None
-        ):  # a model that predicts nothing in a known box leaves the ellipse to start from
+        # a model that predicts nothing in a known box leaves the ellipse to start from
+        if found.rles is not None:
             masks = [
                 e if k and not rle_area(m) else m
                 for m, e, k in zip(found.rles, masks, photographs.has_box, strict=True)

@@ -12,9 +12,8 @@ class RunFiles:
 
     seed: int
     evaluation: Path
-    beside: tuple[
-        tuple[str, Path], ...
-    ] = ()  # (column, evaluation of the same model whose mIoU stands there)
+    # (column, evaluation of the same model whose mIoU stands there)
+    beside: tuple[tuple[str, Path], ...] = ()
     model: Path | None = None
     trainings: tuple[Path, ...] = ()  # models of all trainings on masks, the last one is `model`
     attention: Path | None = None  # what was measured of the model's cross-attention

@@ -89,16 +89,16 @@ def _audit(dataset: Artifact, pseudo: Artifact, points: Artifact) -> dict[str, A
         def kept_mask(r: int, s: tuple[int, int]) -> Rle:
             return polygon_to_rle(contours[contour_of[r]], s) if r in contour_of else empty_rle(s)
 
-        for key, predicted in (
-            (
-                "predicted",
-                [predicted_mask(int(i), s) for i, s in zip(rows[begin : begin + _PIECE], size, strict=True)],
-            ),
-            ("contour", [kept_mask(int(r), s) for r, s in zip(part, size, strict=True)]),
-            ("ellipse", [ellipse_to_rle(boxes[r], s) for r, s in zip(part, size, strict=True)]),
-            ("box", [box_to_rle(boxes[r], s) for r, s in zip(part, size, strict=True)]),
-        ):
-            columns[key].append(overlaps(predicted, truth).iou)
+        pairs = list(zip(part.tolist(), size, strict=True))
+        here = rows[begin : begin + _PIECE].tolist()
+        shapes = {
+            "predicted": [predicted_mask(i, s) for i, s in zip(here, size, strict=True)],
+            "contour": [kept_mask(r, s) for r, s in pairs],
+            "ellipse": [ellipse_to_rle(boxes[r], s) for r, s in pairs],
+            "box": [box_to_rle(boxes[r], s) for r, s in pairs],
+        }
+        for key, rles in shapes.items():
+            columns[key].append(overlaps(rles, truth).iou)
     iou = {key: np.concatenate(parts) if parts else np.zeros(0) for key, parts in columns.items()}
     return {
         "referents": len(referent),

@@ -18,9 +18,8 @@ from stages.untrusted import shown
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-Sequence = Literal[
-    "box", "contour", "box-contour", "multitask", "mask"
-]  # mask: box and mask of a detector (mdetr)
+# mask: box and mask of a detector (mdetr)
+Sequence = Literal["box", "contour", "box-contour", "multitask", "mask"]
 TaskToken = Literal["zero", "learnable", "task-wise"]
 
 SHIPPED = "refshapes"  # name of the backbone that comes with the package
@@ -58,9 +57,8 @@ class VisionConfig:
 
     kind: Literal["auto", "darknet53"] = "auto"
     source: str | None = None  # local folder or hub id the weights came from; None = `settings` or shipped
-    settings: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # the transformers config, so that a model artifact needs nothing else
+    # the transformers config, so that a model artifact needs nothing else
+    settings: Mapping[str, Any] = field(default_factory=dict)
     frozen: Literal["none", "all", "all-but-last-two"] = "none"  # which parts get no gradient
     # frozen parts also keep their batch-norm statistics (the release lets them drift)
     frozen_batch_norm: bool = True
@@ -114,9 +112,8 @@ class DetectorConfig:
 PARTS: dict[str, type[Any]] = {
     "image": ImageConfig, "vision": VisionConfig, "fusion": FusionConfig, "text": TextConfig, "detector": DetectorConfig,
 }  # fmt: skip
-_STORED_NAMES = {
-    "auxiliary_mask": "grounding"
-}  # model files keep the names that they were first written with
+# model files keep the names that they were first written with
+_STORED_NAMES = {"auxiliary_mask": "grounding"}
 
 
 @dataclass(frozen=True)

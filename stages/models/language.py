@@ -38,9 +38,8 @@ class GruEncoder(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor) -> SentenceFeatures:
         """tokens (S, L) int64 word ids (0 = padding at the end), mask (S, L) bool True = a word, best on the host."""
         vectors = self.embedding(tokens)
-        with torch.autocast(
-            tokens.device.type, enabled=False
-        ):  # which takes fp16 for recurrent layers on CUDA, never bf16
+        # which takes fp16 for recurrent layers on CUDA, never bf16
+        with torch.autocast(tokens.device.type, enabled=False):
             words = self._packed(vectors, mask.sum(1).cpu()) if self.packed else self.lstm(vectors)[0]
         mask = mask.to(tokens.device, non_blocking=True)
         return SentenceFeatures(words, mask, max_over_words(words, mask))

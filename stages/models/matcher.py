@@ -65,9 +65,8 @@ def match(
     cost = match_cost(logits, boxes, row, positive_map, target_boxes, costs or MatchCosts())
     if n == s and bool((counts == 1).all()):
         return Matches(row, cost.argmin(1), torch.arange(n, device=row.device))
-    from scipy.optimize import (
-        linear_sum_assignment,  # a second of imports that one target a sentence never needs
-    )
+    # a second of imports that one target a sentence never needs
+    from scipy.optimize import linear_sum_assignment
 
     rows, queries, targets, first = [], [], [], 0
     table = cost.cpu().numpy()

@@ -59,12 +59,10 @@ class PointModulation(nn.Module):
     def forward(self, state: Tensor, axes: CellAxes) -> Tensor:
         """state (S, T, D) -> bias (S, heads, T, M) with 0 for text tokens; computed per axis and broadcast."""
         s, t, _ = state.shape
-        centre, scale = (
-            self.mlp(state).view(s, t, 2, self.n_heads, 2).permute(2, 0, 3, 1, 4)
-        )  # each (S, heads, T, 2) xy
-        distance = (centre.sigmoid() * axes.extent)[
-            ..., None
-        ] - axes.centres  # (S, heads, T, 2, longest side)
+        # each (S, heads, T, 2) xy
+        centre, scale = self.mlp(state).view(s, t, 2, self.n_heads, 2).permute(2, 0, 3, 1, 4)
+        # (S, heads, T, 2, longest side)
+        distance = (centre.sigmoid() * axes.extent)[..., None] - axes.centres
         by_axis = distance.square() * (scale.square() / -8)[..., None]
         h, w = axes.grid_hw
         bias = (by_axis[..., 1, :h, None] + by_axis[..., 0, None, :w]).flatten(-2)  # (S, heads, T, H*W)

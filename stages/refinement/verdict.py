@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.geometry.boxes import box_iou_pairwise, polygon_extent
+from stages.geometry.boxes import box_iou_pairwise, mask_extent, polygon_extent
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.projection import projection_score
 from stages.geometry.rasterise import Rle, mask_to_rle, polygon_to_rle, rle_to_mask
@@ -93,7 +93,7 @@ def judge(
                 best = nothing(OFF_BOX)  # all of it
             continue
         rle = mask_to_rle(mask) if rule.whole else polygon_to_rle(contour, mask.shape)
-        extent = extent_of(mask) if rule.whole else polygon_extent(contour)
+        extent = mask_extent(mask) if rule.whole else polygon_extent(contour)
         box_iou = float(box_iou_pairwise(extent, box_xyxy))
         contour_iou = float(overlaps([rle], [old]).iou[0])
         rank = 0.0
@@ -117,12 +117,6 @@ def without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     kept = area >= _SPECK * area[1:].max()
     kept[0] = False
     return np.asarray(kept[label])
-
-
-def extent_of(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(4,) xyxy of the pixels of a mask (H, W) that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 
 
 def contour_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

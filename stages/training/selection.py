@@ -82,13 +82,9 @@ def held_out_score(
 ) -> dict[str, float]:
     """Mean IoU: of masks where the dataset's view shows one, else of the box (of the contour's extent, where there is one)."""
     referents = dataset.sentence_referent[sentences]
-    boxes = found.boxes_xyxy.copy()
-    masked = (
-        np.flatnonzero(dataset.mask_visible[referents])
-        if loaded.config.answers_masks
-        else np.zeros(0, np.int64)
-    )
+    boxes, masked = found.boxes_xyxy.copy(), np.zeros(0, np.int64)
     if loaded.config.answers_masks:
+        masked = np.flatnonzero(dataset.mask_visible[referents])
         for row, contour in enumerate(found.points_xy):
             boxes[row] = polygon_extent(contour) if len(contour) >= 2 else 0
     iou = box_iou_pairwise(np.nan_to_num(boxes), dataset.boxes_xyxy[referents])

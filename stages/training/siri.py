@@ -95,15 +95,9 @@ def fit_rounds(
         if number == rounds:
             break
         number, previous, resume = number + 1, fitted.weights["ema"], False
-        save: dict[str, Any] = {
-            "fingerprint": fingerprint,
-            "round": number,
-            "kept": previous,
-            "history": history,
-            "seconds": seconds,
-        }
         if world.first:
-            save_resume(state_file, save)
+            kept = {"round": number, "kept": previous, "history": history, "seconds": seconds}
+            save_resume(state_file, {"fingerprint": fingerprint, **kept})
         trainer.forget()  # only now: a kill in between loses nothing
     return Rounds(Fitted(fitted.weights, history, fitted.seconds), trainer.model, seconds)
 

@@ -13,27 +13,10 @@ from stages.weights.model_file import Weights, architecture, load_state, read_we
 
 # What `encoder` keeps: everything that reads pictures and sentences. What predicts the answer starts anew, as SiRi does
 # between its rounds (where backbone and text start over, too; here few masks could not teach them again).
+_BOTH = ("vision.", "fusion.", "text.", "grounding_head.")
 READERS = {
-    "seqtr": (
-        "vision.",
-        "fusion.",
-        "text.",
-        "text_projection.",
-        "input_proj.",
-        "input_norm.",
-        "encoder.",
-        "grounding_head.",
-    ),
-    "mdetr": (
-        "vision.",
-        "fusion.",
-        "text.",
-        "sentence_gate.",
-        "detector.input_proj.",
-        "detector.text_proj.",
-        "detector.encoder.",
-        "grounding_head.",
-    ),
+    "seqtr": (*_BOTH, "text_projection.", "input_proj.", "input_norm.", "encoder."),
+    "mdetr": (*_BOTH, "sentence_gate.", "detector.input_proj.", "detector.text_proj.", "detector.encoder."),
 }
 # Where pretrained weights came from once: no part of what a model computes.
 NOT_COMPARED = ("vision.source", "text.source")

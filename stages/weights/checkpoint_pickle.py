@@ -15,14 +15,8 @@ _MOST_PLACES = 1 << 24  # of the memo
 _LEGACY_PICKLES = 5  # magic number, protocol, byte order, the object, names of the storages that follow
 _LARGEST_PICKLE = 256 << 20  # bytes
 _REFUSED = {f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("bytearray", "bytes")}
-_INTO_FIRST = {
-    "APPEND",
-    "APPENDS",
-    "SETITEM",
-    "SETITEMS",
-    "ADDITEMS",
-    "BUILD",
-}  # the first object takes in the others
+# the first object takes in the others
+_INTO_FIRST = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 
 
 def refused_names(path: Path, *, is_zip: bool) -> list[str]:

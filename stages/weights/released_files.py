@@ -21,20 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.data.readers.plain_numpy import STAND_INS
-from stages.errors import ArtifactError
+from stages.errors import ArtifactError, first_of
 from stages.file_kinds import refuse_other_kinds
 from stages.nearest import cannot_read, missing_hint
 from stages.untrusted import plain, require_regular
 from stages.weights.checkpoint_pickle import look_through, refused_names
 
 STATE_KEYS = ("state_dict", "model", "model_state_dict", "net", "network", "weights", "params")
-WRAPPERS = (
-    "module.",
-    "_orig_mod.",
-    "_forward_module.",
-    "model.",
-    "net.",
-)  # DataParallel, torch.compile, Fabric, Lightning
+# DataParallel, torch.compile, Fabric, Lightning
+WRAPPERS = ("module.", "_orig_mod.", "_forward_module.", "model.", "net.")
 AVERAGE_KEYS = ("ema_state_dict", "model_ema", "ema")
 _ZIP = b"PK\x03\x04"
 _SHOWN = 8
@@ -76,16 +71,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(state, None, stripped=stripped, beside=beside)
     average_key = next((k for k in AVERAGE_KEYS if isinstance(content.get(k), Mapping)), None)
     average = None if average_key is None else _tensors(content[average_key], path)[0]
-    facts: dict[str, float] = {}
-    ignored: list[str] = []
-    for name, value in content.items():
-        if name in (key, average_key):
-            continue
-        number = _number(value)
-        if number is None:
-            ignored.append(str(name))
-        else:
-            facts[str(name)] = number
+    others = {str(name): _number(value) for name, value in content.items() if name not in (key, average_key)}
+    facts = {name: number for name, number in others.items() if number is not None}
+    ignored = [name for name in others if name not in facts]
     state, stripped, beside = _tensors(content[key], path)
     return Checkpoint(state, average, facts, ignored, stripped, beside)
 
@@ -115,9 +103,8 @@ def _load(path: Path) -> Any:
         if named:
             raise _refusal(path, sorted(set(named))) from error
         raise _damaged(path, error) from error
-    except (
-        Exception
-    ) as error:  # torch and zipfile raise many kinds for a file that is cut off or no checkpoint
+    # torch and zipfile raise many kinds for a file that is cut off or no checkpoint
+    except Exception as error:
         raise _damaged(path, error) from error
 
 
@@ -125,10 +112,9 @@ def _refusal(path: Path, names: list[str]) -> ArtifactError:
     whole = any(
         ".nn." in n or ".models." in n or n.startswith(("models.", "model.", "__main__.")) for n in names
     )
-    names = names if len(names) <= _SHOWN else [*names[:_SHOWN], f"and {len(names) - _SHOWN} more"]
     return ArtifactError(
         f"{path} holds {'a whole pickled module' if whole else 'objects that are not plain tensors'}, and is refused",
-        facts=[f"refused: {n}" for n in names],
+        facts=[f"refused: {n}" for n in first_of(names, _SHOWN)],
         hint="where the file was made and is trusted, save the weights alone: torch.save({'state_dict': model.state_dict()}, …)",
     )
 
@@ -276,14 +262,8 @@ def read_word_vectors(path: Path) -> NDArray[np.float32]:
     try:
         require_regular(path, what="file of word vectors")
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            name = (
-                "word_emb"
-                if "word_emb" in stored.files
-                else stored.files[0]
-                if len(stored.files) == 1
-                else ""
-            )
-            vectors = stored[name] if name else None
+            names = [name for name in stored.files if name == "word_emb"] or stored.files
+            vectors = stored[names[0]] if len(names) == 1 else None
     except OSError as error:
         raise cannot_read(path, error) from error
     except Exception as error:  # zipfile, zlib and numpy each have their own

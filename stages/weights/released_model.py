@@ -58,9 +58,8 @@ def convert(
     config = recognise(shapes, is_prompted=TASK_PROMPT in state, max_words=max_words, image=image)
     unused = []
     if config.task_token == "zero" and TASK_PROMPT in state:
-        del renamed[
-            "task_embedding.weight"
-        ]  # the released box task starts from zeros, whatever was trained here
+        # the released box task starts from zeros, whatever was trained here
+        del renamed["task_embedding.weight"]
         unused.append(TASK_PROMPT)
     vocabulary_size = shapes["text.embedding.weight"][0]
     _compare(renamed, unknown, config, vocabulary_size, where)

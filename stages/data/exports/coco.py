@@ -59,7 +59,7 @@ def results_file(labels: Labels) -> bytes:
         if item.rle is None:
             entry["bbox"] = _bbox(item)
         else:
-            entry["segmentation"] = _runs(item)
+            entry["segmentation"] = runs_of(item)
         entries.append(entry)
     kinds = {"bbox" in entry for entry in entries}
     return json_bytes([entry for entry in entries if len(kinds) == 1 or "segmentation" in entry])
@@ -71,7 +71,7 @@ def _geometry(item: Item, tolerance_px: float) -> dict[str, Any]:
         return {"segmentation": [], "bbox": _bbox(item), "area": (x2 - x1) * (y2 - y1)}
     parts = [] if item.is_crowd else mask_parts(rle_to_mask(item.rle), tolerance_px)
     plain = bool(parts) and not any(part.holes for part in parts)
-    segmentation = [part.outer.reshape(-1).tolist() for part in parts] if plain else _runs(item)
+    segmentation = [part.outer.reshape(-1).tolist() for part in parts] if plain else runs_of(item)
     return {"segmentation": segmentation, "bbox": _bbox(item), "area": rle_area(item.rle)}
 
 
@@ -82,6 +82,7 @@ def _bbox(item: Item) -> list[float]:
     return [round(v, 4) for v in (x1, y1, x2 - x1, y2 - y1)]
 
 
-def _runs(item: Item) -> dict[str, Any]:
+def runs_of(item: Item) -> dict[str, Any]:
+    """The mask as run lengths in a text that JSON can hold."""
     assert item.rle is not None
     return {"size": [int(v) for v in item.rle["size"]], "counts": bytes(item.rle["counts"]).decode("ascii")}

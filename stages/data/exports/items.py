@@ -7,7 +7,7 @@ pseudo labels or of an evaluation that agree in referent and mask are one item.
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,13 +198,13 @@ def _pseudo_rows(artifact: Artifact, data: ReferringDataset) -> Iterable[_Row]:
         )
     masks = artifact.ragged("masks/rle") if "masks/rle" in artifact else None
     points, confidence = artifact.ragged("points_xy"), artifact["confidence"]
-    grouped = _Grouped()
     pairs = zip(artifact["referent_index"].tolist(), artifact["sentence_index"].tolist(), strict=True)
+    rows = []
     for i, (r, s) in enumerate(pairs):
         size = _size_of(data, r)
         rle = polygon_to_rle(points[i], size) if masks is None else stored_rle(masks[i], size, artifact.path)
-        grouped.add(r, s, data.boxes_xyxy[r], rle, float(confidence[i]))
-    return grouped.rows()
+        rows.append(_Row(r, [s], data.boxes_xyxy[r], rle, float(confidence[i])))
+    return _grouped(rows)
 
 
 def _resampled_rows(artifact: Artifact, data: ReferringDataset) -> Iterable[_Row]:
@@ -224,12 +224,12 @@ def _evaluation_rows(artifact: Artifact, data: ReferringDataset) -> Iterable[_Ro
         )
     masks = artifact.ragged("masks/rle") if "masks/rle" in artifact else None
     boxes = artifact["predicted_box_xyxy"].astype(np.float64)
-    grouped = _Grouped()
+    rows = []
     pairs = zip(artifact["referent_index"].tolist(), artifact["sentence_index"].tolist(), strict=True)
     for i, (r, s) in enumerate(pairs):
         rle = None if masks is None else stored_rle(masks[i], _size_of(data, r), artifact.path)
-        grouped.add(r, s, boxes[i] if np.isfinite(boxes[i]).all() else None, rle, None)
-    return grouped.rows()
+        rows.append(_Row(r, [s], boxes[i] if np.isfinite(boxes[i]).all() else None, rle, None))
+    return _grouped(rows)
 
 
 _ROWS: dict[str, Callable[[Artifact, ReferringDataset], Iterable[_Row]]] = {
@@ -239,30 +239,19 @@ _ROWS: dict[str, Callable[[Artifact, ReferringDataset], Iterable[_Row]]] = {
 }
 
 
-class _Grouped:
+def _grouped(rows: Iterable[_Row]) -> list[_Row]:
     """Rows that agree in referent, box and mask as one, with the highest score."""
-
-    def __init__(self) -> None:
-        self._found: dict[Any, _Row] = {}
-
-    def add(
-        self, referent: int, sentence: int, box: Box | None, rle: Rle | None, score: float | None
-    ) -> None:
-        key = (
-            referent,
-            None if box is None else box.tobytes(),
-            None if rle is None else bytes(rle["counts"]),
-        )
-        same = self._found.get(key)
-        if same is None:
-            self._found[key] = _Row(referent, [sentence], box, rle, score)
-            return
-        same.sentences.append(sentence)
-        if score is not None and same.score is not None and score > same.score:
-            self._found[key] = _Row(referent, same.sentences, box, rle, score)
-
-    def rows(self) -> list[_Row]:
-        return list(self._found.values())
+    found: dict[Any, _Row] = {}
+    for row in rows:
+        box = None if row.box_xyxy is None else row.box_xyxy.tobytes()
+        key = (row.referent, box, None if row.rle is None else bytes(row.rle["counts"]))
+        same = found.setdefault(key, row)
+        if same is not row:
+            scores = [r.score for r in (same, row) if r.score is not None]
+            found[key] = replace(
+                same, sentences=[*same.sentences, *row.sentences], score=max(scores, default=None)
+            )
+    return list(found.values())
 
 
 def labels_of_predictions(path: Path) -> Labels:

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import cv2
 import numpy as np
 
+from stages.data.exports.coco import runs_of
 from stages.data.exports.items import Item, Labels, json_bytes
 from stages.geometry.edges import mask_parts, one_polygon
 from stages.geometry.rasterise import rle_area, rle_to_mask
@@ -33,7 +34,7 @@ BOX_ONLY = "boxes without a mask left out, beside polygons"
 
 def csv_file(labels: Labels) -> bytes:
     """One line an expression; the mask as a COCO segmentation in its cell."""
-    return _table(labels, lambda k, item: _runs_text(item))
+    return _table(labels, lambda k, item: "" if item.rle is None else json.dumps(runs_of(item)))
 
 
 def png_files(labels: Labels) -> dict[str, bytes]:
@@ -73,13 +74,6 @@ def _table(labels: Labels, mask_of: Callable[[int, Item], str]) -> bytes:
 def harmless(text: str) -> str:
     """Text that a spreadsheet would take for a formula, with an apostrophe before it."""
     return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _runs_text(item: Item) -> str:
-    if item.rle is None:
-        return ""
-    runs = {"size": [int(v) for v in item.rle["size"]], "counts": bytes(item.rle["counts"]).decode("ascii")}
-    return json.dumps(runs)
 
 
 def yolo_files(labels: Labels, tolerance_px: float) -> dict[str, bytes]:

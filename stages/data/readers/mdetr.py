@@ -33,12 +33,8 @@ from stages.data.readers.targets import hull, joined_masks
 from stages.errors import ArtifactError, UsageError, nearest_hint
 
 _NAME = re.compile(r"finetune_(?P<name>.+)_(?P<split>[A-Za-z]+)\.json")
-_BY = {
-    "refcoco": "unc",
-    "refcoco+": "unc",
-    "refcocog": "umd",
-    "grefcoco": "unc",
-}  # what the files were made from
+# what the files were made from
+_BY = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd", "grefcoco": "unc"}
 
 
 def find_mdetr_files(root: Path, name: str | None, by: str | None) -> SourceFiles:

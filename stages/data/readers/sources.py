@@ -18,9 +18,8 @@ from stages.data.readers.table import read_table
 from stages.data.readers.table_file import open_table
 from stages.data.readers.tables import ReferringTables, SourceFiles
 
-ReadTables = Callable[
-    [bool, Path | None], ReferringTables
-]  # (skip_invalid, folder of the pictures) -> tables
+# (skip_invalid, folder of the pictures) -> tables
+ReadTables = Callable[[bool, Path | None], ReferringTables]
 
 
 @dataclass(frozen=True, eq=False)

@@ -158,7 +158,7 @@ def write_refer_layout(
     root: Path,
     scale: str,
     seed: int,
-    reporter: Reporter | None = None,
+    reporter: Reporter = SilentReporter(),
     *,
     workers: int = 1,
     counts: dict[str, int] | None = None,
@@ -175,7 +175,6 @@ def write_refer_layout(
     if scale not in SCALES:
         raise UsageError(f"unknown RefShapes scale '{scale}'", facts=[f"known: {', '.join(SCALES)}"])
     counts = SCALES[scale] if counts is None else counts
-    reporter = SilentReporter() if reporter is None else reporter
     started = time.perf_counter()
     folder, images = root / "refshapes", root / "images" / "train2014"
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,9 +227,8 @@ def _make_scene(job: Job) -> _Written:
     # Ids follow from split and index alone, so a larger scale keeps those of a smaller one.
     image_id = (_SPLIT_NUMBERS[split] + 1) * 1_000_000 + index
     stem = f"RefShapes_{split}_{image_id:012d}"
-    form = np.random.default_rng(
-        [seed, _SPLIT_NUMBERS[split], index, 1]
-    )  # apart: the scene must not depend on it
+    # apart: the scene must not depend on it
+    form = np.random.default_rng([seed, _SPLIT_NUMBERS[split], index, 1])
     ok, encoded = cv2.imencode(
         ".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     )

@@ -36,9 +36,8 @@ class Description:
     size: str | None = None
     colour: str | None = None
     shape: str | None = None
-    extreme: str | None = (
-        None  # left, right, top, bottom: furthest that way among those that fit, and in that half
-    )
+    # left, right, top, bottom: furthest that way among those that fit, and in that half
+    extreme: str | None = None
     side: str | None = None  # the same words, "middle" or a corner such as "top left": a region of the image
     relation: str | None = None  # left of, right of, above, below, behind
     anchor: Description | None = None
