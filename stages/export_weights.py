@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.artifacts import open_artifact
 from stages.artifacts.job import RunOptions, StageResult
 from stages.artifacts.target import require_folder_target, require_writable
 from stages.artifacts.whole_folder import whole_folder
@@ -39,6 +38,8 @@ def run(
 
     Raises ArtifactError when `model` is no model, StaleOutputError when `out` exists and came from another one.
     """
+    from stages.artifacts import open_artifact
+
     started = time.monotonic()
     out = Path(out)
     with open_artifact(model, kind=("rec_model", "res_model")) as artifact:

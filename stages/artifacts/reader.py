@@ -6,22 +6,19 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import h5py
 import numpy as np
 
-from stages.artifacts import schema
+from stages.artifacts import hdf5, schema
 from stages.artifacts.digest import NOTES, PROVENANCE, RESERVED_ATTRIBUTES
+from stages.artifacts.hdf5 import SIGNATURE, Entry
 from stages.artifacts.ragged import Ragged, offsets_problem
 from stages.errors import ArtifactError
 from stages.file_kinds import what_it_is
 from stages.nearest import file_hint
 from stages.untrusted import parse_json, require_regular, shown
-
-if TYPE_CHECKING:
-    import h5py
-
-    from stages.artifacts.hdf5 import Entry
 
 _GAP_ROWS = 256  # rows read and thrown away rather than starting another read
 
@@ -42,8 +39,6 @@ class Artifact:
         self._read_head()
 
     def _read_head(self) -> None:
-        from stages.artifacts import hdf5
-
         file = hdf5.open_file(self.path)
         self._file = file
         root = hdf5.attributes(file, self.path)
@@ -69,8 +64,6 @@ class Artifact:
     @property
     def entries(self) -> dict[str, Entry]:
         """Every dataset: path -> Entry(dtype, shape, stored bytes), sorted; the first call walks the tree."""
-        from stages.artifacts import hdf5
-
         if self._entries is None:
             self._entries = hdf5.entries(self._handle(), self.path)
         return self._entries
@@ -93,8 +86,6 @@ class Artifact:
         """The h5py dataset itself, valid as long as this view is open in this process."""
         if name not in self.entries:
             raise ArtifactError(f"{self.path} has no {name}", hint=f"seqres inspect {self.path}")
-        from stages.artifacts import hdf5
-
         file = self._handle()
         if name not in self._opened:
             with hdf5.damage_as_error(self.path, f"opening {name}"):
@@ -143,8 +134,6 @@ class Artifact:
         return Ragged(offsets, functools.partial(self._span, f"{name}/values"), name)
 
     def strings(self, name: str) -> list[str]:
-        from stages.artifacts import hdf5
-
         dataset = self.dataset(name)
         if not self.entries[name].is_text:
             raise ArtifactError(f"{name} of {self.path} holds numbers, not text")
@@ -227,8 +216,6 @@ class Artifact:
 
     def as_stored(self, name: str, rows: slice = slice(None)) -> np.ndarray:
         """A number column whose values are not held against the schema: for `verify`."""
-        from stages.artifacts import hdf5
-
         dataset = self.dataset(name)
         if self.entries[name].is_text:
             raise ArtifactError(f"{name} of {self.path} holds text, not numbers")
@@ -239,8 +226,6 @@ class Artifact:
         """The open file of this process; after a fork or unpickling a new one on the same content."""
         if self._file is not None and self._pid == os.getpid():
             return self._file
-        from stages.artifacts import hdf5
-
         if not self.path.exists():
             raise ArtifactError(f"{self.path} was removed while it was in use")
         file = hdf5.open_file(self.path)
@@ -290,8 +275,6 @@ def open_artifact(
 
 
 def _require_hdf5(path: Path, wanted: tuple[str, ...]) -> None:
-    from stages.artifacts.hdf5 import SIGNATURE
-
     try:
         if path.is_dir():
             raise ArtifactError(f"{path} is a folder, not an artifact", hint="give the .h5 file itself")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 
-from stages.artifacts import schema
+from stages.artifacts import hdf5, schema
 from stages.artifacts.digest import ContentHash, combine, is_content
+from stages.artifacts.hdf5 import read_text
 from stages.artifacts.ragged import offsets_problem
 from stages.artifacts.reader import Artifact, open_artifact
 from stages.errors import ArtifactError
-
-if TYPE_CHECKING:
-    import h5py
 
 _BLOCK_BYTES = 8 << 20
 
@@ -114,8 +112,6 @@ def recompute_digest(path: Path | str) -> str:
     Raises:
         ArtifactError: the file is missing, no artifact, or damaged.
     """
-    from stages.artifacts import hdf5
-
     path = Path(path)
     with open_artifact(path, check=False) as artifact, hdf5.damage_as_error(path):
         hashes = {}
@@ -131,8 +127,6 @@ def recompute_digest(path: Path | str) -> str:
 
 
 def _hash_dataset(dataset: h5py.Dataset, is_text: bool, path: Path) -> str:
-    from stages.artifacts.hdf5 import read_text
-
     content = ContentHash()
     if is_text:
         content.texts(read_text(dataset, path))

@@ -16,22 +16,21 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import h5py
 import numpy as np
 
 import stages
-from stages.artifacts import schema
+from stages.artifacts import hdf5, schema
 from stages.artifacts.digest import NOTES, PROVENANCE, RESERVED_ATTRIBUTES, ContentHash, combine, is_content
+from stages.artifacts.hdf5 import fixed_text
 from stages.artifacts.provenance import plain_json, storable
 from stages.artifacts.ragged import offsets_of, offsets_problem
 from stages.artifacts.sink import Sink
 from stages.artifacts.target import require_file_target
 from stages.artifacts.temporary import replace_file, temporary_file
 from stages.errors import SeqresError
-
-if TYPE_CHECKING:
-    import h5py
 
 _COMPRESS_FROM_BYTES = 64 << 10
 _CHUNK_BYTES = 256 << 10
@@ -120,8 +119,6 @@ class ArtifactWriter:
 
     def strings(self, name: str, texts: Sequence[str]) -> None:
         """A text column, one UTF-8 string a row."""
-        import h5py
-
         content = ContentHash()
         dataset = self._create(name, shape=(len(texts),), dtype=h5py.string_dtype("utf-8"))
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
@@ -139,8 +136,6 @@ class ArtifactWriter:
 
     def attr(self, name: str, value: Any) -> None:
         """A root attribute that belongs to the content: str, number, bool, None or a flat list of these."""
-        from stages.artifacts import hdf5
-
         if name in RESERVED_ATTRIBUTES:
             raise ValueError(f"attribute {name!r} is set by the writer itself")
         value = _storable(value)
@@ -151,8 +146,6 @@ class ArtifactWriter:
 
     def note_attr(self, name: str, value: Any) -> None:
         """An attribute that is not part of the content, such as the folder that the images were in."""
-        from stages.artifacts import hdf5
-
         value = _storable(value)
 
         with _disk_errors(self._path, self._sink):
@@ -163,8 +156,6 @@ class ArtifactWriter:
         self.json(f"{NOTES}/{name}", value)
 
     def _single_text(self, name: str, text: str) -> None:
-        from stages.artifacts.hdf5 import fixed_text
-
         _require_storable(name, [text])
         content = ContentHash()
         content.texts([text])
@@ -184,8 +175,6 @@ class ArtifactWriter:
 
     def _finish(self, kind: str, fingerprint: str, provenance: Mapping[str, Any]) -> None:
         """Check against the schema and write what is known only at the end."""
-        from stages.artifacts import hdf5
-
         findings = list(schema.problems(kind, self._written, self._attributes))
         if findings:
             raise ValueError(f"{schema.named(kind)} cannot be written like this: " + "; ".join(findings))
@@ -275,8 +264,6 @@ def write_artifact(
         UsageError: something that is no regular file has the name.
         SeqresError: the disk is full, or the folder cannot be written.
     """
-    import h5py
-
     if kind not in schema.KINDS:
         raise ValueError(f"unknown kind {kind!r}")
     require_file_target(Path(path))
