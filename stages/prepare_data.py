@@ -103,11 +103,7 @@ class Config(StageConfig):
 
 
 def run(
-    config: Config,
-    *,
-    out: Path,
-    reporter: Reporter = SilentReporter(),
-    options: RunOptions = RunOptions(),
+    config: Config, *, out: Path, reporter: Reporter = SilentReporter(), options: RunOptions = RunOptions()
 ) -> StageResult:
     """Read or generate, check, and write the dataset.
 

@@ -382,11 +382,7 @@ def _write_shapes(
 
 
 def summarise(
-    source: Source,
-    rows: NDArray[np.int64],
-    verdicts: list[Verdict],
-    scores: NDArray[np.float64],
-    rule: Rule,
+    source: Source, rows: NDArray[np.int64], verdicts: list[Verdict], scores: NDArray[np.float64], rule: Rule
 ) -> dict[str, Any]:
     """Counts by reason, and how well what was refined fits."""
     from stages.refinement.verdict import REASONS, REFINED

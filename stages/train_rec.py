@@ -246,6 +246,7 @@ class _Task:
 
 def _open(config: Config, dataset: Path, reporter: Reporter) -> _Task:
     from stages.data.dataset import ReferringDataset
+    from stages.data.text import HubCodec, WordCodec
     from stages.training.selection import keep_back
     from stages.weights.pretrained import describe_text, describe_vision
 
@@ -254,7 +255,12 @@ def _open(config: Config, dataset: Path, reporter: Reporter) -> _Task:
     sentences = data.sentences_of(np.setdiff1d(data.referents_in(config.train_split), held_out))
     m = model_config(config)
     m = m.replace(vision=describe_vision(m.vision), text=describe_text(m.text))
-    return _Task(data, held_out, sentences, m, _codec(m, [data.texts[i] for i in sentences]))
+    if m.text.kind == "gru":
+        codec: TextCodec = WordCodec.from_sentences([data.texts[i] for i in sentences], m.text.max_words)
+    else:
+        assert m.text.source is not None
+        codec = HubCodec.from_source(m.text.source, m.text.max_words)
+    return _Task(data, held_out, sentences, m, codec)
 
 
 def _trainer(config: Config, task: _Task, number: int, job: StageJob, reporter: Reporter) -> Trainer:
@@ -293,13 +299,3 @@ def _trainer(config: Config, task: _Task, number: int, job: StageJob, reporter: 
         device=choose_device(config.device), reporter=reporter, resume_file=resume_path(job.out),
         fingerprint=f"{job.fingerprint} round {number}" if number else job.fingerprint,
     )  # fmt: skip
-
-
-def _codec(architecture: ModelConfig, texts: list[str]) -> TextCodec:
-    from stages.data.text import HubCodec, WordCodec
-
-    text = architecture.text
-    if text.kind == "gru":
-        return WordCodec.from_sentences(texts, text.max_words)
-    assert text.source is not None
-    return HubCodec.from_source(text.source, text.max_words)

@@ -39,8 +39,5 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
 
 
 COMMAND = PlainCommand(
-    name="doctor",
-    help=__doc__,
-    function=doctor,
-    examples=("seqres doctor --json > doctor.json",),
+    name="doctor", help=__doc__, function=doctor, examples=("seqres doctor --json > doctor.json",)
 )

@@ -178,10 +178,7 @@ def _cause(k: int, extents: Box, boxes: Box, size_hw: NDArray[np.int32], rle: di
     by_rows = bits.reshape(-1, order="F").reshape(height, width)
     if _iou(mask_extent(by_rows), boxes[k]) >= _SAME:
         return "the run lengths go along the rows; those of COCO go down the columns"
-    for words, turned in (
-        ("the mask is mirrored", bits[:, ::-1]),
-        ("the mask is upside down", bits[::-1]),
-    ):
+    for words, turned in (("the mask is mirrored", bits[:, ::-1]), ("the mask is upside down", bits[::-1])):
         if _iou(mask_extent(turned), boxes[k]) >= _SAME:
             return words
     return None

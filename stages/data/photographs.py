@@ -65,8 +65,7 @@ def requests_of_phrases(
         raise UsageError("no expression for the picture", hint='--expression "the red cup"')
     if boxes and len(boxes) != len(phrases):
         raise UsageError(
-            f"{len(boxes)} --box for {len(phrases)} --expression",
-            hint="give one box per expression, or none",
+            f"{len(boxes)} --box for {len(phrases)} --expression", hint="give one box per expression, or none"
         )
     requests = []
     for i, phrase in enumerate(phrases):

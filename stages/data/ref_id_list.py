@@ -23,11 +23,7 @@ _SHOWN = 10
 
 
 def listed_ref_ids(
-    path: Path,
-    split_name: str,
-    data: Artifact,
-    rows: NDArray[np.int64],
-    candidates: NDArray[np.int64],
+    path: Path, split_name: str, data: Artifact, rows: NDArray[np.int64], candidates: NDArray[np.int64]
 ) -> set[int]:
     """The ref ids that the file names, all of them candidates.
 
@@ -170,11 +166,7 @@ def _is_entries(value: Any) -> bool:
 
 
 def _listed(
-    path: Path,
-    listed: set[int],
-    ref_ids: NDArray[np.int64],
-    candidates: NDArray[np.int64],
-    split_name: str,
+    path: Path, listed: set[int], ref_ids: NDArray[np.int64], candidates: NDArray[np.int64], split_name: str
 ) -> set[int]:
     """The wanted ref ids, all of them candidates."""
     if not listed:

@@ -196,9 +196,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _markdown(
-    experiment: Experiment,
-    tables: Sequence[tuple[Table, list[dict[str, object]]]],
-    links: Mapping[str, str],
+    experiment: Experiment, tables: Sequence[tuple[Table, list[dict[str, object]]]], links: Mapping[str, str]
 ) -> str:
     text = [f"# {experiment.title}", "", experiment.intro, ""]
     for table, rows in tables:

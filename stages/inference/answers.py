@@ -102,8 +102,6 @@ class Answers(Protocol):
 
     def answer(self, group: EncodedGroup, *, keep_maps: bool = False) -> Predictions:
         """Predictions of the group's expressions."""
-        ...
 
     def slot_of_points(self, n: int) -> NDArray[np.int64]:
         """(n,) which decoded slot each of the first n contour points came from."""
-        ...

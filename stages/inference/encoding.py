@@ -108,10 +108,7 @@ def _encoded(
 
 
 def _encode_views(
-    loaded: LoadedModel,
-    load: Load,
-    images: NDArray[np.int64],
-    windows_xyxy: NDArray[np.floating] | None,
+    loaded: LoadedModel, load: Load, images: NDArray[np.int64], windows_xyxy: NDArray[np.floating] | None
 ) -> tuple[list[Frame], VisionMaps]:
     """Whole images (V,), or the windows around boxes (V, 4) of them."""
     config, pictures, frames = loaded.config, [], []
@@ -129,11 +126,7 @@ def _encode_views(
 
 
 def _located(
-    loaded: LoadedModel,
-    dataset: ReferringSource,
-    load: Load,
-    sentences: NDArray[np.int64],
-    batch_images: int,
+    loaded: LoadedModel, dataset: ReferringSource, load: Load, sentences: NDArray[np.int64], batch_images: int
 ) -> NDArray[np.float32]:
     """(S, 4) boxes of the locator that comes with a model of crop refinement, for one group of pictures."""
     locator = loaded.locator

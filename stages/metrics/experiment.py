@@ -90,7 +90,10 @@ def _measure_run(
             summary = model.json("summary") if "summary" in model else {}
         numbers["masks"] = summary.get("contours_from_masks")
         numbers["pseudo"] = summary.get("contours_from_pseudo_points")
-        rounds += [_siri_round(one) for one in summary.get("rounds", [])]
+        for one in summary.get("rounds", []):  # of SiRi
+            best = one.get("best") or one.get("final", {})
+            scores = {key: best[key] for key in ("val_box_acc50", "val_box_iou") if key in best}
+            rounds.append({"round": one["round"], **scores})
     if run.attention is not None and run.attention.is_file():
         numbers |= _attention(run.attention)
     budget = budget_of(run.trainings)
@@ -113,14 +116,6 @@ def _attention(path: Path) -> Numbers:
         (means,) = artifact.json("summary")["attention"].values()
     names = ("in_mask", "in_box", "distance", "mask_share", "box_share")
     return {f"attention_{name}": means[name] for name in names}
-
-
-def _siri_round(one: Mapping[str, Any]) -> dict[str, Any]:
-    best = one.get("best") or one.get("final", {})
-    return {
-        "round": one["round"],
-        **{key: best.get(key) for key in ("val_box_acc50", "val_box_iou") if key in best},
-    }
 
 
 def _scores(path: Path, split: str) -> Numbers:

@@ -101,11 +101,7 @@ def weights_words(summary: dict[str, Any]) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     with open_artifact(path, "evaluation") as artifact:
-        return {
-            "path": path,
-            "dataset": artifact.attrs["dataset_digest"],
-            "summary": scores_of(artifact),
-        }
+        return {"path": path, "dataset": artifact.attrs["dataset_digest"], "summary": scores_of(artifact)}
 
 
 def scores_of(evaluation: Artifact) -> dict[str, Any]:

@@ -143,19 +143,14 @@ class QueryDetector(nn.Module):
         positions = nn.functional.pad(positions, (0, 0, 0, words.shape[1]))
         return self.encoder(x, positions, mask[:, None, None]), mask, positions, projected
 
-    def query_sets(self) -> list[Tensor]:
-        """The queries (Q, D) of each decoder: learned, then the fixed grid."""
-        sets = [self.queries.weight]
-        if self.grid_norm is not None:
-            sets.append(self.grid_norm(self.grid))
-        return sets
-
     def detect(self, memory: DetectorMemory, *, keep_maps: bool = False) -> Detections:
         maps: list[Tensor] | None = [] if keep_maps else None
         layers: list[LayerOutputs] = []
         states: list[Tensor] = []
+        # (Q, D) of each decoder: learned, then the fixed grid
+        sets = [self.queries.weight, *([] if self.grid_norm is None else [self.grid_norm(self.grid)])]
         for queries, decoder, classes, box in zip(
-            self.query_sets(), self.decoders, self.class_heads, self.box_heads, strict=True
+            sets, self.decoders, self.class_heads, self.box_heads, strict=True
         ):
             states = decoder(queries, memory, maps)
             for state in states:

@@ -71,13 +71,8 @@ class BoxHead(nn.Module):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(d_model, d_model),
-            nn.ReLU(),
-            nn.Linear(d_model, d_model),
-            nn.ReLU(),
-            nn.Linear(d_model, 4),
-        )
+        d = d_model
+        self.layers = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, 4))
 
     def forward(self, states: Tensor) -> Tensor:
         out: Tensor = self.layers(states).sigmoid()

@@ -31,10 +31,7 @@ class GrabCut:
         return picture
 
     def segment(
-        self,
-        encoded: NDArray[np.uint8],
-        boxes_xyxy: NDArray[np.floating],
-        starts: NDArray[np.bool_],
+        self, encoded: NDArray[np.uint8], boxes_xyxy: NDArray[np.floating], starts: NDArray[np.bool_]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """One mask a prompt, without an estimate of its IoU (NaN). See `Segmenter`."""
         masks = list(self._pool.map(cut, repeat(encoded), boxes_xyxy, starts))

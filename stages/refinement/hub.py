@@ -66,10 +66,7 @@ class HubSegmenter:
 
     @torch.inference_mode()
     def segment(
-        self,
-        encoded: EncodedPicture,
-        boxes_xyxy: NDArray[np.floating],
-        starts: NDArray[np.bool_],
+        self, encoded: EncodedPicture, boxes_xyxy: NDArray[np.floating], starts: NDArray[np.bool_]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """See `Segmenter`."""
         scale = encoded.frame.scale_xy
@@ -131,7 +128,11 @@ def _preparation(source: str, model: Any) -> Preparation:
     """From the processor's JSON file, where there is one; its size must be the model's own."""
     from transformers.utils import cached_file
 
-    side = _side(model.config.prompt_encoder_config.image_size)
+    image_size = model.config.prompt_encoder_config.image_size
+    sides = {int(v) for v in (image_size if isinstance(image_size, list | tuple) else [image_size])}
+    if len(sides) != 1:
+        raise ArtifactError(f"segmenters take square pictures, this one {image_size}")
+    side = sides.pop()
     stretch = model.config.model_type not in _ONLY_LONGER_SIDE
     found: Mapping[str, Any] = {}
     for name in _PROCESSOR_FILES:
@@ -156,14 +157,6 @@ def _preparation(source: str, model: Any) -> Preparation:
         tuple(float(v) for v in found.get(k) or d) for k, d in (("image_mean", MEAN), ("image_std", STD))
     )
     return Preparation(side, stretch, mean, std, factor)
-
-
-def _side(image_size: Any) -> int:
-    """One side of the model's square input."""
-    sides = {int(v) for v in (image_size if isinstance(image_size, list | tuple) else [image_size])}
-    if len(sides) != 1:
-        raise ArtifactError(f"segmenters take square pictures, this one {image_size}")
-    return sides.pop()
 
 
 def _refuse_pickles(source: str) -> None:

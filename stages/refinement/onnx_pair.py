@@ -68,10 +68,7 @@ class OnnxSegmenter:
         return EncodedPicture(dict(zip(wanted, found, strict=True)), frame)
 
     def segment(
-        self,
-        encoded: EncodedPicture,
-        boxes_xyxy: NDArray[np.floating],
-        starts: NDArray[np.bool_],
+        self, encoded: EncodedPicture, boxes_xyxy: NDArray[np.floating], starts: NDArray[np.bool_]
     ) -> tuple[Sequence[NDArray[np.bool_]], Sequence[NDArray[np.float32]]]:
         """See `Segmenter`; C differs by prompt."""
         answers = [
@@ -97,7 +94,8 @@ class OnnxSegmenter:
             yield masks, scores
             asked, best = asked + 1, min(best, _disagreement(masks, box_xyxy))
         if len(masks) == 1 and asked < self._max_prompts and best > ASK_AGAIN_ABOVE:
-            yield self._ask(encoded, _wider(box_xyxy), points, None)[:2]
+            more = (np.asarray(box_xyxy[2:], np.float64) - box_xyxy[:2]) * (WIDER - 1) / 2
+            yield self._ask(encoded, box_xyxy + np.concatenate([-more, more]), points, None)[:2]
 
     @property
     def _takes_boxes(self) -> bool:
@@ -239,9 +237,3 @@ def _first_line(error: Exception) -> str:
 
 def _disagreement(masks: NDArray[np.bool_], box_xyxy: NDArray[np.floating]) -> float:
     return min(projection_score(mask, box_xyxy) for mask in cut_to_box(masks, box_xyxy))
-
-
-def _wider(box_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
-    box = np.asarray(box_xyxy, np.float64)
-    more = (box[2:] - box[:2]) * (WIDER - 1) / 2
-    return np.concatenate([box[:2] - more, box[2:] + more])

@@ -7,7 +7,7 @@ is locked while a run writes it, and goes when the output is there.
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Found:
     def add(self, verdicts: Mapping[int, Verdict]) -> None:
         """Those of one photograph."""
         self.verdicts.update(verdicts)
-        self._write([{"rows": [[row, *_plain(v)] for row, v in verdicts.items()]}])
+        self._write({"rows": [[row, *_plain(v)] for row, v in verdicts.items()]})
 
     def close(self, *, finished: bool) -> None:
         """Give the lock back; a finished run leaves no file."""
@@ -77,12 +77,11 @@ class Found:
             pass  # whatever follows a damaged line is found again
         self._file.truncate(good)
         if good == 0:
-            self._write([{"format": FORMAT, "fingerprint": fingerprint}])
+            self._write({"format": FORMAT, "fingerprint": fingerprint})
 
-    def _write(self, lines: Iterable[Any]) -> None:
+    def _write(self, line: Any) -> None:
         try:
-            for line in lines:
-                self._file.write(json.dumps(line).encode("ascii") + b"\n")
+            self._file.write(json.dumps(line).encode("ascii") + b"\n")
             self._file.flush()
         except OSError as error:
             raise ArtifactError(

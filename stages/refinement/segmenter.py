@@ -32,10 +32,7 @@ class Segmenter(Protocol):
         """(H, W, 3) RGB -> whatever `segment` takes."""
 
     def segment(
-        self,
-        encoded: Any,
-        boxes_xyxy: NDArray[np.floating],
-        starts: NDArray[np.bool_],
+        self, encoded: Any, boxes_xyxy: NDArray[np.floating], starts: NDArray[np.bool_]
     ) -> tuple[Iterable[NDArray[np.bool_]], Iterable[NDArray[np.float32]]]:
         """P times masks (C, H, W) and the segmenter's own estimate of their IoU (C,), NaN if it has none.
 

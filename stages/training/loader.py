@@ -21,14 +21,7 @@ from stages.data.crop_refinement import CropRefinement, View
 from stages.data.dataset import ReferringDataset
 from stages.data.jitter import random_frame
 from stages.data.text import TextCodec, mirror_sentence
-from stages.data.transforms import (
-    Augmentation,
-    Frame,
-    colour_noise,
-    on_canvas,
-    plain_frame,
-    render,
-)
+from stages.data.transforms import Augmentation, Frame, colour_noise, on_canvas, plain_frame, render
 from stages.geometry.boxes import polygon_extent
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.rasterise import polygon_to_rle, rle_to_mask
@@ -257,13 +250,7 @@ class StepDataset(Dataset[Batch]):
         if not len(contour) or not self.layout.contour:
             return np.full((n, 2), np.nan)
         x0, y0, x1, y1 = frame.window_xyxy
-        inside = (
-            contour[:, 0].min() >= x0
-            and contour[:, 1].min() >= y0
-            and contour[:, 0].max() <= x1
-            and contour[:, 1].max() <= y1
-        )
-        if not inside:
+        if (contour < (x0, y0)).any() or (contour > (x1, y1)).any():
             mask = rle_to_mask(polygon_to_rle(contour - np.array([x0, y0]), (y1 - y0, x1 - x0)))
             contour = largest_outer_contour(mask) + np.array([x0, y0], np.float32)
             if len(contour) < 3:

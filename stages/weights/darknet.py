@@ -61,8 +61,7 @@ def read_floats(path: Path) -> NDArray[np.float32]:
     major, minor, _ = np.frombuffer(data, "<i4", 3)
     if not (0 <= major < 100 and 0 <= minor < 1000):
         raise ArtifactError(
-            f"{path} is no darknet weight file: it begins with version {major}.{minor}",
-            hint=_NO_DARKNET,
+            f"{path} is no darknet weight file: it begins with version {major}.{minor}", hint=_NO_DARKNET
         )
     return np.frombuffer(data, "<f4", offset=HEADER_BYTES)
 

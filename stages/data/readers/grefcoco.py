@@ -16,14 +16,7 @@ from stages.data.readers.build_tables import RecordColumns, build_tables
 from stages.data.readers.json_lists import load_json_lists
 from stages.data.readers.lookups import PictureFiles
 from stages.data.readers.plain_pickle import load_plain_pickle
-from stages.data.readers.records import (
-    Invalid,
-    Record,
-    check_file_size,
-    checked_split,
-    id_of,
-    whole,
-)
+from stages.data.readers.records import Invalid, Record, check_file_size, checked_split, id_of, whole
 from stages.data.readers.refer import CocoTables, checked_refs
 from stages.data.readers.tables import NoTarget, ReferringTables, SourceFiles
 from stages.data.readers.targets import hull, joined_masks

@@ -247,12 +247,7 @@ def checked_box(
                 else ""
             )
         )
-    box = (
-        max(x, 0.0),
-        max(y, 0.0),
-        min(whole_box[2], float(width)),
-        min(whole_box[3], float(height)),
-    )
+    box = (max(x, 0.0), max(y, 0.0), min(whole_box[2], float(width)), min(whole_box[3], float(height)))
     outside = max(abs(a - b) for a, b in zip(box, whole_box, strict=True)) > OVERSHOOT_PX
     if outside or box[2] <= box[0] or box[3] <= box[1]:
         fits_turned = whole_box[2] <= height + OVERSHOOT_PX and whole_box[3] <= width + OVERSHOOT_PX

@@ -94,9 +94,7 @@ def _labelme(root: Path, name: str | None, by: str | None) -> Source:
     files = find_labelme_files(root, name, by)
     near = _near(files.folder, 1)
     return Source(
-        files.files,
-        near,
-        lambda skip, images: read_labelme(files, images, near, skip_invalid=skip),
+        files.files, near, lambda skip, images: read_labelme(files, images, near, skip_invalid=skip)
     )
 
 

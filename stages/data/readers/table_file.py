@@ -23,15 +23,7 @@ from stages.nearest import cannot_read
 REQUIRED = ("image", "expression", "x1", "y1", "x2", "y2")
 _OTHER_NAMES = {
     "image": ("file_name", "filename", "file", "image_path", "image_file", "img", "picture", "path"),
-    "expression": (
-        "caption",
-        "sentence",
-        "text",
-        "query",
-        "prompt",
-        "description",
-        "referring_expression",
-    ),
+    "expression": ("caption", "sentence", "text", "query", "prompt", "description", "referring_expression"),
     "x1": ("xmin", "x_min", "left"),
     "y1": ("ymin", "y_min", "top"),
     "x2": ("xmax", "x_max", "right"),
