@@ -137,12 +137,9 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def _input_parameters(command: StageCommand) -> list[inspect.Parameter]:
     made = []
     for item in command.inputs:
-        info = typer.Option(
-            f"--{item.name.replace('_', '-')}",
-            metavar=item.metavar,
-            help=f"{item.help} [required]" if item.required else item.help,
-            rich_help_panel="Inputs and output",
-        )
+        text = f"{item.help} [required]" if item.required else item.help
+        flag, panel = f"--{item.name.replace('_', '-')}", "Inputs and output"
+        info = typer.Option(flag, metavar=item.metavar, help=text, rich_help_panel=panel)
         made.append(_parameter(item.name, Annotated[Path | None, info], None))
     return made
 

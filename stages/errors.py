@@ -86,3 +86,9 @@ def first_of(items: Sequence[str], most: int) -> list[str]:
     """The first items of a list that may be long, and how many more there are: facts of an error."""
     left = len(items) - most
     return [*items[:most], *([f"and {left} more"] if left > 0 else [])]
+
+
+def listed(items: Sequence[object], most: int) -> str:
+    """The same in a line: "a, b and 3 more"."""
+    left = len(items) - most
+    return ", ".join(map(str, items[:most])) + (f" and {left} more" if left > 0 else "")

@@ -17,18 +17,8 @@ from stages.nearest import file_hint
 PATIENCE = 4.0  # seconds that the hub has to answer
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _FILE_ENDINGS = (
-    ".pth",
-    ".pt",
-    ".ckpt",
-    ".bin",
-    ".weights",
-    ".safetensors",
-    ".onnx",
-    ".h5",
-    ".pkl",
-    ".npz",
-    ".zip",
-)
+    ".pth", ".pt", ".ckpt", ".bin", ".weights", ".safetensors", ".onnx", ".h5", ".pkl", ".npz", ".zip",
+)  # fmt: skip
 _HINT = "give a local folder with config.json and model.safetensors, or a hub id while the hub can be reached"
 
 

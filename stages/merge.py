@@ -55,14 +55,9 @@ def run(
     """
     if not files:
         raise UsageError("nothing to merge", hint="seqres merge pseudo-*.h5 --out pseudo.h5")
-    if _is_json(files[0]):
+    if (what_file_is(files[0]) or "").startswith("a JSON"):
         return _merge_predictions(files, Path(out), options, time.monotonic())
     return _merge_pseudo_labels(config, files, out, options)
-
-
-def _is_json(path: Path) -> bool:
-    what = what_file_is(path)
-    return what is not None and what.startswith("a JSON")
 
 
 def _merge_pseudo_labels(

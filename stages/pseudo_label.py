@@ -151,8 +151,7 @@ def run(
         audit=audited,
     )
     with job.writer() as w:
-        for name, value in _attributes(config, data, loaded, summary["prompt"]).items():
-            w.attr(name, value)
+        _write_origin(w, config, data, loaded, summary["prompt"])
         w.json("summary", summary)
         if shard is None:
             labels.write(w)
@@ -208,19 +207,17 @@ def _labels(
     return PseudoRows.of(predictions, referents, projection_scores(rles, data.boxes_xyxy[referents]))
 
 
-def _attributes(
-    config: Config, data: ReferringDataset, loaded: LoadedModel, prompt: str
-) -> dict[str, str | int]:
+def _write_origin(
+    w: ArtifactWriter, config: Config, data: ReferringDataset, loaded: LoadedModel, prompt: str
+) -> None:
+    """What predicted the contours, and with how many points."""
     from stages.inference.auxiliary_contours import POINTS_PER_DECODER_POINT
 
+    w.attr("dataset_digest", data.digest)
+    w.attr("model_digest", loaded.digest)
+    w.attr("prompt", prompt)
     finer = POINTS_PER_DECODER_POINT if config.contour == "auxiliary" else 1
-    n_points = loaded.config.n_points * finer
-    return {
-        "dataset_digest": data.digest,
-        "model_digest": loaded.digest,
-        "prompt": prompt,
-        "n_points": n_points,
-    }
+    w.attr("n_points", loaded.config.n_points * finer)
 
 
 def start_from_boxes(job: StageJob, dataset: Path, config: Config) -> StageResult:

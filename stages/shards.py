@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import ArtifactError, UsageError
+from stages.errors import ArtifactError, UsageError, listed
 
 Value = TypeVar("Value")
 MOST = 100_000  # shards of a run
@@ -123,10 +123,9 @@ def _require_each_once(parts: Sequence[Part], command: str) -> None:
     count = parts[0].shard.count
     missing = [n for n in range(1, count + 1) if n not in seen]
     if missing:
-        named = ", ".join(f"{n}/{count}" for n in missing[:_SHOWN])
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        named = listed([f"{n}/{count}" for n in missing], _SHOWN)
         raise ArtifactError(
-            f"{'shard' if len(missing) == 1 else 'shards'} {named}{more} missing",
+            f"{'shard' if len(missing) == 1 else 'shards'} {named} missing",
             facts=[
                 f"given: {', '.join(str(part.shard) for part in parts[:_SHOWN])}{' …' if len(parts) > _SHOWN else ''}"
             ],

@@ -95,14 +95,8 @@ class Config(TrainingSettings):
 def model_config(config: Config) -> ModelConfig:
     """The preset with the options that were given."""
     m = preset(config.model)
-    given = {
-        "text_in_memory": config.text_in_memory,
-        "cctf": config.cctf,
-        "pmca": config.pmca,
-        "n_bins": config.bins,
-        "auxiliary_mask": config.auxiliary_mask,
-    }
-    changes: dict[str, object] = {k: v for k, v in given.items() if v is not None}
+    given = {name: getattr(config, name) for name in ("text_in_memory", "cctf", "pmca", "auxiliary_mask")}
+    changes = {k: v for k, v in (given | {"n_bins": config.bins}).items() if v is not None}
     if config.image_size:
         changes["image"] = dataclasses.replace(m.image, size=config.image_size)
     vision = m.vision if config.frozen is None else dataclasses.replace(m.vision, frozen=config.frozen)
@@ -128,24 +122,14 @@ def _detector(m: ModelConfig, config: Config) -> DetectorConfig:
     align = None if config.contrastive is None else (m.detector.align_dim or 64) * config.contrastive
     given = {"queries": config.queries, "second_decoder": config.second_decoder, "align_dim": align}
     changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-    if m.family == "seqtr":
-        foreign: dict[str, Any] = {
-            "queries": config.queries,
-            "second-decoder": config.second_decoder,
-            "contrastive": config.contrastive,
-        }
-    else:
-        foreign = {
-            "cctf": config.cctf,
-            "pmca": config.pmca,
-            "bins": config.bins,
-            "text-in-memory": config.text_in_memory,
-        }
-    for name, value in foreign.items():
-        if value is not None:
-            raise UsageError(
-                f"--{name} is no option of the {m.family} family that {config.model!r} belongs to"
-            )
+    of_seqtr, of_mdetr = (
+        ("cctf", "pmca", "bins", "text_in_memory"),
+        ("queries", "second_decoder", "contrastive"),
+    )
+    for name in of_mdetr if m.family == "seqtr" else of_seqtr:
+        if getattr(config, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} is no option of the {m.family} family that {config.model!r} belongs to")
     return dataclasses.replace(m.detector, **changes)
 
 

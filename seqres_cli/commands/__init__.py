@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from seqres_cli.command_names import KINDS, STAGES
+from seqres_cli.command_names import NAMES, STAGES
 from seqres_cli.options import SHARED, ExtraOption, InputPath, out_option
 from seqres_cli.stage_command import StageCommand
 
@@ -42,4 +42,4 @@ def _command(name: str, text: str) -> StageCommand:
     return StageCommand(name, inputs=inputs, extras=extras, out=out, **table)
 
 
-COMMANDS = _Commands(dict.fromkeys(KINDS))
+COMMANDS = _Commands(dict.fromkeys(NAMES))

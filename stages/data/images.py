@@ -24,15 +24,9 @@ from stages.nearest import Neighbours
 from stages.untrusted import plain, shown
 
 _FOLDERS = (
-    "images/train2014",
-    "images/mscoco/images/train2014",
-    "images",
-    "images/mscoco/train2014",
-    "images/saiaprtc12",
-    "images/flickr30k",
-    "mscoco/images/train2014",
-    "train2014",
-)
+    "images/train2014", "images/mscoco/images/train2014", "images", "images/mscoco/train2014", "images/saiaprtc12",
+    "images/flickr30k", "mscoco/images/train2014", "train2014",
+)  # fmt: skip
 _PROBES = 25
 _LARGEST_FILE = 2 << 30  # bytes
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes; usual file systems allow no more

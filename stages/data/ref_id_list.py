@@ -13,7 +13,7 @@ from stages.artifacts import Artifact
 from stages.data.annotation_list import ListRow, rows_of_list, whole_id
 from stages.data.readers.records import open_text
 from stages.data.release_sample import match_sample
-from stages.errors import ArtifactError, first_of
+from stages.errors import ArtifactError, first_of, listed
 from stages.file_kinds import refuse_other_kinds
 from stages.nearest import cannot_read
 from stages.untrusted import shown
@@ -166,40 +166,25 @@ def _is_entries(value: Any) -> bool:
 
 
 def _listed(
-    path: Path, listed: set[int], ref_ids: NDArray[np.int64], candidates: NDArray[np.int64], split_name: str
+    path: Path, wanted: set[int], ref_ids: NDArray[np.int64], candidates: NDArray[np.int64], split_name: str
 ) -> set[int]:
     """The wanted ref ids, all of them candidates."""
-    if not listed:
+    if not wanted:
         raise ArtifactError(f"{path} lists no ref id")
     able, known = set(ref_ids[candidates].tolist()), set(ref_ids.tolist())
-    facts = []
-    for wrong, why in (
-        (sorted(listed - known), "not in the dataset"),
-        (sorted((listed & known) - able), f"without a mask, or not in split {split_name!r}"),
-    ):
-        if wrong:
-            shown = ", ".join(map(str, wrong[:_SHOWN]))
-            facts.append(
-                f"{why}: {shown}" + (f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
-            )
+    wrong = {
+        "not in the dataset": sorted(wanted - known),
+        f"without a mask, or not in split {split_name!r}": sorted((wanted & known) - able),
+    }
+    facts = [f"{why}: {listed(ids, _SHOWN)}" for why, ids in wrong.items() if ids]
     if facts:
-        raise ArtifactError(f"{path} lists {len(listed - able)} ref ids that cannot be shown", facts=facts)
-    return listed
-
-
-def read_ref_ids(path: Path) -> set[int]:
-    """Ref ids from a text file (separated by space, comma or line; # starts a comment), a JSON list, or the column
-    `ref_id` of a CSV file such as `--export-list` writes.
-
-    Raises:
-        ArtifactError: the file cannot be read or holds anything but whole numbers.
-    """
-    content = _read_list(path)
-    return _ref_ids(path, [row.id_text for row in content] if _is_rows(content) else content)
+        raise ArtifactError(f"{path} lists {len(wanted - able)} ref ids that cannot be shown", facts=facts)
+    return wanted
 
 
 def _read_list(path: Path) -> Any:
-    """The JSON content of the file, the rows of a table, or the words of a text file."""
+    """The JSON content of the file, the rows of a table with a column `ref_id`, or the words of a text file (between them
+    blanks, commas or lines; # starts a comment)."""
     try:
         with open_text(path) as stream:
             text = stream.read()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stages.data.photographs import Photographs
 from stages.data.text import SPECIAL, WordCodec, clean
+from stages.errors import listed
 from stages.geometry.rasterise import Rle
 from stages.inference.answers import Predictions
 from stages.inference.auxiliary_contours import ContourSource
@@ -93,14 +94,12 @@ def warn_of_words(loaded: LoadedModel, texts: Sequence[str], reporter: Reporter)
     limit, words = loaded.codec.max_words, sorted(set(loaded.codec.words) - set(SPECIAL))
     unknown = list(dict.fromkeys(word for found in unknown_words(loaded, texts) for word in found))
     if unknown:
-        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-        lines = [f"words that the model never saw: {', '.join(map(repr, unknown[:_SHOWN]))}{more}"]
+        lines = [f"words that the model never saw: {listed([repr(word) for word in unknown], _SHOWN)}"]
         near = {word: get_close_matches(word, words, n=1, cutoff=0.75) for word in unknown[:_SHOWN]}
         if any(near.values()):
             told = ", ".join(f"{found[0]!r} ({word})" for word, found in near.items() if found)
             lines.append(f"near them it knows {told}")
-        rest = f" and {len(words) - _SHOWN_KNOWN} more" if len(words) > _SHOWN_KNOWN else ""
-        lines.append(f"it knows {len(words)} words: {', '.join(words[:_SHOWN_KNOWN])}{rest}")
+        lines.append(f"it knows {len(words)} words: {listed(words, _SHOWN_KNOWN)}")
         reporter.warn("\n  ".join(lines))
     if cut := sum(len(clean(text).split()) > limit for text in texts):
         reporter.warn(f"expressions longer than the {limit} words that the model reads, cut: {cut}")

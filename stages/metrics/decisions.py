@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import Artifact
-from stages.errors import ArtifactError
+from stages.errors import ArtifactError, listed
 from stages.geometry.rasterise import Rle, checked_rle, polygon_to_rle, rle_area, rle_from_segmentation
 from stages.untrusted import plain, shown
 
@@ -96,11 +96,10 @@ def require_known(
     """ArtifactError unless all referents with a decision are among `known` (rows of the dataset)."""
     beyond = sorted(set(decisions) - set(np.asarray(known).tolist()))
     if beyond:
-        ids = dataset["referents/ref_id"][beyond[:_SHOWN]].tolist()
-        more = f" and {len(beyond) - _SHOWN} more" if len(beyond) > _SHOWN else ""
+        ids = dataset["referents/ref_id"][beyond].tolist()
         raise ArtifactError(
             f"{path} decides about {len(beyond)} referents that are not {what}",
-            facts=[f"ref_id {', '.join(map(str, ids))}{more}"],
+            facts=[f"ref_id {listed(ids, _SHOWN)}"],
             hint="use the decisions with the files that their page was made from",
         )
 

@@ -12,11 +12,11 @@ import pytest
 
 from stages.artifacts import open_artifact, verify_artifact
 from stages.data.dataset import ReferringDataset
-from stages.data.ref_id_list import read_ref_ids
 from stages.errors import ArtifactError, UsageError
 from stages.prepare_data import Config as DataConfig
 from stages.prepare_data import run as prepare
 from stages.split_masks import Config, run
+from tests.oracles.listed_ids import read_ref_ids
 from tests.oracles.refer_folder import ReferFolder
 
 

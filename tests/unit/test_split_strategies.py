@@ -17,7 +17,6 @@ import torch
 from stages import prepare_data
 from stages.artifacts import RunOptions, open_artifact, verify_artifact, write_artifact
 from stages.data.dataset import ReferringDataset
-from stages.data.ref_id_list import read_ref_ids
 from stages.data.text import WordCodec
 from stages.errors import ArtifactError, SeqresError, StaleOutputError, UsageError
 from stages.inference import annotation
@@ -26,6 +25,7 @@ from stages.metrics.coverage import spread_order, unit_features
 from stages.models.build import build_model
 from stages.split_masks import Config, run
 from stages.weights.model_file import load_model, write_model
+from tests.oracles.listed_ids import read_ref_ids
 from tests.oracles.random_models import CONFIGS, WORDS
 from tests.oracles.small_artifacts import digest, write_dataset
 

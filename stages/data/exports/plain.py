@@ -15,19 +15,8 @@ from stages.geometry.edges import mask_parts, one_polygon
 from stages.geometry.rasterise import rle_area, rle_to_mask
 
 _COLUMNS = (
-    "image",
-    "phrase",
-    "x1",
-    "y1",
-    "x2",
-    "y2",
-    "split",
-    "mask",
-    "category",
-    "score",
-    "ref_id",
-    "ann_id",
-)
+    "image", "phrase", "x1", "y1", "x2", "y2", "split", "mask", "category", "score", "ref_id", "ann_id",
+)  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 BOX_ONLY = "boxes without a mask left out, beside polygons"
 

@@ -31,26 +31,13 @@ from stages.artifacts.whole_file import write_whole
 from stages.data.refshapes.kinds import kinds, kinds_of
 from stages.data.refshapes.object_scenes import generate_object_scene
 from stages.data.refshapes.scenes import Scene, ShapeObject, generate_scene
-from stages.data.refshapes.sentences import make_sentence, make_sentences
+from stages.data.refshapes.sentences import make_sentences
 from stages.data.refshapes.shapes import ANGULAR_SHAPES, CURVED_SHAPES, SHAPES
 from stages.data.refshapes.textures import dress, load_textures
 from stages.errors import UsageError
 from stages.geometry.contours import largest_outer_contour
 from stages.geometry.rasterise import ellipse_to_rle, mask_to_rle, polygon_to_rle
 from stages.reporter import Reporter, SilentReporter
-
-__all__ = [
-    "IMAGE_SIZE",
-    "SCALES",
-    "RefShapesReport",
-    "Scene",
-    "ShapeObject",
-    "generate_scene",
-    "make_sentence",
-    "make_sentences",
-    "split_scene",
-    "write_refer_layout",
-]
 
 Job = tuple[str, int, str, int, tuple[Path, ...]]  # world, seed, split, index of a scene, pictures it wears
 IMAGE_SIZE = 160  # pixels, square
