@@ -2,11 +2,10 @@
 #
 #   make -f scripts/pipeline.mk SCALE=smoke OUT=runs/smoke             build everything, show the table
 #   make -f scripts/pipeline.mk DATA=refcoco.h5 RATIO=0.01 OUT=runs/refcoco
-#   make -f scripts/pipeline.mk RES_FLAGS='--lr 0.001' OUT=runs/slow   flags of a stage, after its recipe (see below)
-#   make -f scripts/pipeline.mk TAG=2 TEACHER=final OUT=runs/smoke     then: label once more, by what learned from labels
 #
-# A second call does nothing. Another RATIO (or other flags of one stage) runs only what depends on it, and a deleted
-# file is made again; with make -j2, branches run side by side (OMP_NUM_THREADS cores each). How: pipeline_files.mk.
+# A second call does nothing. Another RATIO (or other flags of a stage: RES_FLAGS='--lr 0.001') runs only what depends on it,
+# and a deleted file is made again; with make -j2, branches run side by side (OMP_NUM_THREADS cores each). More rounds (TAG=2
+# TEACHER=final): docs/howto/experiments.md. How it works: pipeline_files.mk.
 
 SCALE   ?= smoke
 SEED    ?= 0

@@ -26,7 +26,8 @@ from transformers import AutoBackbone, AutoConfig
 from stages.data.refshapes.scenes import generate_scene
 from stages.data.refshapes.shapes import COLOURS, SHAPES
 from stages.data.transforms import colour_noise
-from stages.models.config import SMALL_BACKBONE, ImageConfig
+from stages.models.config import ImageConfig
+from stages.models.presets import preset
 
 PRETEXT_SEED = 77_001
 SIZE = 160
@@ -51,7 +52,7 @@ class Pretext(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = AutoBackbone.from_config(AutoConfig.for_model(**SMALL_BACKBONE))
+        self.backbone = AutoBackbone.from_config(AutoConfig.for_model(**preset("refshapes-small").vision.settings))
         n = sum(CLASSES) + 1 + 4
         self.heads = nn.ModuleList(nn.Conv2d(c, n, 1) for c in self.backbone.channels[1:])
         self.picture = nn.Conv2d(self.backbone.channels[1], 4 * 16, 1)
