@@ -53,7 +53,7 @@ def second(tiny_dataset: Path, tiny_split: Path, rec: Path, first: Path, tmp_pat
         init: Path | None = first,
         split: Path = tiny_split,
         points: Path | None = None,
-        reporter: Any = None,
+        reporter: Any = SilentReporter(),
         **changes: Any,
     ) -> Path:
         config = res_config(**{"lr": STILL, "weight_decay": 0.0, **changes})
