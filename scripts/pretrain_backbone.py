@@ -52,7 +52,9 @@ class Pretext(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = AutoBackbone.from_config(AutoConfig.for_model(**preset("refshapes-small").vision.settings))
+        self.backbone = AutoBackbone.from_config(
+            AutoConfig.for_model(**preset("refshapes-small").vision.settings)
+        )
         n = sum(CLASSES) + 1 + 4
         self.heads = nn.ModuleList(nn.Conv2d(c, n, 1) for c in self.backbone.channels[1:])
         self.picture = nn.Conv2d(self.backbone.channels[1], 4 * 16, 1)

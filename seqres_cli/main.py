@@ -190,8 +190,3 @@ def _usage_error(error: TyperException, command_line: Sequence[str]) -> UsageErr
         )
         hint = nearest_hint(option, known) or hint
     return UsageError(message[:1].lower() + message[1:], hint=hint)
-
-
-def _command_of(command_line: Sequence[str]) -> str:
-    """ "seqres train-rec" out of a whole command line; typer does not always tell the command."""
-    return " ".join(["seqres", *[word for word in command_line[1:2] if word in COMMANDS]])

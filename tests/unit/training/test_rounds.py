@@ -13,11 +13,13 @@ from stages.artifacts import open_artifact
 from stages.errors import ArtifactError, UsageError
 from stages.models.build import build_model
 from stages.models.presets import preset
+from stages.reporter import SilentReporter
 from stages.training.start import READERS, differences
 from tests.oracles.small_artifacts import diamond, write_pseudo
 from tests.unit.training.conftest import FAST
 
 SHORT: dict[str, Any] = {**FAST, "epochs": 1, "steps_per_epoch": 1, "validation_expressions": 2}
+SILENT = SilentReporter()
 STILL = 1e-12  # a learning rate that leaves the weights where they start
 
 
@@ -53,7 +55,7 @@ def second(tiny_dataset: Path, tiny_split: Path, rec: Path, first: Path, tmp_pat
         init: Path | None = first,
         split: Path = tiny_split,
         points: Path | None = None,
-        reporter: Any = SilentReporter(),
+        reporter: Any = SILENT,
         **changes: Any,
     ) -> Path:
         config = res_config(**{"lr": STILL, "weight_decay": 0.0, **changes})
@@ -234,7 +236,6 @@ def test_a_model_that_saw_other_masks_is_told(
     second: Any, tiny_dataset: Path, first: Path, tmp_path: Path
 ) -> None:
     from stages import split_masks
-    from stages.reporter import SilentReporter
 
     warnings: list[str] = []
 
