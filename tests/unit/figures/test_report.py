@@ -115,7 +115,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_page(tmp_path: Path) -> None:
     folder = tmp_path / "figures"
     write_folder(folder, page("one", "", []), {"old.png": b"1"})
-    with pytest.raises(ArtifactError, match="cannot write .*figures: no such file"):
+    with pytest.raises(ArtifactError, match=r"cannot write .*figures: no such file"):
         write_folder(folder, page("two", "", []), {"missing/inner.png": b"2"})
     assert (folder / "old.png").read_bytes() == b"1"
     assert [p.name for p in tmp_path.iterdir()] == ["figures"]
