@@ -267,20 +267,11 @@ def _stage_function(command: StageCommand, stage: ModuleType) -> Callable[..., A
         if command.streams is not None:
             extras |= command.streams({**paths, "out": arguments["out"]}, arguments["json"])
         told = ctx.obj or {}
-        world = told.get("world", ALONE)
+        world, argv = told.get("world", ALONE), tuple(told.get("argv", ()))
+        options = RunOptions(arguments["force"], arguments["dry_run"], argv, world, origins)
+        reporter = RichReporter(quiet=arguments["quiet"]) if world.first else SilentReporter()
         result = stage.run(
-            config,
-            **paths,
-            **extras,
-            out=arguments["out"],
-            reporter=RichReporter(quiet=arguments["quiet"]) if world.first else SilentReporter(),
-            options=RunOptions(
-                force=arguments["force"],
-                dry_run=arguments["dry_run"],
-                argv=tuple(told.get("argv", ())),
-                origins=origins,
-                world=world,
-            ),
+            config, **paths, **extras, out=arguments["out"], reporter=reporter, options=options
         )
         if str(result.path) == "-" and result.status == "written":
             return Answer({}, [])

@@ -79,8 +79,6 @@ def option(default: Any, help: str, **info: Any) -> Any:
 
     Values are checked by `check_ranges` (`StageConfig`).
     """
-    if "choices" in info:
-        info["choices"] = tuple(info["choices"])
     return dataclasses.field(default=default, metadata={"option": OptionInfo(help, **info)})
 
 

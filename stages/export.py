@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.artifacts.job import RunOptions, StageResult
-from stages.artifacts.target import require_file_target, require_folder_target, require_writable
+from stages.artifacts.target import (
+    refuse_inputs,
+    require_file_target,
+    require_folder_target,
+    require_writable,
+)
 from stages.artifacts.whole_file import write_whole
 from stages.artifacts.whole_folder import Content, holds_exactly, write_whole_folder
 from stages.config import StageConfig, option
@@ -142,9 +147,7 @@ def _check_out(config: Config, out: Path, sources: list[Path]) -> None:
         raise UsageError(
             f"--to {config.to} writes a {ending} file, got {out.name}", hint=f"--out {out}{ending}"
         )
-    for source in sources:
-        if out.exists() and source.exists() and out.samefile(source):
-            raise UsageError(f"--out {out} is also an input", hint="choose another --out")
+    refuse_inputs(out, sources)
     require_writable(out)
 
 

@@ -317,16 +317,9 @@ def audit(
     if not len(sentences):
         return None
     drawn = predict_sentences(
-        loaded,
-        data,
-        sentences,
-        batch_images=config.batch_images,
-        box_prompt=prompted,
-        contour=config.contour,
-        reporter=reporter,
-        what="audit",
-        world=world,
-    )
+        loaded, data, sentences, batch_images=config.batch_images, box_prompt=prompted, contour=config.contour,
+        reporter=reporter, what="audit", world=world,
+    )  # fmt: skip
     if not world.first:
         return None
     referents = data.sentence_referent[sentences]

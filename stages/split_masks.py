@@ -442,9 +442,7 @@ def _key(seed: int, identity: int) -> tuple[bytes, int]:
 
 def _ranks(keys: Sequence[Any]) -> np.ndarray:
     """Position of each key in sorted order, (N,) int64."""
-    ranks = np.empty(len(keys), np.int64)
-    ranks[sorted(range(len(keys)), key=lambda i: keys[i])] = np.arange(len(keys))
-    return ranks
+    return _places(np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64))
 
 
 def _how_many(config: Config, available: int, what: str) -> int:

@@ -366,6 +366,7 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
         return rec.replace(
             sequence="mask", n_points=config.points or rec.n_points, detector=detector, vision=vision
         )
+    of_box = 0 if config.sequence == "contour" else rec.auxiliary_mask
     return rec.replace(
         vision=vision,
         sequence=config.sequence,
@@ -375,11 +376,7 @@ def res_architecture(rec: ModelConfig, config: Config) -> ModelConfig:
         cctf=config.cctf,
         pmca=config.pmca,
         point_content=config.point_content,
-        auxiliary_mask=config.auxiliary_mask
-        if config.zoom
-        else rec.auxiliary_mask
-        if config.sequence != "contour"
-        else 0,
+        auxiliary_mask=config.auxiliary_mask if config.zoom else of_box,
         zoom_margin=config.zoom_margin if config.zoom else None,
         image=dataclasses.replace(rec.image, size=config.zoom) if config.zoom else rec.image,
     )

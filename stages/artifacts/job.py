@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from stages.artifacts.target import nearest_folder, require_file_target, require_writable
+from stages.artifacts.target import nearest_folder, refuse_inputs, require_file_target, require_writable
 from stages.artifacts.temporary import remove_leftovers
 from stages.config import config_dict, in_current_words, semantic_dict
 from stages.errors import ArtifactError, StaleOutputError, UsageError
@@ -402,9 +402,7 @@ def _check_out(out: Path, sources: Sequence[Path]) -> None:
     require_file_target(out)
     if not (above := nearest_folder(out)).is_dir():
         raise UsageError(f"cannot write {out}: {above} is not a folder", hint="choose another --out")
-    for source in sources:
-        if out.exists() and source.exists() and out.samefile(source):
-            raise UsageError(f"--out {out} is also an input", hint="choose another --out")
+    refuse_inputs(out, sources)
 
 
 def _external_record(role: str, path: Path) -> dict[str, Any]:

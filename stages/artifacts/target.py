@@ -8,7 +8,7 @@ import contextlib
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from stages.errors import SeqresError, UsageError
@@ -46,6 +46,12 @@ def require_file_target(path: Path, what: str = "--out", example: str = "out.h5"
             facts=["it is left as it is, even with --force"],
             hint=hint,
         )
+
+
+def refuse_inputs(out: Path, sources: Iterable[Path]) -> None:
+    """UsageError when `out` is one of what it is made from."""
+    if any(out.exists() and source.exists() and out.samefile(source) for source in sources):
+        raise UsageError(f"--out {out} is also an input", hint="choose another --out")
 
 
 def require_folder_target(path: Path, what: str) -> None:

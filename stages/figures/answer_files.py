@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.target import require_file_target, require_folder_target
-from stages.data.photographs import Photographs, Request
+from stages.data.photographs import Photographs
 from stages.errors import UsageError
 from stages.figures.overlays import png_bytes
 from stages.figures.photo_masks import photograph_figure
@@ -31,8 +31,9 @@ def drawings_of(
     found: dict[Path, Drawing] = {}
     if overlays is not None:
         require_folder_target(Path(overlays), "--overlays")
-        paths = overlay_paths(Path(overlays), photographs.requests)
-        found |= {path: overlay_of(i) for i, path in enumerate(paths)}
+        # numbered, because phrases of one picture are drawn apart
+        stems = [_short_name(Path(request.image).stem) for request in photographs.requests]
+        found |= {Path(overlays, f"{i + 1:04d}-{stem}.png"): overlay_of(i) for i, stem in enumerate(stems)}
     for flag, path, draw in (("overlay", overlay, whole_overlay), ("mask", mask, mask_picture)):
         if path is None:
             continue
@@ -61,11 +62,6 @@ def some_of(
         return dict(drawings)
     chosen = [per_request[i] for i in np.arange(len(per_request))[rows]]
     return {path: overlay_of(i) for i, path in enumerate(chosen)}
-
-
-def overlay_paths(folder: Path, requests: Sequence[Request]) -> list[Path]:
-    """One PNG a request, numbered, because phrases of one picture are drawn apart."""
-    return [folder / f"{i:04d}-{_short_name(Path(r.image).stem)}.png" for i, r in enumerate(requests, 1)]
 
 
 def _short_name(stem: str) -> str:

@@ -41,7 +41,8 @@ def budget_of(trainings: Sequence[Path]) -> Budget | None:
         each = int(config["steps_per_epoch"])
         known = {row["epoch"]: float(row["val_miou"]) for row in history if row.get("val_miou") is not None}
         curve += [(steps + each * epoch, score) for epoch, score in known.items()]
-        gained = _last_quarter(known, len(history))
+        n = len(history)
+        gained = None if n % 4 or not {n, n * 3 // 4} <= known.keys() else known[n] - known[n * 3 // 4]
         steps += each * len(history)
         pictures += each * len(history) * int(config["batch_images"])
         minutes += seconds / 60
@@ -53,9 +54,3 @@ def _seconds(model: Artifact) -> float:
         model.json("notes/timing")["training_seconds_after_epoch"] if "notes/timing" in model else []
     )
     return float(clock[-1]) if clock else 0.0
-
-
-def _last_quarter(known: dict[int, float], epochs: int) -> float | None:
-    if epochs % 4 or epochs not in known or epochs * 3 // 4 not in known:
-        return None
-    return known[epochs] - known[epochs * 3 // 4]

@@ -231,7 +231,15 @@ class Trainer:
         p, random = self.progress, self.world.gather(random_state())
         try:
             if self.world.first:
-                self._write_state(p, random)
+                save_resume(self.resume_file, {
+                    "fingerprint": self.fingerprint,
+                    "model": self.model.state_dict(),
+                    "optimiser": self.optimiser.state_dict(),
+                    "average": self.average.state(),
+                    "progress": dict(vars(p)),
+                    "random": random[0],
+                    "random_of_others": random[1:],
+                })  # fmt: skip
             self.saved_at = (p.epoch, p.step)
             self.saved = (
                 f"epoch {p.epoch + 1}, step {p.step}" if p.epoch < self.settings.epochs else "all epochs"
@@ -239,17 +247,6 @@ class Trainer:
         except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             self.reporter.warn(f"the resume state {self.resume_file} could not be saved: {reason.lower()}")
-
-    def _write_state(self, p: _Progress, random: list[dict[str, Any]]) -> None:
-        save_resume(self.resume_file, {
-            "fingerprint": self.fingerprint,
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average.state(),
-            "progress": dict(vars(p)),
-            "random": random[0],
-            "random_of_others": random[1:],
-        })  # fmt: skip
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])

@@ -71,11 +71,8 @@ def load_pretrained_parts(model: ReferringModel) -> list[str]:
     lines = []
     vision, text = model.config.vision, model.config.text
     if vision.source == SHIPPED:
-        load_state(
-            model.vision.body,
-            {f"backbone.{k}": v for k, v in shipped_backbone().items()},
-            where="the shipped backbone",
-        )
+        shipped = {f"backbone.{k}": v for k, v in shipped_backbone().items()}
+        load_state(model.vision.body, shipped, where="the shipped backbone")
         lines.append("backbone: the RefShapes weights that come with seqres")
     elif vision.kind == "darknet53" and vision.source:
         from stages.weights.darknet import load_darknet
@@ -92,11 +89,8 @@ def load_pretrained_parts(model: ReferringModel) -> list[str]:
         from transformers import AutoModel
 
         encoder: Any = model.text
-        load_state(
-            encoder.encoder,
-            _from_source(AutoModel.from_pretrained, text.source).state_dict(),
-            where=text.source,
-        )
+        pretrained = _from_source(AutoModel.from_pretrained, text.source)
+        load_state(encoder.encoder, pretrained.state_dict(), where=text.source)
         lines.append(f"text encoder: {text.source}")
     return lines
 

@@ -221,17 +221,11 @@ def _make_scene(job: Job) -> _Written:
     )
     assert ok
     rles = [mask_to_rle(item.mask) for item in scene.objects]
-    annotations = [
-        _annotation(
-            item,
-            dict(rle),
-            image_id,
-            number,
-            categories[item.shape],
-            as_polygon=number in chosen and form.random() >= RLE_SHARE,
-        )
-        for number, (item, rle) in enumerate(zip(scene.objects, rles, strict=True))
-    ]
+    annotations = []
+    for number, (item, rle) in enumerate(zip(scene.objects, rles, strict=True)):
+        as_polygon = number in chosen and form.random() >= RLE_SHARE
+        category = categories[item.shape]
+        annotations.append(_annotation(item, dict(rle), image_id, number, category, as_polygon=as_polygon))
     refs = [
         _ref(stem, image_id, number, categories[scene.objects[number].shape], split, said)
         for number, said in chosen.items()

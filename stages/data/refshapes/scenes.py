@@ -184,18 +184,8 @@ def _try_place(
                 other.visible[window] &= ~solid
         full = np.zeros((size, size), bool)
         full[window] = solid
-        return Placed(
-            shape,
-            colour,
-            size_name,
-            figure,
-            alpha,
-            corner,
-            centre,
-            full,
-            full.copy(),
-            int(np.count_nonzero(solid)),
-        )
+        n_full = int(np.count_nonzero(solid))
+        return Placed(shape, colour, size_name, figure, alpha, corner, centre, full, full.copy(), n_full)
     return None
 
 
