@@ -120,7 +120,7 @@ class _Memo(dict[int, Any]):
     """What is asked for again, as long as that is still to come."""
 
     def __init__(self, fetches: Counter[int]) -> None:
-        self.left, self.put = fetches.copy(), 0
+        self.left, self.put = fetches, 0
 
     def __len__(self) -> int:
         """How many things were put here: pickles of protocol 4 count them."""
@@ -132,8 +132,11 @@ class _Memo(dict[int, Any]):
             super().__setitem__(place, value)
 
     def __getitem__(self, place: int) -> Any:
-        self.left[place] -= 1
-        return super().__getitem__(place) if self.left[place] else self.pop(place)
+        if self.left[place] > 1:
+            self.left[place] -= 1
+            return super().__getitem__(place)
+        del self.left[place]
+        return self.pop(place)
 
 
 class _Entries(EntryFile):
