@@ -22,10 +22,10 @@ class RecordColumns:
 
     def __init__(self, records: Iterable[Record]) -> None:
         """Takes one record after the other."""
-        self.ref_ids, self.ann_ids, self.category_ids, self.n_targets = (array("q") for _ in range(4))
+        self.ref_ids, self.ann_ids, self.category_ids, self.sentence_ids = (array("q") for _ in range(4))
         self.pictures: dict[tuple[int, str], int] = {}  # (image id, file name) -> its place here
-        self.sizes_hw = array("q")
-        self.picture, self.split, self.n_sentences, self.sentence_ids = (array("q") for _ in range(4))
+        self.sizes_hw = array("i")
+        self.picture, self.split, self.n_sentences, self.n_targets = (array("i") for _ in range(4))
         self.splits: dict[str, int] = {}
         self.boxes = array("d")
         self.is_crowd = array("b")
@@ -65,7 +65,7 @@ class RecordColumns:
         ids = _ints(self.ref_ids)
         if not by_name:
             return np.lexsort((ids, name, image_id, split))
-        x1, y1, x2, y2 = np.array(self.boxes, np.float64).reshape(-1, 4).T
+        x1, y1, x2, y2 = np.frombuffer(self.boxes, np.float64).reshape(-1, 4).T
         return np.lexsort((ids, y2, x2, y1, x1, image_id, name, split))
 
 
@@ -120,8 +120,8 @@ def build_tables(
         image_index=image_row[picture],
         category_index=_ints(category_row.get(c, -1) for c in records.category_ids)[rows].astype(np.int32),
         split=split[rows].astype(np.int8),
-        boxes_xyxy=np.array(records.boxes, np.float64).reshape(-1, 4)[rows],
-        is_crowd=np.array(records.is_crowd, np.bool_)[rows],
+        boxes_xyxy=np.frombuffer(records.boxes, np.float64).reshape(-1, 4)[rows],
+        is_crowd=np.frombuffer(records.is_crowd, np.bool_)[rows],
         rles=records.rles.take(rows),
         sentence_offsets=offsets_of(n_sentences[rows]),
         sentence_ids=_ints(records.sentence_ids)[said],
@@ -135,4 +135,6 @@ def build_tables(
 
 
 def _ints(values: Iterable[int]) -> NDArray[np.int64]:
-    return np.array(values if isinstance(values, array) else list(values), np.int64)
+    if isinstance(values, array) and values:  # its own memory, where it is of that kind
+        return np.frombuffer(values, values.typecode).astype(np.int64, copy=False)
+    return np.fromiter(values, np.int64)
