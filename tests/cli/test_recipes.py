@@ -151,6 +151,7 @@ def test_the_roles_of_refshapes_have_a_recipe_at_every_scale() -> None:
         "multitask",
         "multitask-from-rec",
         "mdetr",
+        "mdetr-published",
         "siri",
         "siri-control",
     ]
