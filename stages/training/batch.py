@@ -14,6 +14,7 @@ from torch import Tensor
 
 # What decides which work a step has to do; a step that reads it from the device waits for all that the device still does
 ON_HOST = ("sizes_hw", "word_mask", "mask_weight")
+_SMALL = 1 << 16  # bytes of a tensor that costs less in a pipe than in shared memory
 
 
 @dataclass
@@ -56,6 +57,17 @@ class Batch:
         """What a loader with `pin_memory=True` calls, so that `to` runs beside the step before."""
         return self._each(Tensor.pin_memory)
 
+    def __reduce__(self) -> tuple[Callable[..., Batch], tuple[dict[str, Any]]]:
+        """From a worker: every tensor in shared memory costs both sides a connection, so small ones go as numbers."""
+        return _received, (self._parts(lambda part: part.numpy() if part.nbytes <= _SMALL else part),)
+
     def _each(self, change: Callable[[Tensor], Tensor], but: tuple[str, ...] = ()) -> Batch:
+        return Batch(**self._parts(change, but))
+
+    def _parts(self, change: Callable[[Tensor], Any], but: tuple[str, ...] = ()) -> dict[str, Any]:
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return Batch(**{n: part if part is None or n in but else change(part) for n, part in parts.items()})
+        return {n: part if part is None or n in but else change(part) for n, part in parts.items()}
+
+
+def _received(parts: dict[str, Any]) -> Batch:
+    return Batch(**{n: torch.from_numpy(p) if isinstance(p, np.ndarray) else p for n, p in parts.items()})

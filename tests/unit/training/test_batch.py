@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import pickle
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,27 @@ def test_every_tensor_is_pinned_and_moved(monkeypatch: pytest.MonkeyPatch) -> No
     assert meta.slot_count is None
     on_host = {f.name for f in dataclasses.fields(Batch) if getattr(meta, f.name) is not None} - moved(meta)
     assert on_host == set(ON_HOST), "what a step asks for first"
+
+
+def test_a_worker_puts_only_large_tensors_into_shared_memory() -> None:
+    canvas = np.random.default_rng(0).integers(0, 256, (2, 160, 128, 3), np.uint8)
+    batch = dataclasses.replace(a_batch(), images=torch.from_numpy(canvas.transpose(0, 3, 1, 2)))
+    sent: list[torch.Tensor] = []
+
+    class Pickler(pickle.Pickler):
+        def reducer_override(self, part: object) -> Any:
+            sent.extend([part] if isinstance(part, torch.Tensor) else [])
+            return NotImplemented
+
+    Pickler(stream := io.BytesIO()).dump(dataclasses.replace(batch, slot_count=None))
+    assert [id(part) for part in sent] == [id(batch.images)]
+    received = pickle.loads(stream.getvalue())
+    assert received.slot_count is None and received.images.stride() == batch.images.stride()
+    for name in ("images", "targets", "word_mask"):
+        assert torch.equal(getattr(received, name), getattr(batch, name)), name
+    received.boxes.add_(1)  # a tensor of its own
+    scalar = pickle.loads(pickle.dumps(batch)).slot_count
+    assert torch.equal(scalar, torch.tensor(4.0))
 
 
 def test_the_sums_of_two_halves_are_the_sum_of_the_whole() -> None:

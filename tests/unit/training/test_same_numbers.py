@@ -41,6 +41,7 @@ def test_normalised_pictures_stay_as_they_lie_in_memory() -> None:
     assert torch.equal(found, want) and found.is_contiguous(memory_format=torch.channels_last)
     assert images.data_ptr() == canvas.ctypes.data, "no copy on the way"
     assert torch.equal(normalise(images.float(), sizes, config), want)
+    assert torch.equal(normalise(images.contiguous(), sizes, config), want)
     assert np.array_equal(images.numpy(), canvas.transpose(0, 3, 1, 2)), "the pictures are unchanged"
 
 
