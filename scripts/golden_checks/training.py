@@ -103,7 +103,7 @@ def check_average(path: Path) -> Report:
         ours, theirs = [], []
         for k, wanted in enumerate(steps, start=1):
             _draw(model, k)
-            average.update(model)
+            average.update()
             ours += [average.values[n].numpy().flatten() for n in data["order"]]
             theirs += [np.ravel(wanted[n]) for n in data["order"]]
         report.close(f"decay {decay}", np.concatenate(ours), np.concatenate(theirs), 1e-6)

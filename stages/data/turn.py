@@ -1,6 +1,7 @@
 """Rotation of a picture and of a contour in it about a point (augmentation of the few masks)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ class Turn:
     degrees: float
     centre_xy: tuple[float, float]
 
-    @property
+    @cached_property
     def matrix(self) -> NDArray[np.float64]:
         """(2, 3): original pixels (x, y, 1) -> pixels of the turned picture."""
         angle = np.radians(self.degrees)
@@ -45,7 +46,7 @@ class Turn:
         if h * w < (x1 - x0) * (y1 - y0):
             w, h = x1 - x0, y1 - y0
         scale = np.array([[w / (x1 - x0)], [h / (y1 - y0)]])
-        m = self.matrix
+        m = self.matrix.copy()
         m[:, 2] -= (x0, y0)
         m = m * scale
         m[:, 2] += m[:, :2].sum(1) * 0.5 - 0.5  # cv2 puts a pixel's centre, we its corner, at whole numbers

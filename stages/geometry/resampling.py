@@ -76,7 +76,8 @@ def mask_to_points(mask: NDArray[Any], n: int) -> NDArray[np.float32]:
 
 def start_at_top(contour_xy: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same contour beginning at its top-most, then left-most point (the convention of every target)."""
-    return np.roll(contour_xy, -int(np.lexsort((contour_xy[:, 0], contour_xy[:, 1]))[0]), 0)
+    first = np.lexsort((contour_xy[:, 0], contour_xy[:, 1]))[0]
+    return np.concatenate([contour_xy[first:], contour_xy[:first]])
 
 
 def contour_targets(

@@ -80,6 +80,7 @@ class Trainer:
         share_batch_norm(model, world)
         self.world = world
         self.model = channels_last(model.to(device))
+        self.trained = list(trainable(self.model))
         self.codec, self.settings, self.plan = codec, settings, plan
         self.batches = BatchLoader(steps, settings.workers)
         self.validate = validate
@@ -196,9 +197,9 @@ class Trainer:
         loss.backward()
         sum_gradients(model, self.world)
         if s.clip:
-            torch.nn.utils.clip_grad_norm_(trainable(model), s.clip)
+            torch.nn.utils.clip_grad_norm_(self.trained, s.clip)
         self.optimiser.step()
-        self.average.update(model)
+        self.average.update()
         return value
 
     def _blame(self, outputs: Any, batch: Batch) -> list[str]:

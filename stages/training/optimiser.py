@@ -84,9 +84,9 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:
 
 
 class MovingAverage:
-    """Exponential moving average of parameters; buffers (and what is frozen, so its own average) are copied.
+    """Exponential moving average of a model's parameters; buffers are copied, what is frozen is its own average.
 
-    With `average_buffers=True` everything is averaged.
+    With `average_buffers=True` everything is averaged. The model must stay where its weights are in memory.
 
     The release averages every buffer and cuts the counts to whole numbers (ODDITIES F7).
     The decay of update k is min(decay, (1 + k) / (10 + k)), so that a young average follows the model. k is part of
@@ -94,27 +94,27 @@ class MovingAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float, *, average_buffers: bool = False) -> None:
-        self.decay, self.updates, self.average_buffers = decay, 0, average_buffers
-        self.values = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        self.decay, self.updates = decay, 0
+        live = {k: v.detach() for k, v in model.state_dict().items()}  # the model's own memory
+        self.values = {k: v.clone() for k, v in live.items()}
+        learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        averaged = [k for k, v in live.items() if v.is_floating_point() and (average_buffers or k in learned)]
+        followed = [k for k, _ in model.named_buffers() if k in live and k not in averaged]
+        self._averaged = [self.values[k] for k in averaged], [live[k] for k in averaged]
+        self._followed = [self.values[k] for k in followed], [live[k] for k in followed]
+        self._cuts = average_buffers
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        averaged, current, copied, sources = [], [], [], []
-        learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-        for name, value in model.state_dict().items():
-            if value.dtype.is_floating_point and (self.average_buffers or name in learned):
-                averaged.append(self.values[name])
-                current.append(value.detach())
-            elif self.average_buffers:
-                self.values[name].copy_(decay * self.values[name] + (1 - decay) * value)
-            else:
-                copied.append(self.values[name])
-                sources.append(value)
-        if copied:
-            torch._foreach_copy_(copied, sources)
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        values, live = self._followed
+        if self._cuts:
+            for value, new in zip(values, live, strict=True):
+                value.copy_(decay * value + (1 - decay) * new)
+        elif values:
+            torch._foreach_copy_(values, live)
+        torch._foreach_lerp_(*self._averaged, 1 - decay)
 
     def state(self) -> dict[str, object]:
         return {"updates": self.updates, "values": self.values}

@@ -159,8 +159,8 @@ def test_average_before_the_weights_are_loaded() -> None:
     ours = MovingAverage(model, 0.999)
     seen = []
     for _ in range(30):
-        theirs.update(model)
-        ours.update(model)
+        theirs.update()
+        ours.update()
         seen.append(theirs.values["weight"].item())
         assert ours.values["weight"].item() == 1
     assert (seen[0], seen[-1]) == pytest.approx((0.9, 1.0))

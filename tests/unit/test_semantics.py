@@ -252,8 +252,8 @@ def test_average_after_a_resume() -> None:
     kept, lost = MovingAverage(model, 0.999), MovingAverage(model, 0.999)
     kept.load(average.state())
     lost.load({**average.state(), "updates": 0})
-    kept.update(model)
-    lost.update(model)
+    kept.update()
+    lost.update()
     assert kept.values["weight"].item() == pytest.approx(0.001)
     assert lost.values["weight"].item() == pytest.approx(0.9)
 

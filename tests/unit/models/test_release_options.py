@@ -126,8 +126,8 @@ def test_buffers_of_the_average() -> None:
     with torch.no_grad():
         model.running_mean.fill_(1.0)
         model.num_batches_tracked.fill_(7)
-    kept.update(model)
-    averaged.update(model)
+    kept.update()
+    averaged.update()
     assert kept.values["running_mean"].tolist() == [1.0, 1.0]
     assert averaged.values["running_mean"].tolist() == pytest.approx([0.9, 0.9])
     assert (int(kept.values["num_batches_tracked"]), int(averaged.values["num_batches_tracked"])) == (7, 6)

@@ -54,7 +54,7 @@ def step(name: str, device: torch.device) -> list[float]:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trainable(model), 0.1)
             optimiser.step()
-            average.update(model)
+            average.update()
             assert not waits, "the loss of the step is all that the host may wait for"
         losses.append(loss.item())
     assert all(isinstance(v, Pretended) == (device.type == "pretended") for v in average.values.values())

@@ -32,7 +32,7 @@ def test_average_warms_up_and_survives_a_resume() -> None:
     values = []
     for _ in range(4):
         torch.nn.init.constant_(model.weight, 1.0)
-        average.update(model)
+        average.update()
         values.append(average.values["weight"].item())
     want, expected = 0.0, []
     for k in range(4):
@@ -42,8 +42,8 @@ def test_average_warms_up_and_survives_a_resume() -> None:
     assert values == pytest.approx(expected)
     again = MovingAverage(model, 0.999)
     again.load(average.state())
-    again.update(model)
-    average.update(model)
+    again.update()
+    average.update()
     assert torch.equal(again.values["weight"], average.values["weight"])
 
 

@@ -55,7 +55,7 @@ def test_what_is_frozen_is_its_own_average() -> None:
             model[0].bias.add_(torch.randn(4))
             model(torch.randn(8, 5))
         share = 1 - min(0.9, (1 + step) / (10 + step))
-        average.update(model)
+        average.update()
         for name, value in model.state_dict().items():
             averaged = not name.startswith(("1.running", "1.num"))
             plain[name] = plain[name].lerp(value, share) if averaged else value.clone()
