@@ -17,7 +17,7 @@ class Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 (open as long as this lives)
-        self._size = 0
+        self._size = self._at = 0
         weakref.finalize(self, self._file.close)
 
     def append(self, data: bytes) -> int:
@@ -27,16 +27,25 @@ class Spool:
             SeqresError: the disk is full.
         """
         try:
-            self._file.seek(self._size)
+            self._go_to(self._size)
+            self._at = -1  # should it fail half-way
             self._file.write(data)
         except OSError as error:
             raise SeqresError(
                 f"cannot put data aside in {tempfile.gettempdir()}: {os.strerror(error.errno or 0).lower()}",
                 hint="TMPDIR=FOLDER names another place for temporary files",
             ) from error
-        self._size += len(data)
+        self._at = self._size = self._size + len(data)
         return self._size
 
     def read(self, start: int, stop: int) -> bytes:
-        self._file.seek(start)
-        return self._file.read(stop - start)
+        self._go_to(start)
+        data = self._file.read(stop - start)
+        self._at += len(data)
+        return data
+
+    def _go_to(self, place: int) -> None:
+        """Seeking empties the file's buffer, also to where it is."""
+        if place != self._at:
+            self._file.seek(place)
+            self._at = place

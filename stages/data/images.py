@@ -56,20 +56,30 @@ def path_below(root: Path, name: str) -> Path:
     if len(stored) > _LONGEST_PATH or max(map(len, stored.split(b"/"))) > _LONGEST_NAME:
         raise ArtifactError(f"image name {shown(name)} of {len(stored)} bytes is too long for a file")
     # an old locale keeps other letters for these bytes
+    base = os.path.normpath(root)
     path = Path(os.path.normpath(root / os.fsdecode(stored)))
-    if not path.is_relative_to(os.path.normpath(root)):
+    if not path.is_relative_to(base):
         raise ArtifactError(
             f"image name {shown(name)} leaves the image folder {root}",
             hint="names are relative to the folder of the pictures, which --images FOLDER gives",
         )
-    real = os.path.realpath(path)
-    if not Path(real).is_relative_to(os.path.realpath(root)):
-        raise ArtifactError(
-            f"image name {shown(name)} leads out of the image folder {root} through a link",
-            facts=[f"to {plain(real, 200)}"],
-            hint="give the folder that the pictures really lie in with --images FOLDER, or copy them",
-        )
+    if _may_lead_out(path, base):
+        real = os.path.realpath(path)
+        if not Path(real).is_relative_to(os.path.realpath(root)):
+            raise ArtifactError(
+                f"image name {shown(name)} leads out of the image folder {root} through a link",
+                facts=[f"to {plain(real, 200)}"],
+                hint="give the folder that the pictures really lie in with --images FOLDER, or copy them",
+            )
     return path
+
+
+def _may_lead_out(path: Path, base: str) -> bool:
+    """Whether a part of the path below `base` is a link, or a step up, which the real path of both has to settle."""
+    parts = path.relative_to(base).parts
+    return ".." in parts or any(
+        os.path.islink(os.path.join(base, *parts[:n])) for n in range(1, len(parts) + 1)
+    )
 
 
 def picture_folders(bases: Sequence[Path]) -> list[Path]:

@@ -7,7 +7,7 @@ import pickle
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, overload
 
 from stages.artifacts.spool import Spool
@@ -23,13 +23,13 @@ class EntryFile(Sequence[Any]):
 
     def append(self, entry: Any) -> None:
         """None (an entry that was let go) takes no space. SeqresError on a full disk."""
-        self._starts.append(
-            self._spool.append(b"" if entry is None else pickle.dumps(entry, pickle.HIGHEST_PROTOCOL))
-        )
+        self.extend((entry,))
 
     def extend(self, entries: Iterable[Any]) -> None:
-        for entry in entries:
-            self.append(entry)
+        """As `append` of each, in one go."""
+        stored = [b"" if entry is None else pickle.dumps(entry, pickle.HIGHEST_PROTOCOL) for entry in entries]
+        self._spool.append(b"".join(stored))
+        self._starts.extend(accumulate(map(len, stored), initial=self._starts.pop()))
 
     def __len__(self) -> int:
         return len(self._starts) - 1

@@ -47,6 +47,8 @@ def check_values(value: Any, most: int) -> int:
             if seen > most:
                 raise pickle.UnpicklingError("the same parts are in it again and again")
             for part in (*one.keys(), *one.values()) if isinstance(one, dict) else one:
+                if type(part) is str:  # as most are
+                    continue
                 if isinstance(part, _CONTAINERS):
                     below.append(part)
                 elif isinstance(part, int) and part.bit_length() > _MOST_BITS:
