@@ -1,6 +1,8 @@
 """Axis-aligned boxes: conversion, clipping and overlap. Boxes are (..., 4) float, xyxy, pixels (METHOD.md
 section 1)."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -53,13 +55,13 @@ def box_iou_pairwise(a_xyxy: ArrayLike, b_xyxy: ArrayLike) -> Float:
     return np.asarray(np.where(union > 0, iou, 0.0))
 
 
-def reads_as_shares(values: ArrayLike) -> bool:
+def reads_as_shares(values: Iterable[float]) -> bool:
     """Whether four numbers (in any order of a box) are shares of the picture: none is above 1, one is no whole number.
 
     As pixels they would be a box within the first pixel.
     """
-    box = np.asarray(values, dtype=np.float64)
-    return bool(((box >= 0) & (box <= 1)).all() and (box % 1 != 0).any())
+    box = list(values)
+    return all(0 <= value <= 1 for value in box) and any(value % 1 for value in box)
 
 
 def polygon_extent(points_xy: ArrayLike) -> Float:

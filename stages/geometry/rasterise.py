@@ -166,6 +166,8 @@ def rle_from_segmentation(segmentation: Any, size_hw: Size) -> Rle:
 
 
 def _is_rle(value: Any) -> bool:
+    if isinstance(value, list):  # as nearly all are: asking an abstract class takes longer
+        return False
     return isinstance(value, Mapping) and not value.keys().isdisjoint(("counts", "size", "rle"))
 
 

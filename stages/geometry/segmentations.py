@@ -89,7 +89,7 @@ def _is_point(value: Any) -> bool:
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return isinstance(value, list | Sequence) and not isinstance(value, str | bytes)
 
 
 def _is_number(value: Any) -> bool:

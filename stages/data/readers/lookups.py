@@ -34,7 +34,7 @@ class ById:
         self.repeated: set[int] = set()  # places of entries that were there before, alike
         ids, places = array("q"), array("q")
         for place, entry in enumerate(entries):
-            identity = id_of(entry.get(key)) if isinstance(entry, Mapping) else None
+            identity = id_of(entry.get(key)) if isinstance(entry, dict | Mapping) else None
             if identity is not None:
                 ids.append(identity)
                 places.append(place)

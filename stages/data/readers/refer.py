@@ -109,7 +109,7 @@ def read_refer(
 
 def checked_refs(refs: Any, path: Path) -> Sequence[Mapping[str, Any]]:
     """ArtifactError unless `refs` is a list of at least one dict."""
-    if not isinstance(refs, list | tuple | EntryFile) or not all(isinstance(r, Mapping) for r in refs):
+    if not isinstance(refs, list | tuple | EntryFile) or not all(isinstance(r, dict | Mapping) for r in refs):
         raise ArtifactError(f"{path} is no list of referents")
     if not refs:
         raise ArtifactError(f"{path} holds no referent")
@@ -259,12 +259,13 @@ def _record(ref: Mapping[str, Any], coco: CocoTables) -> Record:
 
 
 def _get(entry: Any, key: str) -> Any:
-    return entry.get(key) if isinstance(entry, Mapping) else None
+    return entry.get(key) if isinstance(entry, dict | Mapping) else None
 
 
 def _text_of(entry: Any) -> str:
     """The sentence: `sent` (lower case, as the public loaders use it), else `raw`, else the joined tokens."""
+    for key in ("sent", "raw"):
+        if text := clean_text(_get(entry, key)):
+            return text
     tokens = _get(entry, "tokens")
-    joined = " ".join(map(str, tokens)) if isinstance(tokens, list | tuple) else ""
-    found = (clean_text(text) for text in (_get(entry, "sent"), _get(entry, "raw"), joined))
-    return next((text for text in found if text), "")
+    return clean_text(" ".join(map(str, tokens))) if isinstance(tokens, list | tuple) else ""
