@@ -96,28 +96,22 @@ def pieces_of(stream: BinaryIO, size: int) -> Pieces | None:
     """Where to cut a pickle of `size` bytes whose outermost object is a list; None for any that is read step by step."""
     stream.seek(0)
     try:
-        return _walk(stream, size)
+        pieces = _walk(stream, size)
     except _OtherPickle:
         return None
+    lengths = (end - start for (start, _), (end, _) in pairwise([(0, 0), *pieces.ends]))
+    return pieces if max(lengths) <= _LARGEST_PIECE else None
 
 
 def _walk(stream: BinaryIO, size: int) -> Pieces:
     """One loop over the opcodes: a call for each would take longer than reading them afterwards."""
     ends: list[tuple[int, int]] = []
     shared: set[int] = set()
-    data, at, near_end = (
-        b"",
-        0,
-        -1,
-    )  # a block, where in it the next opcode is, where the block may be too short for one
-    begin = 0  # of the block in the file
+    # a block, its place in the file, where in it the next opcode is, and from where on it may be too short for one
+    data, begin, at, near_end = b"", 0, 0, -1
     depth = height = 0  # marks, and values below the first of them
-    puts, last, outermost = (
-        0,
-        -1,
-        -1,
-    )  # places of the memo: how many, the last one, that of the outermost list
-    of_before = -1  # the last place that an earlier group has filled
+    # places of the memo: how many, the last one, that of the outermost list, the last one of the groups before
+    puts, last, outermost, of_before = 0, -1, -1, -1
     while True:
         if at > near_end:
             begin += at
@@ -131,9 +125,8 @@ def _walk(stream: BinaryIO, size: int) -> Pieces:
             number = int.from_bytes(data[at : at + width], "little")
             at += width
         if kind == _PUT:
-            if (
-                not last < number <= puts + 1
-            ):  # the fast unpickler takes memory for all places up to the largest
+            # the fast unpickler takes memory for all places up to the largest
+            if not last < number <= puts + 1:
                 raise _OtherPickle
             if height == 1 and not depth:
                 outermost = number
@@ -160,16 +153,11 @@ def _walk(stream: BinaryIO, size: int) -> Pieces:
                 ends.append((begin + at, last))
                 of_before = last
             continue
-        elif kind in (_APPEND, _SETITEM):
-            height -= 0 if depth else 1 if kind == _APPEND else 2
-            continue
-        elif kind == _PROTO and begin + at == 2:
+        elif kind in (_APPEND, _SETITEM) or (kind == _PROTO and begin + at == 2):
+            height -= 0 if depth else {_APPEND: 1, _SETITEM: 2, _PROTO: 0}[kind]
             continue
         elif kind == _STOP and (depth, height) == (0, 1):
-            ends.append((begin + at - 1, last))
-            if max(end - start for (start, _), (end, _) in pairwise([(0, 0), *ends])) > _LARGEST_PIECE:
-                raise _OtherPickle
-            return Pieces(ends, sorted(shared))
+            return Pieces([*ends, (begin + at - 1, last)], sorted(shared))
         elif kind not in (_VALUE, _LIST):
             raise _OtherPickle
         if not depth:  # a value beside or below the entries
