@@ -14,12 +14,12 @@ from stages.data.readers.pickle_pieces import pieces_of
 from stages.data.readers.plain_pickle import load_plain_pickle
 from stages.errors import ArtifactError
 
-KEY = {"deep": [1, {2: "b"}]}
+KEY, LATE = {"deep": [1, {2: "b"}]}, {"late": [[]]}  # which is beyond the places that stand in one byte
 
 
 def referents(n: int) -> list[Any]:
     return [
-        {"id": i, "text": f"ä {i}", "tokens": [str(i)], "key": KEY, "box": [1.5, -i, None, True, 2**40 + i]} for i in range(n)
+        {"id": i, "text": f"ä {i}", "tokens": [str(i)], "key": LATE if i % 900 > 700 else KEY, "box": [1.5, -i, None, True, 2**40 + i]} for i in range(n)
     ]  # fmt: skip
 
 
@@ -32,6 +32,11 @@ LISTS: dict[str, list[Any]] = {
     "several groups": referents(2500),
     "a text longer than a block": ["a" * 70_000, "b"],
 }
+
+
+@pytest.fixture(autouse=True)
+def short_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickle_pieces, "_SHORTEST_PIECE", 0)
 
 
 def cut(data: bytes) -> pickle_pieces.Pieces | None:
@@ -52,15 +57,22 @@ def test_pieces_make_the_same_list(
     monkeypatch.setattr(pickle_pieces, "_BLOCK", block)
     (path := tmp_path / "a.p").write_bytes(data := pickle.dumps(LISTS[name], 2))
     assert (pieces := cut(data)) is not None
-    assert len(pieces.ends) == {"several groups": 4, "one in the last group": 3}.get(
+    assert len(pieces.groups) == {"several groups": 4, "one in the last group": 3}.get(
         name, 1 if len(LISTS[name]) < 2 else 2
     )
     assert list(load_plain_pickle(path)) == LISTS[name] == list(step_by_step(path, monkeypatch))
 
 
+def test_parts_that_groups_share_are_the_same_wherever_they_stand() -> None:
+    pieces = cut(data := pickle.dumps(referents(2500), 2))
+    assert pieces is not None and pieces.shared.min() < 256 < pieces.shared.max()
+    entries = [entry for group in pieces.read(io.BytesIO(data), "utf-8") for entry in group]
+    assert entries[0]["key"] is entries[2400]["key"] and entries[701]["key"] is entries[2550 - 900]["key"]
+
+
 def test_byte_strings_and_places_of_python_2(tmp_path: Path) -> None:
     data = b"\x80\x02]q\x01(}q\x02U\x02idq\x03U\x02\xc3\xa4q\x04se}q\x05h\x03K\x02sa."
-    assert (pieces := cut(data)) is not None and pieces.shared == [3]
+    assert (pieces := cut(data)) is not None and pieces.shared.tolist() == [3]
     (path := tmp_path / "a.p").write_bytes(data)
     assert list(load_plain_pickle(path)) == [{"id": "ä"}, {"id": 2}]
     path.write_bytes(data.replace(b"\xc3\xa4", b"\xe4b"))
@@ -91,9 +103,18 @@ def test_what_is_written_otherwise_is_read_step_by_step(data: bytes) -> None:
 
 def test_a_long_group_is_read_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     data = pickle.dumps(referents(1500), 2)
+    monkeypatch.setattr(pickle_pieces, "_BLOCK", 100)
     assert cut(data) is not None
-    monkeypatch.setattr(pickle_pieces, "_LARGEST_PIECE", len(data) // 2)
-    assert cut(data) is None
+    for limit, value in (("_LARGEST_PIECE", len(data) // 2), ("_MOST_SHARED", 2)):
+        with monkeypatch.context() as small:
+            small.setattr(pickle_pieces, limit, value)
+            assert cut(data) is None
+
+
+def test_groups_without_entries_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    pieces = cut(b"\x80\x02]q\x00" + b"(K\x01e" * 10_000 + b".")
+    assert pieces is not None and len(pieces.groups) == 1
 
 
 def test_a_file_that_changes_meanwhile_runs_nothing() -> None:
