@@ -52,7 +52,8 @@ endef
 # runs it again. Done while make reads this file, so that `make -n` tells the truth.
 F := $(OUT)/.flags
 ifneq ($(MAKECMDGOALS),clean)
-$(foreach stage,prepare split rec naive first full pseudo refine resample final evaluate visualize,$(shell \
+$(foreach stage,prepare split rec naive paper-first paper-pseudo paper-points paper first pseudo refine resample final \
+  all-masks evaluate ellipse visualize,$(shell \
   mkdir -p $(F); cd $(F); echo $(call quoted,$($(stage))) | cmp -s - $(stage) || echo $(call quoted,$($(stage))) > $(stage)))
 endif
 BOOK ?= $(if $(findstring $() ,$(here)),,$(wildcard $(here)/../stages/configs/*.toml))
@@ -64,9 +65,12 @@ clean:
 # ------------------------------------------------------------------ what is asked for
 # The last round's files and scores. Every file by its name: one that make knows from patterns only would not be made again.
 D      := $(or $(DATA),$(OUT)/dataset.h5)
-FILES  := $(patsubst %,$(OUT)/%.h5,rec split-RATIO first-RATIO naive-RATIO full \
-  $(addsuffix $(TAG)-RATIO,pseudo refined points final attention))
-SCORES := $(patsubst %,$(OUT)/eval/%.h5,rec $(addsuffix -$(RATIO),naive first $(if $(TAG),$(TEACHER)) final$(TAG)) full box-full)
+FILES  := $(patsubst %,$(OUT)/%.h5,rec $(addsuffix -RATIO,split first paper-first naive) all-masks \
+  $(addsuffix -RATIO,paper-pseudo paper-points paper $(addsuffix $(TAG),pseudo refined points final attention)))
+SCORES := $(patsubst %,$(OUT)/eval/%.h5,boxes-only $(addsuffix -$(RATIO),naive paper $(if $(TAG),$(TEACHER)) final$(TAG)) \
+  all-masks)
+# What tells how long a row was trained
+COSTS  := $(subst RATIO,$(RATIO),$(filter-out %/split-RATIO.h5 %/attention$(TAG)-RATIO.h5,$(FILES)))
 
 .DEFAULT_GOAL := report
 .PHONY: all report table clean
@@ -75,7 +79,7 @@ SCORES := $(patsubst %,$(OUT)/eval/%.h5,rec $(addsuffix -$(RATIO),naive first $(
 
 all: $(subst RATIO,$(RATIO),$(FILES)) $(SCORES)
 
-compare = echo; $(SEQRES) evaluate --compare $(SCORES)
+compare = echo; $(SEQRES) evaluate --compare $(SCORES) $(COSTS)
 table: $(SCORES)
 	@$(compare)
 

@@ -1,4 +1,4 @@
-"""Train the small backbone that ships with seqres, from nothing, on procedural scenes that no data set contains.
+"""Train the small backbones that ship with seqres on procedural scenes that no data set contains.
 
 The pretext is detection, as for the YOLOv3 trunk of SeqTR, plus self-supervision for detail; no mask is used:
   - at every cell near an object's centre: its shape, colour, size and box (both at stride 8 and at stride 16);
@@ -7,6 +7,11 @@ The pretext is detection, as for the YOLOv3 trunk of SeqTR, plus self-supervisio
 Scenes come from the seed sequence (PRETEXT_SEED, index), which `prepare-data` never uses.
 
     python scripts/pretrain_backbone.py --scenes 12000 --epochs 10 --out stages/weights/shipped/refshapes_backbone.safetensors
+
+For the demo's pictures, the one of shapes goes on with objects of few kinds:
+
+    python scripts/pretrain_backbone.py --world everyday --init stages/weights/shipped/refshapes_backbone.safetensors \
+        --scenes 6000 --epochs 5 --out stages/weights/shipped/objects_backbone.safetensors
 """
 
 from __future__ import annotations
@@ -19,12 +24,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoBackbone, AutoConfig
 
-from stages.data.refshapes.scenes import generate_scene
-from stages.data.refshapes.shapes import COLOURS, SHAPES
+from stages.data.refshapes.folder import world
+from stages.data.refshapes.shapes import COLOURS
 from stages.data.transforms import colour_noise
 from stages.models.config import ImageConfig
 from stages.models.presets import preset
@@ -33,29 +38,30 @@ PRETEXT_SEED = 77_001
 SIZE = 160
 MAX_OBJECTS = 5
 SIZES = ("small", "large")
-CLASSES = (len(SHAPES), len(COLOURS), len(SIZES))
 
 
-def make_scene(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image (160, 160, 3) uint8, boxes (5, 4) float32 (NaN = none), labels (5, 3) int64."""
-    scene = generate_scene(np.random.default_rng([PRETEXT_SEED, index]), SIZE)
+def make_scene(job: tuple[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image (160, 160, 3) uint8, boxes (5, 4) float32 (NaN = none), labels (5, 3) int64 of a scene (world, index)."""
+    shown = world(job[0])
+    scene = shown.scene(np.random.default_rng([PRETEXT_SEED, job[1]]), SIZE)
     boxes = np.full((MAX_OBJECTS, 4), np.nan, np.float32)
     labels = np.zeros((MAX_OBJECTS, 3), np.int64)
     for k, o in enumerate(scene.objects[:MAX_OBJECTS]):
         boxes[k] = o.box_xyxy
-        labels[k] = (SHAPES.index(o.shape), list(COLOURS).index(o.colour), SIZES.index(o.size_name))
+        labels[k] = (shown.shapes.index(o.shape), list(COLOURS).index(o.colour), SIZES.index(o.size_name))
     return scene.image, boxes, labels
 
 
 class Pretext(nn.Module):
     """Backbone, a detection head at strides 8 and 16, and a picture decoder on the stride-8 map."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: tuple[int, int, int]) -> None:
+        """classes: numbers of kinds, colours and sizes."""
         super().__init__()
         self.backbone = AutoBackbone.from_config(
             AutoConfig.for_model(**preset("refshapes-small").vision.settings)
         )
-        n = sum(CLASSES) + 1 + 4
+        n = sum(classes) + 1 + 4
         self.heads = nn.ModuleList(nn.Conv2d(c, n, 1) for c in self.backbone.channels[1:])
         self.picture = nn.Conv2d(self.backbone.channels[1], 4 * 16, 1)
 
@@ -86,10 +92,12 @@ def assign(boxes: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     return owner, ltrb
 
 
-def detection_loss(out: Tensor, boxes: Tensor, labels: Tensor, stride: int) -> dict[str, Tensor]:
+def detection_loss(
+    out: Tensor, boxes: Tensor, labels: Tensor, stride: int, classes: tuple[int, int, int]
+) -> dict[str, Tensor]:
     owner, ltrb = assign(boxes, stride)
     out = out.permute(0, 2, 3, 1)
-    *logits, objectness, box = out.split((*CLASSES, 1, 4), -1)
+    *logits, objectness, box = out.split((*classes, 1, 4), -1)
     mine = owner >= 0
     target = labels.gather(1, owner.clamp(min=0).flatten(1)[..., None].expand(-1, -1, 3)).view(
         *owner.shape, 3
@@ -115,6 +123,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--world", choices=("shapes", "everyday"), default="shapes")
+    parser.add_argument("--init", type=Path, help="weights to go on from")
     parser.add_argument("--scenes", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=32)
@@ -123,14 +133,18 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(PRETEXT_SEED)
     with multiprocessing.Pool() as pool:
-        made = pool.map(make_scene, range(args.scenes), chunksize=64)
+        made = pool.map(make_scene, [(args.world, index) for index in range(args.scenes)], chunksize=64)
     pictures = np.stack([m[0] for m in made])
     boxes, labels = (
         torch.from_numpy(np.stack([m[1] for m in made])),
         torch.from_numpy(np.stack([m[2] for m in made])),
     )
     held_out = max(args.scenes // 20, 1)
-    model = Pretext().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classes = (len(world(args.world).shapes), len(COLOURS), len(SIZES))
+    model = Pretext(classes)
+    if args.init:
+        model.backbone.load_state_dict(load_file(args.init))
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=1e-3)
     steps = (args.scenes - held_out) // args.batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -152,7 +166,7 @@ def main() -> None:
             parts.update(
                 {
                     f"{k}/{stride}": v
-                    for k, v in detection_loss(out, boxes[index], labels[index], stride).items()
+                    for k, v in detection_loss(out, boxes[index], labels[index], stride, classes).items()
                 }
             )
         parts["picture"] = (drawn[:, :3] - clean).abs().mean()

@@ -47,8 +47,9 @@ class Config(StageConfig):
         "original", "pixels in which masks are compared; model: the resized picture"
     )
     box_prompt: bool = option(False, "give the model the ground-truth box and let it predict the contour")
-    contour: Literal["decoder", "auxiliary"] = option(
-        "decoder", "masks from the decoder's points, or traced around the auxiliary mask", added=True,
+    contour: Literal["decoder", "auxiliary", "ellipse"] = option(
+        "decoder", "masks from the decoder's points, traced around the auxiliary mask, or the ellipse in the predicted box: "
+        "what a model of boxes is worth as one of masks", added=True,
         formerly="outline", former_values={"decoder": "written", "auxiliary": "marked"},
     )  # fmt: skip
     max_expressions: int = option(
@@ -94,11 +95,14 @@ def run(
     from stages.data.dataset import ReferringDataset
 
     task = "rec" if job.artifact("model").kind == "rec_model" else "res"
+    if config.contour == "ellipse":  # masks of a model of boxes as well
+        task = "res"
     masks: Literal["none", "split", "all"] = "none" if task == "rec" else "all" if split is None else "split"
     data = ReferringDataset.open(dataset, split=split, masks=masks)
     chosen = choose_splits(config, data, task, may_see_train=split is not None)
     loaded, chosen_by = _load(config, job, data, chosen, reporter)
-    if config.box_prompt and (task == "rec" or not loaded.model.layout.box):
+    of_boxes = job.artifact("model").kind == "rec_model"
+    if config.box_prompt and (of_boxes or not loaded.model.layout.box):
         raise UsageError(
             "--box-prompt needs a model whose sequence is a box and then a contour",
             facts=[f"{model} writes: {loaded.config.sequence}"],
@@ -145,8 +149,10 @@ def _scored(
         for rows in _blocks(images, config.batch_size, world.size):
             predicted = predict_sentences(
                 loaded, data, sentences[rows], batch_images=config.batch_size, box_prompt=config.box_prompt,
-                contour=config.contour, world=world,
+                contour="decoder" if config.contour == "ellipse" else config.contour, world=world,
             )  # fmt: skip
+            if config.contour == "ellipse":
+                predicted = predicted.with_ellipses()
             if world.first:
                 masks = None if task == "rec" else _measure(predicted, data, loaded, config)
                 scores.put(rows, predicted.boxes_xyxy, predicted.points_xy, masks)
@@ -237,11 +243,20 @@ def _measure(
 ) -> MaskScores:
     """Masks of the predictions whose referent has one, compared with it."""
     from stages.data.transforms import model_frame_size, padded
-    from stages.geometry.rasterise import mask_to_rle, rle_to_mask
-    from stages.metrics.measure import Frame, ModelFrame, OriginalFrame, measure_masks, predicted_rle
+    from stages.geometry.rasterise import ellipse_to_rle, mask_to_rle, rle_to_mask
+    from stages.metrics.measure import (
+        Frame,
+        ModelFrame,
+        OriginalFrame,
+        framed_box,
+        measure_masks,
+        predicted_rle,
+    )
 
     def drawn_mask(i: int, frame: Frame) -> dict[str, Any]:
-        """The mask of row i in the frame: as the model drew it, else its filled points."""
+        """The mask of row i in the frame: the ellipse, or as the model drew it, else its filled points."""
+        if config.contour == "ellipse":
+            return ellipse_to_rle(framed_box(predictions.boxes_xyxy[i], frame), frame.size_hw)
         if not predictions.rles:
             return predicted_rle(predictions.points_xy[i], frame)
         return mask_to_rle(frame.mask(rle_to_mask(predictions.rles[i])))

@@ -78,8 +78,11 @@ class Config(StageConfig):
     embed_images: bool | None = option(
         None, "copy the pictures into the artifact; default: only for refshapes"
     )
-    scale: Literal["tiny", "smoke", "standard", "objects-tiny", "objects-smoke", "objects"] = _generated(
-        "smoke", "60, 1,850 or 11,400 pictures of shapes, or of objects of 317 kinds"
+    scale: Literal[
+        "tiny", "smoke", "standard", "objects-demo", "objects-tiny", "objects-smoke", "objects"
+    ] = _generated(
+        "smoke",
+        "60, 1,850 or 11,400 pictures of shapes, or of objects of 317 kinds; objects-demo: 1,650 of 24 kinds",
     )
     seed: int = _generated(0, "seed of the generated data", min=0)
     textures: str | None = _generated(

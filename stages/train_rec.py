@@ -142,7 +142,7 @@ def check_sources(config: Config) -> None:
     """ArtifactError, before torch is loaded, for a pretrained part that is not there and that no hub can give."""
     from stages.hub import reachable_source
 
-    if config.backbone and config.backbone != SHIPPED and not Path(config.backbone).is_file():
+    if config.backbone and config.backbone not in SHIPPED and not Path(config.backbone).is_file():
         reachable_source(config.backbone, "backbone")
     if config.text_encoder:
         reachable_source(config.text_encoder, "text encoder")

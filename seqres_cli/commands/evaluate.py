@@ -2,7 +2,8 @@
 
 Comprehension: Acc@0.5 and mean box IoU. Segmentation: mIoU, oIoU and Pr@0.5 to 0.9, beside two
 trivial baselines: the predicted box filled, and the ellipse inscribed in it. The scores of every sample are stored.
-With --compare, the given files are printed as one table and nothing is computed.
+With --compare, the given files are printed as one table and nothing is computed; models among them add how many masks
+they saw and how long they were trained on them.
 """
 
 from __future__ import annotations
@@ -64,12 +65,18 @@ COMMAND = StageCommand(
     ),
     extras=(
         ExtraOption("compare", bool, "print the scores of the FILEs as one table"),
-        ExtraOption("files", list[Path], "evaluation artifacts for --compare", positional=True),
+        ExtraOption(
+            "files",
+            list[Path],
+            "evaluation artifacts for --compare, and the models (and points between them) that they scored",
+            positional=True,
+        ),
     ),
     instead=_compare,
     render=_render,
     examples=(
         "seqres evaluate --dataset data.h5 --model res.h5 --out eval.h5",
         "seqres evaluate --compare naive.h5 full.h5 all-masks.h5",
+        "seqres evaluate --dataset data.h5 --model rec.h5 --contour ellipse --out boxes-only.h5",
     ),
 )

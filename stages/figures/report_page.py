@@ -124,10 +124,10 @@ def _sections(
     files: dict[str, bytes] = {}
     groups = numbers.comparable(evaluations)
     for i, group in enumerate(groups):
-        rows = numbers.score_rows(group, models)
+        rows = numbers.score_rows(group, [f for files_of in of_kind.values() for f in files_of])
         note = (
             "Rows after a colon and those of the true box need no learned contour: they are what a model has to beat. "
-            "The training budget counts sequences seen."
+            "The training budget counts what all trainings on masks of a row have seen; rows compare at the same budget."
         )
         sections.append(Section(f"Scores{f', part {i + 1}' if len(groups) > 1 else ''}", note, table=rows))
     seen = numbers.seen_rows(evaluations, models, names)

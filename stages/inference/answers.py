@@ -7,15 +7,18 @@ the same whatever the family.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.data.transforms import Frame
+from stages.geometry.boxes import ellipse_in
 from stages.geometry.rasterise import Rle, polygon_to_rle
 from stages.models.memory import Memory
+
+ELLIPSE_POINTS = 80
 
 
 @dataclass
@@ -58,6 +61,14 @@ class Predictions:
     rles: list[Rle] = field(default_factory=list)
     n_tokens: NDArray[np.int64] | None = None
     maps: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def with_ellipses(self) -> Predictions:
+        """The same boxes, each with the ellipse in it as its contour (none where there is no box)."""
+        rings = [
+            ellipse_in(box, ELLIPSE_POINTS) if np.isfinite(box).all() else np.zeros((0, 2), np.float32)
+            for box in self.boxes_xyxy
+        ]
+        return replace(self, points_xy=rings, rles=[])
 
     @classmethod
     def empty(cls, sentences: NDArray[np.int64], k: int) -> Predictions:

@@ -1,6 +1,6 @@
 """What the trainings of a row cost, and how its score grew: rows can be compared only where they saw as much."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,62 @@ def budget_of(trainings: Sequence[Path]) -> Budget | None:
         pictures += each * len(history) * int(config["batch_images"])
         minutes += seconds / 60
     return Budget(steps, pictures, minutes, tuple(curve), gained) if trainings else None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What all trainings on masks behind a model have seen: their own steps, images (steps times images a step) and
+    sequences (images times expressions of one, at most).
+    """
+
+    steps: int = 0
+    images: int = 0
+    sequences: int = 0
+
+
+def cost_of(model: Artifact, files: Mapping[str, Artifact]) -> Cost | None:
+    """The training of a model and those before it: of the model that it goes on from, and of those that predicted its
+    pseudo points. The box model counts nothing.
+
+    `files`: digest -> models, pseudo and resampled points. None where one of them is missing or does not tell.
+    """
+    steps = images = sequences = 0
+    seen, waiting = set[str](), [model]
+    while waiting:
+        file = waiting.pop()
+        if file.digest in seen or file.kind == "rec_model":
+            continue
+        seen.add(file.digest)
+        if file.kind == "res_model":
+            own = _own_cost(file)
+            if own is None:
+                return None
+            steps, images, sequences = steps + own.steps, images + own.images, sequences + own.sequences
+        for part in file.provenance.get("inputs", []):
+            if part["role"] in ("init", "points", "pseudo", "model"):
+                if part["digest"] not in files:
+                    return None
+                waiting.append(files[part["digest"]])
+    return Cost(steps, images, sequences)
+
+
+def masks_seen(model: Artifact) -> int | None:
+    """Contours that the model learned from true masks; 0 for a comprehension model."""
+    if model.kind == "rec_model":
+        return 0
+    value = model.json("summary").get("contours_from_masks") if "summary" in model else None
+    return int(value) if isinstance(value, int) else None
+
+
+def _own_cost(model: Artifact) -> Cost | None:
+    config = {key: one["value"] for key, one in model.provenance.get("config", {}).items()}
+    # files of old versions say sentences
+    each = config.get("expressions_per_image", config.get("sentences_per_image"))
+    numbers = (config.get("steps_per_epoch"), config.get("epochs"), config.get("batch_images"), each)
+    if not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
+        return None
+    a, b, c, d = (int(n) for n in numbers if n is not None)
+    return Cost(a * b, a * b * c, a * b * c * d)
 
 
 def _seconds(model: Artifact) -> float:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from stages.artifacts import Artifact
 from stages.artifacts.json_forms import Scores, problem_of_form
+from stages.metrics.budget import Cost, cost_of, masks_seen
 from stages.metrics.tables import BOX_METRICS, MASK_METRICS, comparison
 
 Row = dict[str, object]
@@ -41,9 +41,14 @@ def comparable(evaluations: Sequence[Artifact]) -> list[list[Artifact]]:
     return list(groups.values())
 
 
-def score_rows(evaluations: Sequence[Artifact], models: Sequence[Artifact]) -> list[Row]:
-    """One row a split and method, trivial rows included, with the masks seen and the training budget of each model."""
+def score_rows(evaluations: Sequence[Artifact], files: Sequence[Artifact]) -> list[Row]:
+    """One row a split and method, trivial rows included, with the masks seen and the training budget of each model.
+
+    `files`: all of the run; models, and what lies between the trainings of one row, are taken from them.
+    """
+    models = [f for f in files if f.kind in ("rec_model", "res_model")]
     by_digest = {m.digest: m for m in models}
+    costs = {m.digest: cost_of(m, {f.digest: f for f in files}) for m in models}
     model_of = {e.path.stem: by_digest.get(str(e.attrs["model_digest"])) for e in evaluations}
     rows: list[Row] = []
     for row in comparison([Path(e.path) for e in evaluations]):
@@ -54,7 +59,7 @@ def score_rows(evaluations: Sequence[Artifact], models: Sequence[Artifact]) -> l
                 "split": row["split"],
                 "weights": row.get("weights"),
                 "masks seen": None if model is None else masks_seen(model),
-                "training budget (sequences)": None if model is None else budget(model),
+                **_cost_columns(None if model is None else costs[model.digest]),
                 **{key: row.get(key) for key in (*MASK_METRICS, *BOX_METRICS)},
                 "sentences": row["n_sentences"],
                 "pixels of": row["frame"],
@@ -63,25 +68,12 @@ def score_rows(evaluations: Sequence[Artifact], models: Sequence[Artifact]) -> l
     return _without_empty(rows)
 
 
-def masks_seen(model: Artifact) -> int | None:
-    """Contours that the model learned from true masks; 0 for a comprehension model."""
-    if model.kind == "rec_model":
-        return 0
-    value = model.json("summary").get("contours_from_masks") if "summary" in model else None
-    return int(value) if isinstance(value, int) else None
-
-
-def budget(model: Artifact) -> int | None:
-    """Sequences that its training has seen, from the steps of its configuration; None where it does not say."""
-    config = model.provenance.get("config", {})
-
-    def value(key: str) -> Any:
-        return config.get(key, {}).get("value")
-
-    steps = (value("epochs"), value("steps_per_epoch"), value("batch_images"), value("sentences_per_image"))
-    if not all(isinstance(v, int) and not isinstance(v, bool) for v in steps):
-        return None
-    return int(np.prod([int(v) for v in steps]))
+def _cost_columns(cost: Cost | None) -> Row:
+    return {
+        "steps on masks": None if cost is None else cost.steps,
+        "steps × images": None if cost is None else cost.images,
+        "training budget (sequences)": None if cost is None else cost.sequences,
+    }
 
 
 def size_rows(evaluations: Sequence[Artifact], dataset: Artifact, names: dict[str, str]) -> list[Row]:

@@ -8,9 +8,13 @@ from typing import Any
 from stages.artifacts.json_forms import Scores, problem_of_form
 from stages.artifacts.reader import Artifact, open_artifact
 from stages.errors import ArtifactError, UsageError
+from stages.metrics.budget import cost_of, masks_seen
 
 BOX_METRICS = ("acc@0.5", "mean_box_iou")
 MASK_METRICS = ("miou", "oiou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9")
+
+# kinds of files that tell what a training has seen
+_COSTED = ("rec_model", "res_model", "pseudo_points", "resampled_points")
 
 # rows of a mask table, in the order in which they are printed: name -> what it is
 MODEL_ROW = "model"
@@ -27,6 +31,9 @@ MASK_ROWS: dict[str, str] = {
 def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
     """One row a (split, file, method) of several evaluations, ready to print.
 
+    Models among the files, and the pseudo and resampled points between their trainings, add to the row of a model how
+    many masks it has seen and what its trainings on them cost (`masks_seen`, `steps`, `steps_x_images`).
+
     Keys: split, name (the file's stem for the model itself, else "stem: filled box" ...), weights (in words:
     what chose them; only in the row of the model itself), n_referents, n_sentences, frame, the box metrics and the mask metrics (None where not measured). Rows that do not
     depend on the model (true box, true ellipse, upper bound of the same number of points) appear once a
@@ -39,8 +46,12 @@ def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
     """
     if not paths:
         raise UsageError("nothing to compare", hint="seqres evaluate --compare A.h5 B.h5")
-    evaluations = [_read(Path(path)) for path in paths]
+    files = [open_artifact(Path(path), ("evaluation", *_COSTED)) for path in paths]
+    evaluations = [_read(file) for file in files if file.kind == "evaluation"]
+    if not evaluations:
+        raise UsageError("no evaluation among the files", hint="seqres evaluate --compare A.h5 B.h5")
     _require_comparable(evaluations)
+    costs = _costs([file for file in files if file.kind != "evaluation"])
     stems = [e["path"].stem for e in evaluations]
     names = [
         stem if stems.count(stem) == 1 else str(e["path"]) for stem, e in zip(stems, evaluations, strict=True)
@@ -51,7 +62,10 @@ def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
         shared: dict[str, dict[str, Any]] = {}
         for name, evaluation in zip(names, evaluations, strict=True):
             if split in evaluation["summary"]["splits"]:
-                rows += _rows_of(name, split, evaluation["summary"], shared)
+                own = _rows_of(name, split, evaluation["summary"], shared)
+                rows += [
+                    {**row, **(costs.get(evaluation["model"], {}) if row is own[0] else {})} for row in own
+                ]
         rows += shared.values()
     return rows
 
@@ -99,9 +113,29 @@ def weights_words(summary: dict[str, Any]) -> str:
     return str(words) + (", bf16" if summary.get("precision") == "bf16" else "")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    with open_artifact(path, "evaluation") as artifact:
-        return {"path": path, "dataset": artifact.attrs["dataset_digest"], "summary": scores_of(artifact)}
+def _read(evaluation: Artifact) -> dict[str, Any]:
+    with evaluation:
+        attrs = evaluation.attrs
+        return {
+            "path": evaluation.path, "dataset": attrs["dataset_digest"], "model": attrs.get("model_digest"),
+            "summary": scores_of(evaluation),
+        }  # fmt: skip
+
+
+def _costs(files: Sequence[Artifact]) -> dict[str, dict[str, Any]]:
+    """Digest of a model -> the columns about its trainings."""
+    by_digest, columns = {file.digest: file for file in files}, {}
+    for digest, model in by_digest.items():
+        if model.kind in ("rec_model", "res_model"):
+            cost = cost_of(model, by_digest)
+            columns[digest] = {
+                "masks_seen": masks_seen(model),
+                "steps": None if cost is None else cost.steps,
+                "steps_x_images": None if cost is None else cost.images,
+            }
+    for file in files:
+        file.close()
+    return columns
 
 
 def scores_of(evaluation: Artifact) -> dict[str, Any]:

@@ -23,15 +23,15 @@ _MOST_STAGES = 6  # of a pyramid, with its stem; more are the layers of a ViT, w
 _NOT_SEMANTIC = ("transformers_version", "torch_dtype", "dtype", "architectures", "_name_or_path")
 
 
-def shipped_backbone() -> dict[str, Tensor]:
-    """State dict of the small ResNet trained by scripts/pretrain_backbone.py, float32."""
-    data = resources.files("stages.weights").joinpath("shipped/refshapes_backbone.safetensors").read_bytes()
+def shipped_backbone(name: str = SHIPPED[0]) -> dict[str, Tensor]:
+    """State dict of a small ResNet trained by scripts/pretrain_backbone.py, float32. name: one of SHIPPED."""
+    data = resources.files("stages.weights").joinpath(f"shipped/{name}_backbone.safetensors").read_bytes()
     return {name: value.float() for name, value in load_safetensors(data).items()}
 
 
 def describe_vision(config: VisionConfig) -> VisionConfig:
     """Fill `settings` from the source's own config, so that the artifact is self-contained."""
-    if config.kind != "auto" or config.source is None or config.source == SHIPPED or config.settings:
+    if config.kind != "auto" or config.source is None or config.source in SHIPPED or config.settings:
         return config
     return dataclasses.replace(config, settings=_with_levels(_settings(config.source)))
 
@@ -70,10 +70,10 @@ def load_pretrained_parts(model: ReferringModel) -> list[str]:
     """Load what `model.config` names; returns one line a part about what was loaded."""
     lines = []
     vision, text = model.config.vision, model.config.text
-    if vision.source == SHIPPED:
-        shipped = {f"backbone.{k}": v for k, v in shipped_backbone().items()}
+    if vision.source in SHIPPED:
+        shipped = {f"backbone.{k}": v for k, v in shipped_backbone(vision.source).items()}
         load_state(model.vision.body, shipped, where="the shipped backbone")
-        lines.append("backbone: the RefShapes weights that come with seqres")
+        lines.append(f"backbone: the weights called {vision.source} that come with seqres")
     elif vision.kind == "darknet53" and vision.source:
         from stages.weights.darknet import load_darknet
 

@@ -158,7 +158,7 @@ def test_the_pipeline_gives_flags_that_the_stages_take(
     check_calls(calls, expected)
     name, *files = calls[-1]  # a page of all that was made
     assert name == "report"
-    assert {"dataset.h5", "rec.h5", "full.h5"} <= {Path(file).name for file in files}
+    assert {"dataset.h5", "rec.h5", "all-masks.h5"} <= {Path(file).name for file in files}
 
 
 def test_the_photograph_script_gives_flags_that_the_stages_take(tmp_path: Path) -> None:

@@ -99,12 +99,19 @@ OF_RATIO = [
         "naive-{r}",
         "eval/naive-{r}",
         "first-{r}",
-        "eval/first-{r}",
+        "paper-first-{r}",
+        "paper-pseudo-{r}",
+        "paper-points-{r}",
+        "paper-{r}",
+        "eval/paper-{r}",
         "pseudo-{r}",
         "refined-{r}",
         "points-{r}",
+        "final-{r}",
+        "eval/final-{r}",
+        "attention-{r}",
     )
-] + ["final-{r}.h5", "eval/final-{r}.h5", "attention-{r}.h5"]
+]
 
 
 def of_ratio(ratio: str) -> set[str]:
@@ -115,11 +122,10 @@ def test_everything_is_made_once_and_a_second_call_does_nothing(build: Build) ->
     shared = {
         "dataset.h5",
         "rec.h5",
-        "eval/rec.h5",
+        "eval/boxes-only.h5",
         "split-1.0.h5",
-        "full.h5",
-        "eval/full.h5",
-        "eval/box-full.h5",
+        "all-masks.h5",
+        "eval/all-masks.h5",
     }
     made = build()
     assert len(made) == len(set(made))
@@ -159,20 +165,24 @@ def test_what_a_round_takes_over_from_the_model_that_labelled(build: Build, tmp_
     assert f"--init {tmp_path}/out/first-0.3.h5" in final.read_text()
     assert "--init-keep encoder" in final.read_text()
     assert build("SCALE=tiny", "KEEP=encoder") == []
-    assert build("SCALE=tiny", "KEEP=all") == ["final-0.3.h5"]
-    assert build("SCALE=tiny", "KEEP=none") == ["final-0.3.h5"]
+    assert set(build("SCALE=tiny", "KEEP=all")) == {"final-0.3.h5", "paper-0.3.h5"}
+    assert f"--init {tmp_path}/out/paper-first-0.3.h5" in final.with_name("paper-0.3.h5").read_text()
+    assert set(build("SCALE=tiny", "KEEP=none")) == {"final-0.3.h5", "paper-0.3.h5"}
     assert "--init" not in final.read_text()
 
 
 def test_what_suits_the_generated_pictures_is_not_forced_on_others(build: Build, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build("SCALE=standard")
-    assert "--config pipeline-standard:full" in (out / "full.h5").read_text()
-    assert "--lr" not in (out / "rec.h5").read_text() + (out / "full.h5").read_text()
-    assert "--rotate" not in (out / "full.h5").read_text()
+    assert "--config pipeline-standard:all-masks" in (out / "all-masks.h5").read_text()
+    assert "--lr" not in (out / "rec.h5").read_text() + (out / "all-masks.h5").read_text()
+    assert "--rotate" not in (out / "all-masks.h5").read_text()
     build("SCALE=standard", "MODEL=swin-minilm", f"DATA={out / 'dataset.h5'}")
     assert "--lr 0.001" in (out / "rec.h5").read_text()
-    assert "--lr 0.001 --rotate 0" in (out / "full.h5").read_text()
+    assert "--lr 0.001 --rotate 0" in (out / "all-masks.h5").read_text()
+    build("SCALE=smoke")
+    assert "--model objects-small" in (out / "rec.h5").read_text()
+    assert "--lr" not in (out / "rec.h5").read_text() + (out / "all-masks.h5").read_text()
 
 
 def test_every_call_is_one_that_the_stages_take(build: Build, tmp_path: Path) -> None:
@@ -195,7 +205,7 @@ def test_a_changed_recipe_is_asked_about(build: Build, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["dataset.h5", "rec.h5", "split-0.05.h5", "pseudo-0.05.h5", "refined-0.05.h5", "eval/full.h5"]
+    "name", ["dataset.h5", "rec.h5", "split-0.05.h5", "pseudo-0.05.h5", "refined-0.05.h5", "eval/all-masks.h5"]
 )
 def test_a_deleted_file_is_made_again_and_what_follows_is_only_asked(
     build: Build, tmp_path: Path, name: str
@@ -209,15 +219,18 @@ def test_a_deleted_file_is_made_again_and_what_follows_is_only_asked(
 def test_new_flags_run_their_stage_again_and_replace_its_file(build: Build) -> None:
     build()
     # the stand-in's inputs are only names, so nothing after the changed file is different
-    assert build("RESAMPLE_FLAGS=--fit none --score-threshold 0.2") == ["points-0.05.h5"]
+    assert sorted(build("RESAMPLE_FLAGS=--fit none --score-threshold 0.2")) == [
+        "paper-points-0.05.h5",
+        "points-0.05.h5",
+    ]
     assert build("RESAMPLE_FLAGS=--fit none --score-threshold 0.2") == []
 
 
 def test_the_seed_goes_to_everything_that_draws(build: Build) -> None:
     build()
     assert set(build("SEED=1")) == {
-        "dataset.h5", "rec.h5", "split-0.05.h5", "split-1.0.h5", "naive-0.05.h5", "first-0.05.h5", "final-0.05.h5",
-        "full.h5",
+        "dataset.h5", "rec.h5", "split-0.05.h5", "split-1.0.h5", "naive-0.05.h5", "paper-first-0.05.h5", "paper-0.05.h5",
+        "first-0.05.h5", "final-0.05.h5", "all-masks.h5",
     }  # fmt: skip
 
 
@@ -274,7 +287,7 @@ def test_what_most_others_wait_for_has_all_cores(
     stand_in.write_text(STAND_IN.replace('call="$*"', 'echo "threads $OMP_NUM_THREADS"; call="$*"', 1))
     build("CORES=6")
     threads = dict(line.split(": ") for line in capfd.readouterr().out.splitlines() if "threads" in line)
-    assert len(threads) == 18
+    assert len(threads) == 21
     assert {name for name, words in threads.items() if words.split() == ["threads", "6"]} == {
         "dataset",
         "rec",
@@ -320,4 +333,4 @@ def test_quotes_in_the_flags_reach_the_shell(build: Build, tmp_path: Path) -> No
     assert (tmp_path / "out" / ".flags" / "evaluate").read_text() == (
         """--config pipeline-smoke --splits "val" --note 'a b'\n"""
     )
-    assert "--splits val --note a b" in (tmp_path / "out" / "eval" / "rec.h5").read_text()
+    assert "--splits val --note a b" in (tmp_path / "out" / "eval" / "all-masks.h5").read_text()

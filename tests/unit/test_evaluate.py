@@ -120,6 +120,28 @@ def test_rows_are_stored_for_every_sentence(paths: SimpleNamespace, answer: Call
         assert rle_to_mask({"size": SIZE, "counts": counts}).sum() == pytest.approx(np.pi * 10 * 15, rel=0.05)
 
 
+def test_a_model_of_boxes_is_measured_by_the_ellipses_in_its_boxes(
+    paths: SimpleNamespace, answer: Callable[[Answer], None]
+) -> None:
+    def second_has_no_box(boxes: np.ndarray, referent: int, sentence: int) -> Any:
+        return [], boxes[referent] if sentence % 2 == 0 else np.full(4, np.nan)
+
+    answer(second_has_no_box)
+    config = Config(contour="ellipse", splits=("val",))
+    summary = run(config, dataset=paths.dataset, model=paths.rec, out=paths.out).summary
+    rows = summary["splits"]["val"]["res"]
+    assert rows["model"] == rows["ellipse"]
+    assert rows["ellipse"]["miou"] == pytest.approx(0.5)
+    assert rows["true_ellipse"]["miou"] == 1
+    with open_artifact(paths.out, "evaluation") as a:
+        assert a.ragged("points_xy").lengths.tolist() == [80, 0] * 3
+        assert a.ragged("points_xy")[0].max(axis=0) == pytest.approx(boxes_of(3)[2][2:], abs=0.1)
+    with pytest.raises(UsageError, match="masks of train referents"):
+        run(Config(contour="ellipse", splits=("train",)), dataset=paths.dataset, model=paths.rec, out=paths.out)
+    with pytest.raises(UsageError, match="a box and then a contour"):
+        run(Config(contour="ellipse", box_prompt=True), dataset=paths.dataset, model=paths.rec, out=paths.folder / "b.h5")
+
+
 def test_a_block_of_pictures_at_a_time_gives_the_same_file(
     tmp_path: Path, answer: Callable[[Answer], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

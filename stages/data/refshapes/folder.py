@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from stages.artifacts.whole_file import write_whole
-from stages.data.refshapes.kinds import kinds, kinds_of
+from stages.data.refshapes.kinds import everyday, kinds, kinds_of
 from stages.data.refshapes.object_scenes import generate_object_scene
 from stages.data.refshapes.scenes import Scene, ShapeObject, generate_scene
 from stages.data.refshapes.sentences import make_sentences
@@ -65,15 +65,19 @@ class World:
         return {shape: number for number, shape in enumerate(self.shapes, start=1)}
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def world(name: str) -> World:
-    """ "shapes" or "objects"."""
+    """ "shapes", "objects" or "everyday" (a few kinds of objects, in train and val only)."""
+    if name == "everyday":
+        return World(everyday(), (), (), partial(generate_object_scene, known=everyday()))
     if name == "objects":
         return World(tuple(kinds()), kinds_of("thing"), kinds_of("sign"), generate_object_scene)
     return World(SHAPES, CURVED_SHAPES, ANGULAR_SHAPES, generate_scene)
 
 
 def world_of(scale: str) -> str:
+    if scale == "objects-demo":
+        return "everyday"
     return "objects" if scale.startswith("objects") else "shapes"
 
 
@@ -82,6 +86,7 @@ SCALES: dict[str, dict[str, int]] = {  # images per split
     "smoke": {"train": 1_500, "val": 150, "testA": 100, "testB": 100},
     "standard": {"train": 10_000, "val": 600, "testA": 400, "testB": 400},
     "objects-tiny": {"train": 40, "val": 8, "testA": 6, "testB": 6},
+    "objects-demo": {"train": 1_500, "val": 150},
     "objects-smoke": {"train": 1_500, "val": 150, "testA": 100, "testB": 100},
     "objects": {"train": 10_000, "val": 600, "testA": 400, "testB": 400},
 }
@@ -348,7 +353,7 @@ def _write_instances(path: Path, collected: _Collected, scale: str, seed: int) -
             {
                 "id": number,
                 "name": _CATEGORY_NAMES.get(shape, shape),
-                "supercategory": world_of(scale).rstrip("s"),
+                "supercategory": "shape" if world_of(scale) == "shapes" else "object",
             }
             for shape, number in world(world_of(scale)).categories().items()
         ],

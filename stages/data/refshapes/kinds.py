@@ -10,9 +10,15 @@ from typing import Literal
 import numpy as np
 
 from stages.data.refshapes.composed import HOLE, Ring, composed
-from stages.data.refshapes.glyphs import card_characters, outlines, plain_name, solid_characters
+from stages.data.refshapes.glyphs import (
+    card_characters,
+    object_tables,
+    outlines,
+    plain_name,
+    solid_characters,
+)
 
-__all__ = ["HOLE", "Kind", "Part", "kinds", "kinds_of"]
+__all__ = ["HOLE", "Kind", "Part", "everyday", "kinds", "kinds_of"]
 
 Family = Literal["sign", "thing"]
 
@@ -51,6 +57,11 @@ def kinds() -> dict[str, Kind]:
 
 def kinds_of(family: Family) -> tuple[str, ...]:
     return tuple(name for name, kind in kinds().items() if kind.family == family)
+
+
+def everyday() -> tuple[str, ...]:
+    """The few kinds that the demo shows."""
+    return tuple(object_tables()["everyday"]["kinds"])
 
 
 def _add(made: dict[str, Kind], name: str, family: Family, parts: list[tuple[int, tuple[Ring, ...]]]) -> None:

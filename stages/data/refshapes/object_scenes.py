@@ -63,7 +63,9 @@ def ring_coverage(
         return np.zeros((y1 - y0, x1 - x0), np.float32)
     local = [np.round(((ring + centre_xy - (x0, y0)) * s - 0.5) * 16).astype(np.int32) for ring in rings]
     cv2.fillPoly(fine, local, 1, lineType=cv2.LINE_8, shift=4)
-    count = fine.reshape(y1 - y0, s, x1 - x0, s).sum(axis=(1, 3), dtype=np.int32)
+    # ones, at most s * s of them: slices added up in bytes take a tenth of the time of a sum over two axes
+    rows = sum((fine[i::s] for i in range(1, s)), fine[0::s])
+    count = sum((rows[:, j::s] for j in range(1, s)), rows[:, 0::s])
     return (count / np.float32(s * s)).astype(np.float32)
 
 
@@ -212,10 +214,17 @@ def _paint_object(canvas: np.ndarray, item: Placed, rng: np.random.Generator) ->
 
 
 def generate_object_scene(
-    rng: np.random.Generator, size: int = 160, *, favoured_shapes: tuple[str, ...] | None = None
+    rng: np.random.Generator,
+    size: int = 160,
+    *,
+    favoured_shapes: tuple[str, ...] | None = None,
+    known: tuple[str, ...] | None = None,
 ) -> Scene:
-    """One scene of `size` x `size` pixels; arguments and result as of `scenes.generate_scene`."""
-    placed = lay_out(rng, size, _frequent(), favoured_shapes, _sample_object, twins_touch=True)
+    """One scene of `size` x `size` pixels; arguments and result as of `scenes.generate_scene`.
+
+    known: kinds to choose from; None = all.
+    """
+    placed = lay_out(rng, size, known or _frequent(), favoured_shapes, _sample_object, twins_touch=True)
     canvas = _paint_ground(size, rng)
     for item in placed:
         if rng.random() < 0.7:
