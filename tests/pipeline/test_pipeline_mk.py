@@ -205,7 +205,8 @@ def test_a_changed_recipe_is_asked_about(build: Build, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["dataset.h5", "rec.h5", "split-0.05.h5", "pseudo-0.05.h5", "refined-0.05.h5", "eval/all-masks.h5"]
+    "name",
+    ["dataset.h5", "rec.h5", "split-0.05.h5", "pseudo-0.05.h5", "refined-0.05.h5", "eval/all-masks.h5"],
 )
 def test_a_deleted_file_is_made_again_and_what_follows_is_only_asked(
     build: Build, tmp_path: Path, name: str

@@ -137,9 +137,17 @@ def test_a_model_of_boxes_is_measured_by_the_ellipses_in_its_boxes(
         assert a.ragged("points_xy").lengths.tolist() == [80, 0] * 3
         assert a.ragged("points_xy")[0].max(axis=0) == pytest.approx(boxes_of(3)[2][2:], abs=0.1)
     with pytest.raises(UsageError, match="masks of train referents"):
-        run(Config(contour="ellipse", splits=("train",)), dataset=paths.dataset, model=paths.rec, out=paths.out)
+        run(
+            Config(contour="ellipse", splits=("train",)),
+            dataset=paths.dataset, model=paths.rec, out=paths.folder / "a.h5",
+        )  # fmt: skip
     with pytest.raises(UsageError, match="a box and then a contour"):
-        run(Config(contour="ellipse", box_prompt=True), dataset=paths.dataset, model=paths.rec, out=paths.folder / "b.h5")
+        run(
+            Config(contour="ellipse", box_prompt=True),
+            dataset=paths.dataset,
+            model=paths.rec,
+            out=paths.folder / "b.h5",
+        )
 
 
 def test_a_block_of_pictures_at_a_time_gives_the_same_file(

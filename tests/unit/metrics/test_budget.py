@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from stages.artifacts import write_artifact
+from stages.artifacts import Artifact, open_artifact, write_artifact
+from stages.errors import UsageError
 from stages.experiment_report import Experiment, Row, RunFiles, Table, write_report
-from stages.metrics.budget import budget_of
+from stages.metrics.budget import Cost, budget_of, cost_of, masks_seen
+from stages.metrics.tables import comparison
 from tests.unit.metrics.test_experiment import write_evaluation
 
 
@@ -53,6 +57,58 @@ def test_what_is_not_told_is_not_guessed(tmp_path: Path) -> None:
     assert budget_of([]) is None
     short = budget_of([write_training(tmp_path / "b.h5", [0.2, 0.4])])
     assert short is not None and short.last_quarter is None  # two epochs have no last quarter
+
+
+def write_step(
+    path: Path, kind: str, inputs: dict[str, Artifact], *, steps: int = 0, older: bool = False
+) -> Artifact:
+    """A model of two epochs of `steps` steps of 8 images with 3 expressions each, or what tells of a file between two."""
+    each = "sentences_per_image" if older else "expressions_per_image"
+    numbers = {"steps_per_epoch": steps, "epochs": 2, "batch_images": 8, each: 3}
+    config = (
+        {k: {"value": v, "origin": "flag", "semantic": True} for k, v in numbers.items()} if steps else {}
+    )
+    parts = [{"role": role, "kind": a.kind, "digest": a.digest} for role, a in inputs.items()]
+    record: dict[str, Any] = {"config": config, "inputs": parts}
+    if not steps:
+        return cast(Artifact, SimpleNamespace(kind=kind, digest=path.stem, provenance=record))
+    with write_artifact(path, kind, fingerprint="f", provenance=record) as w:
+        w.attr("dataset_digest", "d")
+        for name in ("architecture", "vocabulary", "preprocessing", "history"):
+            w.json(name, {})
+        w.column("weights/w", np.full(1, steps, np.float32))
+        w.json("summary", {"contours_from_masks": 7})
+    return open_artifact(path)
+
+
+def test_a_row_has_cost_what_all_trainings_behind_it_have(tmp_path: Path) -> None:
+    """Through `init`, and through pseudo labels of a model that the second training does not go on from."""
+    rec = write_step(tmp_path / "rec.h5", "rec_model", {}, steps=1000)
+    first = write_step(tmp_path / "first.h5", "res_model", {"rec": rec}, steps=5)
+    pseudo = write_step(tmp_path / "pseudo.h5", "pseudo_points", {"model": first})
+    refined = write_step(tmp_path / "refined.h5", "pseudo_points", {"pseudo": pseudo})
+    points = write_step(tmp_path / "points.h5", "resampled_points", {"pseudo": refined})
+    anew = write_step(tmp_path / "anew.h5", "res_model", {"rec": rec, "points": points}, steps=7)
+    on = write_step(
+        tmp_path / "on.h5", "res_model", {"rec": rec, "points": points, "init": first}, steps=7, older=True
+    )
+    files = {a.digest: a for a in (rec, first, pseudo, refined, points)}
+    assert cost_of(rec, files) == Cost()
+    assert cost_of(first, {}) == Cost(10, 80, 240)
+    assert cost_of(anew, files) == cost_of(on, files) == Cost(24, 192, 576)
+    assert cost_of(anew, {}) is None  # what is not there is not guessed
+    assert (masks_seen(rec), masks_seen(first)) == (0, 7)
+
+
+def test_the_table_tells_costs_where_models_are_given(tmp_path: Path) -> None:
+    model = write_step(tmp_path / "naive.h5", "res_model", {}, steps=5)
+    (tmp_path / "eval").mkdir()
+    scores = write_evaluation(tmp_path / "eval" / "naive.h5", 0.25, 0.75, model_digest=model.digest)
+    first, *others = comparison([scores, model.path])
+    assert [first[key] for key in ("masks_seen", "steps", "steps_x_images")] == [7, 10, 80]
+    assert all("steps" not in row for row in [*others, *comparison([scores])])
+    with pytest.raises(UsageError, match="no evaluation among"):
+        comparison([model.path])
 
 
 def test_the_report_shows_budgets_and_learning_curves(tmp_path: Path) -> None:
