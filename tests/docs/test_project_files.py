@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import subprocess
@@ -135,10 +136,10 @@ def check_calls(calls: list[list[str]], expected: int, without: Collection[str] 
 @pytest.mark.parametrize(
     ("scale", "more", "expected"),
     [
-        ("tiny", [], 18),
-        ("smoke", [], 18),
-        ("standard", [], 18),
-        ("tiny", ["TAG=2", "TEACHER=first", "KEEP=encoder"], 18),
+        ("tiny", [], 21),
+        ("smoke", [], 21),
+        ("standard", [], 21),
+        ("tiny", ["TAG=2", "TEACHER=first", "KEEP=encoder"], 21),
     ],
 )
 def test_the_pipeline_gives_flags_that_the_stages_take(
@@ -159,6 +160,20 @@ def test_the_pipeline_gives_flags_that_the_stages_take(
     name, *files = calls[-1]  # a page of all that was made
     assert name == "report"
     assert {"dataset.h5", "rec.h5", "all-masks.h5"} <= {Path(file).name for file in files}
+
+
+@pytest.mark.parametrize("scale", ["smoke", "standard"])
+def test_rows_of_the_pipeline_see_as_many_sequences(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def seen(recipe: str) -> int:
+        assert main(["train-res", "--config", f"pipeline-{scale}:{recipe}", "--print-config"]) == 0
+        flags = tomllib.loads(capsys.readouterr().out)
+        flags = flags.get("train-res", flags)
+        return math.prod(
+            flags[key] for key in ("epochs", "steps-per-epoch", "batch-images", "expressions-per-image")
+        )
+
+    budget = seen("all-masks")
+    assert seen("naive") == seen("paper") + seen("paper-all") == seen("first") + seen("final") == budget
 
 
 def test_the_photograph_script_gives_flags_that_the_stages_take(tmp_path: Path) -> None:
