@@ -65,11 +65,15 @@ class World:
         return {shape: number for number, shape in enumerate(self.shapes, start=1)}
 
 
-@lru_cache(maxsize=3)
+@lru_cache(maxsize=4)
 def world(name: str) -> World:
-    """ "shapes", "objects" or "everyday" (a few kinds of objects, in train and val only)."""
-    if name == "everyday":
-        return World(everyday(), (), (), partial(generate_object_scene, known=everyday()))
+    """ "shapes", "objects", "everyday" (what the backbone called objects was trained on) or "demo" (fewer kinds in plainer
+    pictures, for a training of minutes); the last two have train and val only.
+    """
+    if name in ("everyday", "demo"):
+        known = everyday("demo" if name == "demo" else "kinds")
+        plainer = {"camouflaged": 0.2, "clutter": (1, 4)} if name == "demo" else {}
+        return World(known, (), (), partial(generate_object_scene, known=known, **plainer))
     if name == "objects":
         return World(tuple(kinds()), kinds_of("thing"), kinds_of("sign"), generate_object_scene)
     return World(SHAPES, CURVED_SHAPES, ANGULAR_SHAPES, generate_scene)
@@ -77,7 +81,7 @@ def world(name: str) -> World:
 
 def world_of(scale: str) -> str:
     if scale == "objects-demo":
-        return "everyday"
+        return "demo"
     return "objects" if scale.startswith("objects") else "shapes"
 
 

@@ -59,9 +59,9 @@ def kinds_of(family: Family) -> tuple[str, ...]:
     return tuple(name for name, kind in kinds().items() if kind.family == family)
 
 
-def everyday() -> tuple[str, ...]:
-    """The few kinds that the demo shows."""
-    return tuple(object_tables()["everyday"]["kinds"])
+def everyday(shown: Literal["kinds", "demo"] = "kinds") -> tuple[str, ...]:
+    """Kinds that anyone names at sight; demo: the fewer of them that the demo shows."""
+    return tuple(object_tables()["everyday"][shown])
 
 
 def _add(made: dict[str, Kind], name: str, family: Family, parts: list[tuple[int, tuple[Ring, ...]]]) -> None:

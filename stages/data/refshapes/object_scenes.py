@@ -17,6 +17,7 @@ from stages.data.refshapes.shapes import COLOURS, SUPERSAMPLING, hsv_to_rgb, sam
 
 MAX_TILT = 0.35  # radians; objects stand upright, more or less
 CAMOUFLAGED = 0.65  # share of the objects of which some is painted in the colours behind it
+CLUTTER = (4, 9)  # pieces of objects that lie about, from and below
 BAND = (0.25, 0.45)  # share of an object's extent that a band of another colour takes
 
 
@@ -139,7 +140,7 @@ def _beyond(size_hw: tuple[int, int], share: float, rng: np.random.Generator) ->
     return np.asarray(across >= high - share * (high - low))
 
 
-def _paint_ground(size: int, rng: np.random.Generator) -> np.ndarray:
+def _paint_ground(size: int, clutter: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) float32: three colours that run into each other, and pieces of objects that belong to none."""
     size_hw = (size, size)
     first, second, third = (  # less coloured than most objects, as light or dark as any
@@ -149,7 +150,7 @@ def _paint_ground(size: int, rng: np.random.Generator) -> np.ndarray:
     canvas = first * a + second * (1 - a)
     canvas = canvas * b + third * (1 - b)
     names = list(kinds())
-    for _ in range(int(rng.integers(4, 9))):
+    for _ in range(int(rng.integers(*clutter))):
         kind = kinds()[names[rng.integers(len(names))]]
         figure = figure_of(kind, size * rng.uniform(0.15, 0.5), float(rng.uniform(0.0, 6.28)))
         alpha, (x, y) = figure.cover(rng.uniform(0, size, 2), size_hw)
@@ -187,7 +188,7 @@ def _cast_shadow(canvas: np.ndarray, item: Placed, rng: np.random.Generator) -> 
     canvas *= 1 - np.float32(rng.uniform(0.1, 0.4)) * soft[..., None]
 
 
-def _paint_object(canvas: np.ndarray, item: Placed, rng: np.random.Generator) -> None:
+def _paint_object(canvas: np.ndarray, item: Placed, camouflaged: float, rng: np.random.Generator) -> None:
     """Blend an object into `canvas`, in place. The look's colour is that of most of it."""
     figure = item.figure
     assert isinstance(figure, ObjectFigure)
@@ -202,7 +203,7 @@ def _paint_object(canvas: np.ndarray, item: Placed, rng: np.random.Generator) ->
         if tone > 0:
             look += cover[..., None] * (tones[tone] - look)
     one_tone = all(part.tone <= 0 for part in figure.parts)
-    hides = rng.random() < CAMOUFLAGED
+    hides = rng.random() < camouflaged
     if hides or one_tone:
         band = _beyond((h, w), rng.uniform(*BAND), rng)
         look[band] = behind[band] if hides else tones[1]
@@ -219,17 +220,19 @@ def generate_object_scene(
     *,
     favoured_shapes: tuple[str, ...] | None = None,
     known: tuple[str, ...] | None = None,
+    camouflaged: float = CAMOUFLAGED,
+    clutter: tuple[int, int] = CLUTTER,
 ) -> Scene:
     """One scene of `size` x `size` pixels; arguments and result as of `scenes.generate_scene`.
 
     known: kinds to choose from; None = all.
     """
     placed = lay_out(rng, size, known or _frequent(), favoured_shapes, _sample_object, twins_touch=True)
-    canvas = _paint_ground(size, rng)
+    canvas = _paint_ground(size, clutter, rng)
     for item in placed:
         if rng.random() < 0.7:
             _cast_shadow(canvas, item, rng)
-        _paint_object(canvas, item, rng)
+        _paint_object(canvas, item, camouflaged, rng)
     light = np.float32(rng.uniform(0.8, 1.15)) * rng.uniform(0.9, 1.1, 3).astype(np.float32)
     canvas *= light * (1 + np.float32(rng.uniform(0.0, 0.3)) * _noise((size, size), 1, rng)[..., None])
     reach = int(rng.integers(2, 10))

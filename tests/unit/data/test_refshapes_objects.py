@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stages.data.refshapes.folder import SCALES, Scene, split_scene, write_refer_layout
-from stages.data.refshapes.kinds import kinds, kinds_of
+from stages.data.refshapes.kinds import everyday, kinds, kinds_of
 from stages.data.refshapes.object_scenes import figure_of, generate_object_scene, silhouette
 from stages.data.refshapes.sentences import _ANY_SHAPE, _SIZE_WORDS
 from stages.data.refshapes.shapes import COLOURS
@@ -191,6 +191,20 @@ def test_folder_holds_kinds_as_categories_and_exact_masks(tmp_path: Path) -> Non
     for a in instances["annotations"]:
         shown["train" if a["image_id"] < 2_000_000 else "val"].add(names[a["category_id"]])
     assert shown["val"] - shown["train"]
+
+
+def test_the_demo_shows_few_kinds_in_plainer_pictures(tmp_path: Path) -> None:
+    demo = everyday("demo")
+    assert set(demo) < set(everyday()) < set(kinds())
+    write_refer_layout(tmp_path, "objects-demo", 3, counts={"train": 6})
+    instances = json.loads((tmp_path / "refshapes" / "instances.json").read_text())
+    assert [c["name"] for c in instances["categories"]] == list(demo)
+    assert {c["supercategory"] for c in instances["categories"]} == {"object"}
+    scene, _ = split_scene(3, "train", 0, of="demo")
+    shown = [a["category_id"] for a in instances["annotations"] if a["image_id"] == 1_000_000]
+    assert [demo[c - 1] for c in shown] == [item.shape for item in scene.objects]
+    again = generate_object_scene(np.random.default_rng([7, 0]), known=demo, camouflaged=0.0, clutter=(0, 1))
+    assert {item.shape for item in again.objects} <= set(demo)
 
 
 def test_object_scales_are_as_large_as_those_of_shapes() -> None:

@@ -19,10 +19,15 @@ from stages.data.text import HubCodec
 from stages.errors import ArtifactError, UsageError
 from stages.models import darknet
 from stages.models.build import build_model, vision_strides
-from stages.models.config import FusionConfig, ImageConfig, ModelConfig
+from stages.models.config import SHIPPED, FusionConfig, ImageConfig, ModelConfig
 from stages.models.presets import PRESETS, preset, released
 from stages.models.seqtr import PointSequenceModel
-from stages.weights.pretrained import describe_text, describe_vision, load_pretrained_parts
+from stages.weights.pretrained import (
+    describe_text,
+    describe_vision,
+    load_pretrained_parts,
+    shipped_backbone,
+)
 
 FULL = ["seqtr-darknet53", "partial-res-darknet53", "resnet101-roberta", "swin-minilm"]
 SMALLER: dict[str, dict[str, Any]] = {
@@ -315,3 +320,13 @@ def test_the_published_recipe() -> None:
         1.0,
         False,
     )
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_backbone_fits_the_small_model(name: str) -> None:
+    small = {"refshapes": "refshapes-small", "objects": "objects-small"}[name]
+    model = build_model(preset(small), 8)
+    assert load_pretrained_parts(model) == [f"backbone: the weights called {name} that come with seqres"]
+    body = model.vision.body.state_dict()
+    for key, value in shipped_backbone(name).items():
+        torch.testing.assert_close(body[f"backbone.{key}"], value.to(body[f"backbone.{key}"].dtype))
