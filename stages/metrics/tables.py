@@ -13,6 +13,7 @@ from stages.metrics.budget import cost_of, masks_seen
 BOX_METRICS = ("acc@0.5", "mean_box_iou")
 MASK_METRICS = ("miou", "oiou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9")
 
+_COSTS = ("masks_seen", "steps", "steps_x_images")  # columns about the trainings of a row
 # kinds of files that tell what a training has seen
 _COSTED = ("rec_model", "res_model", "pseudo_points", "resampled_points")
 
@@ -63,11 +64,13 @@ def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
         for name, evaluation in zip(names, evaluations, strict=True):
             if split in evaluation["summary"]["splits"]:
                 own = _rows_of(name, split, evaluation["summary"], shared)
-                rows += [
-                    {**row, **(costs.get(evaluation["model"], {}) if row is own[0] else {})} for row in own
-                ]
+                own[0] |= costs.get(evaluation["model"], {})
+                rows += own
         rows += shared.values()
-    return rows
+    if not costs:
+        return rows
+    first = ("split", "frame", "name", *_COSTS)
+    return [{**{key: row.get(key) for key in first}, **row} for row in rows]
 
 
 def _rows_of(
@@ -128,11 +131,8 @@ def _costs(files: Sequence[Artifact]) -> dict[str, dict[str, Any]]:
     for digest, model in by_digest.items():
         if model.kind in ("rec_model", "res_model"):
             cost = cost_of(model, by_digest)
-            columns[digest] = {
-                "masks_seen": masks_seen(model),
-                "steps": None if cost is None else cost.steps,
-                "steps_x_images": None if cost is None else cost.images,
-            }
+            seen = (None, None) if cost is None else (cost.steps, cost.images)
+            columns[digest] = dict(zip(_COSTS, (masks_seen(model), *seen), strict=True))
     for file in files:
         file.close()
     return columns

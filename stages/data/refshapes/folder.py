@@ -70,10 +70,12 @@ def world(name: str) -> World:
     """ "shapes", "objects", "everyday" (what the backbone called objects was trained on) or "demo" (fewer kinds in plainer
     pictures, for a training of minutes); the last two have train and val only.
     """
-    if name in ("everyday", "demo"):
-        known = everyday("demo" if name == "demo" else "kinds")
-        plainer = {"camouflaged": 0.2, "clutter": (1, 4)} if name == "demo" else {}
-        return World(known, (), (), partial(generate_object_scene, known=known, **plainer))
+    if name == "everyday":
+        return World(everyday(), (), (), partial(generate_object_scene, known=everyday()))
+    if name == "demo":
+        known = everyday("demo")
+        plainer = partial(generate_object_scene, known=known, camouflaged=0.2, clutter=(1, 4))
+        return World(known, (), (), plainer)
     if name == "objects":
         return World(tuple(kinds()), kinds_of("thing"), kinds_of("sign"), generate_object_scene)
     return World(SHAPES, CURVED_SHAPES, ANGULAR_SHAPES, generate_scene)
