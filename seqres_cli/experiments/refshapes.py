@@ -151,7 +151,7 @@ def _report(
         ),
     )
     lines = tuple(
-        Curve(curve["label"], (*curve_names[kind], f"{kind}-all"), level=True)
+        Curve(curve["label"], (*curve_names[kind], curve["all"]), level=True)
         for kind, curve in _CURVES.items()
     )
     return Experiment(

@@ -146,7 +146,7 @@ def test_the_roles_of_refshapes_have_a_recipe_at_every_scale() -> None:
         "task-token",
         "cctf",
         "pmca",
-        "paper",
+        "pmca-all",
         "full",
         "multitask",
         "multitask-from-rec",
