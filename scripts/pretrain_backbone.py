@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--world", choices=("shapes", "everyday"), default="shapes")
+    parser.add_argument("--world", choices=("shapes", "everyday", "objects"), default="shapes")
     parser.add_argument("--init", type=Path, help="weights to go on from")
     parser.add_argument("--scenes", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=10)

@@ -69,8 +69,8 @@ Folder = Annotated[
     Path | None,
     _inputs("--out", "-o", metavar="FOLDER", help="folder for all files; default: runs/reproduce/SCALE"),
 ]
-Model = Annotated[str, typer.Option(metavar="NAME", help="preset of train-rec for the point sequence")]
-MdetrModel = Annotated[str, typer.Option(metavar="NAME", help="preset of train-rec for MDETR (figure1)")]
+Model = Annotated[str, typer.Option(metavar="NAME", help="preset of train-rec for the point sequence; default: the scale's")]
+MdetrModel = Annotated[str, typer.Option(metavar="NAME", help="preset of train-rec for MDETR (figure1); default: the scale's")]
 Zoom = Annotated[int, typer.Option(min=32, metavar="INT", help="pixels of the window of crop refinement")]
 Device = Annotated[str, _running(metavar="TEXT", help="auto, cpu, cuda, cuda:1 or mps")]
 RecFlags = Annotated[str, typer.Option(metavar="'FLAGS'", help="added to train-rec; the last one counts")]
@@ -91,8 +91,8 @@ def reproduce(
     executor: Executor = None,
     profile: Profile = None,
     split: Splits = ["val"],  # noqa: B006  typer copies it
-    model: Model = "refshapes-small",
-    mdetr_model: MdetrModel = "refshapes-small-mdetr",
+    model: Model = "",
+    mdetr_model: MdetrModel = "",
     zoom: Zoom = 112,
     device: Device = "auto",
     rec_flags: RecFlags = "",

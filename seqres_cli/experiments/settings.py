@@ -38,8 +38,8 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
     dataset: Path | None = None  # instead of RefShapes
     splits: tuple[str, ...] = ("val",)
-    model: str = "refshapes-small"
-    mdetr_model: str = "refshapes-small-mdetr"
+    model: str = ""  # as the recipe says, like the next
+    mdetr_model: str = ""
     zoom: int = 112
     device: str = "auto"
     rec_flags: str = ""  # of train-rec, after all others: the last one counts

@@ -199,6 +199,18 @@ def test_mdetr_is_trained_as_published_and_with_what_is_added() -> None:
     assert "seed0/mdetr-published.h5" in made["seed0/first-mdetr-published-0.01.h5"].inputs
 
 
+def test_objects_are_learned_by_a_model_whose_backbone_knows_objects() -> None:
+    objects = dataclasses.replace(STANDARD, scale="objects")
+    for scale in ("objects", "objects-smoke", "objects-tiny"):
+        here = dataclasses.replace(objects, scale=scale)
+        assert config(here, "seed0/rec.h5")["model"] == "objects-small", scale
+    assert config(STANDARD, "seed0/rec.h5")["model"] == "refshapes-small"
+    named = dataclasses.replace(objects, model="refshapes-small", mdetr_model="refshapes-small-mdetr-published")
+    assert config(named, "seed0/rec.h5")["model"] == "refshapes-small"
+    for file in ("mdetr", "siri1"):
+        assert config(named, f"seed0/{file}.h5")["model"] == "refshapes-small-mdetr-published"
+
+
 def test_attention_is_measured_of_plain_cctf_pmca_and_both() -> None:
     plan = make_plan("refshapes", STANDARD, OUT, ["attention"])
     table = next(t for t in plan.report.tables if t.heading.startswith("Cross-attention"))
