@@ -69,8 +69,12 @@ Folder = Annotated[
     Path | None,
     _inputs("--out", "-o", metavar="FOLDER", help="folder for all files; default: runs/reproduce/SCALE"),
 ]
-Model = Annotated[str, typer.Option(metavar="NAME", help="preset of train-rec for the point sequence; default: the scale's")]
-MdetrModel = Annotated[str, typer.Option(metavar="NAME", help="preset of train-rec for MDETR (figure1); default: the scale's")]
+Model = Annotated[
+    str, typer.Option(metavar="NAME", help="preset of train-rec for the point sequence; default: the scale's")
+]
+MdetrModel = Annotated[
+    str, typer.Option(metavar="NAME", help="preset of train-rec for MDETR (figure1); default: the scale's")
+]
 Zoom = Annotated[int, typer.Option(min=32, metavar="INT", help="pixels of the window of crop refinement")]
 Device = Annotated[str, _running(metavar="TEXT", help="auto, cpu, cuda, cuda:1 or mps")]
 RecFlags = Annotated[str, typer.Option(metavar="'FLAGS'", help="added to train-rec; the last one counts")]

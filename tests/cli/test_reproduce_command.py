@@ -205,7 +205,9 @@ def test_objects_are_learned_by_a_model_whose_backbone_knows_objects() -> None:
         here = dataclasses.replace(objects, scale=scale)
         assert config(here, "seed0/rec.h5")["model"] == "objects-small", scale
     assert config(STANDARD, "seed0/rec.h5")["model"] == "refshapes-small"
-    named = dataclasses.replace(objects, model="refshapes-small", mdetr_model="refshapes-small-mdetr-published")
+    named = dataclasses.replace(
+        objects, model="refshapes-small", mdetr_model="refshapes-small-mdetr-published"
+    )
     assert config(named, "seed0/rec.h5")["model"] == "refshapes-small"
     for file in ("mdetr", "siri1"):
         assert config(named, f"seed0/{file}.h5")["model"] == "refshapes-small-mdetr-published"
