@@ -2,8 +2,9 @@
 
 Comprehension: Acc@0.5 and mean box IoU. Segmentation: mIoU, oIoU and Pr@0.5 to 0.9, beside two
 trivial baselines: the predicted box filled, and the ellipse inscribed in it. The scores of every sample are stored.
-With --compare, the given files are printed as one table and nothing is computed; models among them add how many masks
-they saw and how long they were trained on them.
+With --compare, the given files are printed as one table: nothing is predicted. Beside each model stands its difference
+from the first in mIoU, with the standard error over the expressions; models among the files add how many masks they saw
+and how long they were trained on them.
 """
 
 from __future__ import annotations

@@ -5,14 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stages.artifacts.json_forms import Scores, problem_of_form
 from stages.artifacts.reader import Artifact, open_artifact
 from stages.errors import ArtifactError, UsageError
 from stages.metrics.budget import cost_of, masks_seen
+from stages.metrics.paired import SampleScores, paired_difference
 
 BOX_METRICS = ("acc@0.5", "mean_box_iou")
 MASK_METRICS = ("miou", "oiou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9")
 
+_COMPARED = ("difference", "standard_error")  # from the first file
 _COSTS = ("masks_seen", "steps", "steps_x_images")  # columns about the trainings of a row
 # kinds of files that tell what a training has seen
 _COSTED = ("rec_model", "res_model", "pseudo_points", "resampled_points")
@@ -38,7 +42,8 @@ def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
     Keys: split, name (the file's stem for the model itself, else "stem: filled box" ...), weights (in words:
     what chose them; only in the row of the model itself), n_referents, n_sentences, frame, the box metrics and the mask metrics (None where not measured). Rows that do not
     depend on the model (true box, true ellipse, upper bound of the same number of points) appear once a
-    split. `n_sentences_with_mask` says over how many the model's mask metrics are, where these are fewer
+    split. `difference` and `standard_error`, in the rows of all models but the first: mIoU minus that of the first
+    file, and how sure it is (`paired_difference`). `n_sentences_with_mask` says over how many the model's mask metrics are, where these are fewer
     than the sentences of its box metrics, else None.
 
     Raises:
@@ -65,6 +70,8 @@ def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
             if split in evaluation["summary"]["splits"]:
                 own = _rows_of(name, split, evaluation["summary"], shared)
                 own[0] |= costs.get(evaluation["model"], {})
+                if evaluation is not evaluations[0]:
+                    own[0] |= _difference(evaluation, evaluations[0], split)
                 rows += own
         rows += shared.values()
     if not costs:
@@ -83,7 +90,7 @@ def _rows_of(
         "n_sentences": part["n_sentences"],
         "n_sentences_with_mask": None,
     }
-    metrics: dict[str, Any] = dict.fromkeys((*BOX_METRICS, *MASK_METRICS))
+    metrics: dict[str, Any] = dict.fromkeys((*BOX_METRICS, *MASK_METRICS, *_COMPARED))
     own = {**base, "name": name, "weights": weights_words(summary)}
     rows = [{**own, **boxes, **metrics, **(part["rec"] or {})}]
     masks = part.get("res")
@@ -121,8 +128,26 @@ def _read(evaluation: Artifact) -> dict[str, Any]:
         attrs = evaluation.attrs
         return {
             "path": evaluation.path, "dataset": attrs["dataset_digest"], "model": attrs.get("model_digest"),
-            "summary": scores_of(evaluation),
+            "summary": scores_of(evaluation), "samples": _samples(evaluation),
         }  # fmt: skip
+
+
+def _samples(evaluation: Artifact) -> dict[str, SampleScores]:
+    """Split -> its scores; nothing where no masks were scored."""
+    if "mask_iou" not in evaluation:
+        return {}
+    split, sentences, referents, iou = (
+        evaluation[name] for name in ("split", "sentence_index", "referent_index", "mask_iou")
+    )
+    names = evaluation.attrs.get("split_names", ())
+    rows = {str(name): np.flatnonzero(split == k) for k, name in enumerate(names)}
+    return {name: SampleScores(sentences[at], referents[at], iou[at]) for name, at in rows.items() if len(at)}
+
+
+def _difference(evaluation: dict[str, Any], base: dict[str, Any], split: str) -> dict[str, float | None]:
+    own, first = evaluation["samples"].get(split), base["samples"].get(split)
+    found = paired_difference(own, first) if own and first else None
+    return dict(zip(_COMPARED, found or (None, None), strict=True))
 
 
 def _costs(files: Sequence[Artifact]) -> dict[str, dict[str, Any]]:

@@ -333,6 +333,9 @@ def test_comparison_is_one_table(paths: SimpleNamespace, answer: Callable[[Answe
         "ground truth -> points -> mask (12 points)",
     ]
     assert val["good"]["miou"] > val["poor"]["miou"] > 0.5
+    assert val["poor"]["difference"] == pytest.approx(val["poor"]["miou"] - val["good"]["miou"])
+    assert 0 <= val["poor"]["standard_error"] < 0.1
+    assert all(row["difference"] is None for name, row in val.items() if name != "poor")
     assert {row["n_sentences"] for row in val.values()} == {6}
     assert val["good"]["acc@0.5"] == 1
     assert val["ellipse in the ground-truth box"]["acc@0.5"] is None
