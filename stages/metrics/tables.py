@@ -43,8 +43,8 @@ def comparison(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
     what chose them; only in the row of the model itself), n_referents, n_sentences, frame, the box metrics and the mask metrics (None where not measured). Rows that do not
     depend on the model (true box, true ellipse, upper bound of the same number of points) appear once a
     split. `difference` and `standard_error`, in the rows of all models but the first: mIoU minus that of the first
-    file, and how sure it is (`paired_difference`). `n_sentences_with_mask` says over how many the model's mask metrics are, where these are fewer
-    than the sentences of its box metrics, else None.
+    file, and how sure it is (`paired_difference`). `n_sentences_with_mask` says over how many the model's mask
+    metrics are, where these are fewer than the sentences of its box metrics, else None.
 
     Raises:
         UsageError: no path.
