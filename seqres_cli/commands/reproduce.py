@@ -47,7 +47,14 @@ Dataset = Annotated[
     Path | None, _inputs(metavar="FILE.h5", help="dataset artifact to use instead of RefShapes")
 ]
 Rows = Annotated[str, _often(metavar="A,B", help="only these rows, or groups of rows; default: all")]
-Jobs = Annotated[int, _often(min=0, metavar="INT", help="steps at once, each on one thread; 0 = one a core")]
+Jobs = Annotated[
+    int,
+    _often(
+        min=0,
+        metavar="INT",
+        help="steps at once, each on one thread; 0 = one a core; 1: all cores, or OMP_NUM_THREADS, for it",
+    ),
+]
 Executor = Annotated[
     str | None,
     _running(metavar="NAME", help="executor plugin of Snakemake: slurm, kubernetes, …; default: local"),

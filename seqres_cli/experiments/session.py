@@ -49,10 +49,12 @@ class Machines:
         return [*given, *self.more]
 
     def threads(self) -> int:
-        """Of a step. Several at once keep to one thread each, as they would only get in each other's way otherwise."""
-        return (
-            usable_cores() if self.jobs == 1 and self.executor in (None, "local") and not self.profile else 1
-        )
+        """Of a step. Several at once keep to one thread each, as they would only get in each other's way otherwise;
+        one at a time takes all cores, or as many as OMP_NUM_THREADS allows."""
+        if self.jobs != 1 or self.executor not in (None, "local") or self.profile:
+            return 1
+        allowed = os.environ.get("OMP_NUM_THREADS", "")
+        return min(usable_cores(), int(allowed)) if allowed.isdecimal() and int(allowed) else usable_cores()
 
 
 def default_folder(settings: Settings) -> Path:

@@ -123,12 +123,17 @@ def test_a_cluster_runs_the_steps(run: Callable[..., dict[str, str]], calls: Cal
     assert len((tmp_path / "submitted").read_text().splitlines()) == 2
 
 
-def test_how_many_steps_and_where() -> None:
+def test_how_many_steps_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = len(os.sched_getaffinity(0))
     assert Machines(jobs=3).arguments() == ["--cores", "3"]
     assert Machines().arguments() == ["--cores", str(cores)]
     alone = Machines(jobs=1)  # a step that is alone takes all cores
     assert (alone.arguments(), alone.threads()) == (["--cores", str(cores)], cores)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert (alone.arguments(), alone.threads()) == (["--cores", "1"], 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(2 * cores))
+    assert alone.threads() == cores and Machines(jobs=3).threads() == 1
     assert Machines(7, "slurm", more=("-x",)).arguments() == ["--jobs", "7", "--executor", "slurm", "-x"]
     assert Machines(7, profile="p").arguments()[-4:] == ["--profile", "p", "--jobs", "7"]
 
