@@ -162,5 +162,7 @@ def _report(
         rows=tuple(make.rows.values()),
         tables=tables,
         curves=lines,
-        learning=tuple(n for n in _SHOWN["learning"] if n in make.rows),
+        learning=tuple(
+            run[0] for names in _SHOWN["learning"] if (run := [n for n in names if n in make.rows])
+        ),
     )

@@ -226,6 +226,15 @@ def test_attention_is_measured_of_plain_cctf_pmca_and_both() -> None:
     assert target in plan.targets and config(STANDARD, target)["measure"] is True
 
 
+def test_the_longest_training_that_is_run_is_a_learning_curve() -> None:
+    def curves(*rows: str) -> tuple[str, ...]:
+        return make_plan("refshapes", STANDARD, OUT, rows).report.learning
+
+    assert curves("naive", "pmca", "rpp") == ("naive", "pmca", "rpp")
+    assert curves("naive", "naive-more", "paper-all") == ("naive-more", "paper-all")
+    assert len(curves()) == 5, "one line each of naive, decoder and RPP with few masks, naive and decoder with all"
+
+
 def test_flags_of_the_command_line_win_over_recipes_and_are_no_shell() -> None:
     given = dataclasses.replace(
         STANDARD,
