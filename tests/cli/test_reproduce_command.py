@@ -232,7 +232,9 @@ def test_the_longest_training_that_is_run_is_a_learning_curve() -> None:
 
     assert curves("naive", "pmca", "rpp") == ("naive", "pmca", "rpp")
     assert curves("naive", "naive-more", "paper-all") == ("naive-more", "paper-all")
-    assert len(curves()) == 5, "one line each of naive, decoder and RPP with few masks, naive and decoder with all"
+    assert len(curves()) == 5, (
+        "one line each of naive, decoder and RPP with few masks, naive and decoder with all"
+    )
 
 
 def test_flags_of_the_command_line_win_over_recipes_and_are_no_shell() -> None:
