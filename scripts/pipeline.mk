@@ -23,7 +23,7 @@ KEEP    ?= $(if $(filter tiny,$(SCALE)),none,all)
 # What each stage is called with, beside its files. The recipes' rates are those of the small model, and RefShapes lie at
 # any angle, which other pictures do not.
 R      := --config pipeline-$(SCALE)
-rate   := $(if $(filter-out refshapes-small objects-small,$(MODEL)),--lr 0.001)
+rate   := $(if $(filter-out refshapes-small objects-small objects-all-small,$(MODEL)),--lr 0.001)
 keep   := $(if $(filter-out none,$(KEEP)),--init-keep $(KEEP))
 method := $(rate) $(if $(DATA),--rotate 0) --seed $(SEED)
 prepare   = $(R) --seed $(SEED) $(PREPARE_FLAGS)

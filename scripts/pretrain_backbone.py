@@ -12,6 +12,11 @@ For the demo's pictures, the one of shapes goes on with objects of few kinds:
 
     python scripts/pretrain_backbone.py --world everyday --init stages/weights/shipped/refshapes_backbone.safetensors \
         --scenes 6000 --epochs 5 --out stages/weights/shipped/objects_backbone.safetensors
+
+and that goes on with all kinds of objects:
+
+    python scripts/pretrain_backbone.py --world objects --init stages/weights/shipped/objects_backbone.safetensors \
+        --scenes 12000 --epochs 5 --out stages/weights/shipped/objects-all_backbone.safetensors
 """
 
 from __future__ import annotations

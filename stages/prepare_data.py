@@ -82,7 +82,7 @@ class Config(StageConfig):
         "tiny", "smoke", "standard", "objects-demo", "objects-tiny", "objects-smoke", "objects"
     ] = _generated(
         "smoke",
-        "60, 1,850 or 11,400 pictures of shapes, or of objects of 317 kinds; objects-demo: 1,650 of 12 kinds",
+        "60, 1,850 or 11,400 pictures of shapes; 60, 1,850 or 4,400 of objects of 317 kinds; objects-demo: 1,650 of 12 kinds",
     )
     seed: int = _generated(0, "seed of the generated data", min=0)
     textures: str | None = _generated(

@@ -94,7 +94,7 @@ SCALES: dict[str, dict[str, int]] = {  # images per split
     "objects-tiny": {"train": 40, "val": 8, "testA": 6, "testB": 6},
     "objects-demo": {"train": 1_500, "val": 150},
     "objects-smoke": {"train": 1_500, "val": 150, "testA": 100, "testB": 100},
-    "objects": {"train": 4_000, "val": 600, "testA": 400, "testB": 400},
+    "objects": {"train": 3_000, "val": 600, "testA": 400, "testB": 400},
 }
 
 

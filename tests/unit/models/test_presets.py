@@ -324,7 +324,7 @@ def test_the_published_recipe() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_backbone_fits_the_small_model(name: str) -> None:
-    small = {"refshapes": "refshapes-small", "objects": "objects-small"}[name]
+    small = f"{name}-small"
     model = build_model(preset(small), 8)
     assert load_pretrained_parts(model) == [f"backbone: the weights called {name} that come with seqres"]
     body = model.vision.body.state_dict()
