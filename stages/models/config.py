@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Sequence = Literal["box", "contour", "box-contour", "multitask", "mask"]
 TaskToken = Literal["zero", "learnable", "task-wise"]
 
-SHIPPED = ("refshapes", "objects", "objects-all")
+SHIPPED = ("refshapes", "objects", "objects-all")  # names of the backbones that come with the package
 
 
 # the least and the most that a size may be: a description comes out of a file, and decides what is built
