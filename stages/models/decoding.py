@@ -47,7 +47,8 @@ class OwnSteps:
         with_slot = F.linear(slots, block.in_proj_weight[: 2 * d_model], block.in_proj_bias[: 2 * d_model])
         bias = torch.cat((with_slot, block.in_proj_bias[2 * d_model :].expand(length, -1).to(with_slot)), 1)
         # rows head by head, so that of S sentences the heads follow each other: h times (query, key, value)
-        scale = torch.tensor([d**-0.5, 1, 1]).to(bias)[:, None, None, None]
+        scale = bias.new_ones(3, 1, 1, 1)
+        scale[0] = d**-0.5
         weight = (block.in_proj_weight.view(3, h, d, -1) * scale).transpose(0, 1).reshape(3 * d_model, -1)
         self.weight = weight.t().to(like)
         bias = (bias.view(length, 3, h, d).transpose(0, 1) * scale).permute(1, 2, 0, 3)

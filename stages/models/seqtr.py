@@ -100,10 +100,15 @@ class PointSequenceModel(nn.Module):
         axes = torch.from_numpy(self.layout.axis_of_output())
         self.register_buffer("output_axes", axes, persistent=False)
         allowed = self.semantics.end_allowed(self.layout)
-        self.end_is_allowed = allowed.tolist()  # the same on the host, where the decoding loop runs
-        self.register_buffer("end_allowed", torch.from_numpy(allowed), persistent=False)
+        self.end_is_allowed = allowed.tolist()  # on the host, where the decoding loop runs
+        slots = list(self.layout.decoded)
+        self.register_buffer("decoded_slots", torch.tensor(slots, dtype=torch.long), persistent=False)
+        not_allowed = torch.zeros(len(slots), config.n_bins + 1, dtype=torch.bool)
+        not_allowed[:, self.layout.end] = ~torch.from_numpy(allowed)[slots]
+        self.register_buffer("never_decoded", not_allowed, persistent=False)
         self.output_axes: Tensor
-        self.end_allowed: Tensor
+        self.decoded_slots: Tensor
+        self.never_decoded: Tensor
 
     # ---------------------------------------------------------------- encode
 
@@ -243,7 +248,7 @@ class PointSequenceModel(nn.Module):
             n_prompt = prompt.shape[1]
             tokens[:, :n_prompt] = prompt
         logits, maps_kept = [], []
-        decoded = list(self.layout.decoded)
+        decoded = self.layout.decoded
         for t in range(decoded[-1] + 1):
             if t in self.layout.starts:
                 x = self.start_input(self.layout.starts[t], n)
@@ -261,7 +266,7 @@ class PointSequenceModel(nn.Module):
                 tokens[:, t] = allowed.argmax(-1)
         kept_logits = torch.stack(logits, 1)
         return Decoded(
-            tokens[:, decoded],
+            tokens[:, self.decoded_slots],
             self._probability(kept_logits, tokens, n_prompt),
             kept_logits if keep_logits else None,
             torch.stack(maps_kept, 1) if keep_maps else None,
@@ -269,11 +274,13 @@ class PointSequenceModel(nn.Module):
 
     def _probability(self, logits: Tensor, tokens: Tensor, n_prompt: int) -> Tensor:
         """Probability (S, K) of the decoded tokens among the allowed ones, from logits (S, K, V); 1 in the prompt."""
-        slots = list(self.layout.decoded)
-        logits = logits.float()
-        ended = self.end_allowed[slots][:, None] | (
-            torch.arange(logits.shape[-1], device=logits.device) < self.layout.end
+        chosen = tokens[:, self.decoded_slots, None]
+        p = (
+            logits.float()
+            .masked_fill(self.never_decoded, -torch.inf)
+            .softmax(-1)
+            .gather(-1, chosen)
+            .squeeze(-1)
         )
-        p = logits.masked_fill(~ended, -torch.inf).softmax(-1).gather(-1, tokens[:, slots, None]).squeeze(-1)
         p[:, :n_prompt] = 1
         return p

@@ -134,10 +134,10 @@ def written_inputs(model: PointSequenceModel, memory: Memory, tokens: Tensor) ->
 @torch.no_grad()
 def generate(model: PointSequenceModel, memory: Memory) -> Tensor:
     """Greedy tokens (S, K) of a sequence with one task token, the whole prefix at every step."""
-    tokens = torch.zeros(len(memory.tokens), 0, dtype=torch.long)
+    tokens = torch.zeros(len(memory.tokens), 0, dtype=torch.long, device=memory.tokens.device)
     for t in model.layout.decoded:
         logits = model.predictor(decoder_states(model, written_inputs(model, memory, tokens), memory)[:, -1])
-        if not bool(model.end_allowed[t]):
+        if not model.end_is_allowed[t]:
             logits[:, model.layout.end] = -torch.inf
         tokens = torch.cat((tokens, logits.softmax(-1).argmax(-1, keepdim=True)), 1)
     return tokens
@@ -152,7 +152,7 @@ def fuse(
     parts = [cells[image_of_sentence] * sentence]
     masks = [vision.valid.flatten(1)[image_of_sentence]]
     if model.config.text_in_memory == "sentence":
-        parts, masks = [*parts, sentence], [*masks, torch.ones(len(sentence), 1, dtype=torch.bool)]
+        parts, masks = [*parts, sentence], [*masks, masks[0].new_ones(len(sentence), 1)]
     elif model.config.text_in_memory == "words":
         parts, masks = [*parts, text.words.tanh()], [*masks, text.mask]
     x, mask = torch.cat(parts, 1), torch.cat(masks, 1)

@@ -137,7 +137,7 @@ def test_cached_padded_and_single_decoding_agree(name: str, sequence: str) -> No
     for k, slot in enumerate(slots):
         logits = model.decode(memory, targets)[:, slot]
         assert torch.allclose(logits, decoded.logits[:, k], atol=3e-4)
-        allowed = logits if model.end_allowed[slot] else logits[:, :-1]
+        allowed = logits if model.end_is_allowed[slot] else logits[:, :-1]
         targets[:, slot] = allowed.argmax(-1)
     assert torch.equal(targets[:, slots], decoded.tokens)
     if sequence == "release":

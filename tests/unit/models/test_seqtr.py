@@ -103,7 +103,7 @@ def test_cached_decoding_is_the_teacher_forced_pass(model: PointSequenceModel) -
     b = batch(SIZES)
     decoded = model.generate(memory_of(model, b), keep_logits=True)
     assert torch.allclose(teacher_forced(model, b, decoded.tokens), decoded.logits, atol=2e-5)
-    allowed = model.end_allowed[list(model.layout.decoded)]
+    allowed = torch.tensor(model.end_is_allowed)[list(model.layout.decoded)]
     choice = decoded.logits.clone()
     choice[:, ~allowed, model.layout.end] = -torch.inf
     assert torch.equal(choice.argmax(-1), decoded.tokens)
