@@ -18,12 +18,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 SCRIPTS = Path(__file__).resolve().parent
 NAMES = sorted(path.stem.removeprefix("bench_") for path in SCRIPTS.glob("bench_*.py"))
-FOR_A_GPU = {
-    "X1": "full-size decoding, batch 256, bf16",
-    "X2": "training step, darknet53, 640 px, batch 64, bf16",
-}
+FOR_A_GPU = "X1 (full-size decoding, batch 256) and X2 (training step, darknet53, 640 px, batch 64), bf16"
 
 
 def rows_of(lines: Iterable[str]) -> tuple[list[dict[str, str]], list[str]]:
@@ -83,9 +82,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--old", help="an older checkout: the training step is compared with its own")
     given = parser.parse_args()
-    left_out = {name: f"{work}: needs a GPU, not measured" for name, work in FOR_A_GPU.items()}
-    found = []
+    left_out, found = {}, []
     for name in given.only:
+        if name == "gpu" and not torch.cuda.is_available():
+            left_out[name] = f"{FOR_A_GPU}: no GPU here, not measured"
+            continue
         if name == "training" and not given.old:
             left_out[name] = "training step: needs --old CHECKOUT to compare with"
             continue

@@ -30,7 +30,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from bench_model import GRID, built, decoder_flops, head_inputs, position_weights
+from bench_model import built, decoder_flops, head_inputs, position_weights
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,7 +46,10 @@ from stages.training.settings import TrainingSettings
 from stages.weights.model_file import channels_last
 from tests.oracles import model_textbook as textbook
 
-CONFIG = preset("partial-res-darknet53").replace(sequence="contour", task_token="learnable")
+FULL, SMALL = (
+    preset(name).replace(sequence="contour", task_token="learnable", cctf=True, pmca=True)
+    for name in ("partial-res-darknet53", "refshapes-small")
+)
 CLIP = 0.15  # of the published recipe
 
 
@@ -55,6 +58,7 @@ class Bench:
 
     def __init__(self, device: torch.device, repeats: int, *, quick: bool) -> None:
         self.device, self.repeats, self.quick = device, repeats, quick
+        self.config = SMALL if quick else FULL
         self.rows: list[dict[str, Any]] = []
         side, length = (256, 1 << 20) if quick else (8192, 1 << 30)
         a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
@@ -131,8 +135,8 @@ def reading(model: PointSequenceModel, n: int, memory_tokens: int, *, size: int)
 
 def bench_decoding(bench: Bench) -> None:
     n = 4 if bench.quick else 256
-    model = built(CONFIG).eval().to(bench.device)
-    inputs = [on_device(part, bench.device) for part in head_inputs(n, CONFIG.fusion.channels)]
+    model = built(bench.config).eval().to(bench.device)
+    inputs = [on_device(part, bench.device) for part in head_inputs(n, bench.config.fusion.channels)]
     with torch.no_grad(), tf32(False):
         memory = model.fuse(*inputs)
         same = (textbook.generate(model, memory) == model.generate(memory).tokens).float().mean().item()
@@ -155,7 +159,7 @@ def bench_decoding(bench: Bench) -> None:
         sides["graph"] = captured(partial(ours, "bf16"))
     times = bench.turns(sides)
     m, length = memory.tokens.shape[1], model.layout.length
-    flops, moved = n * decoder_flops(CONFIG, m, length), reading(model, n, m, size=2)
+    flops, moved = n * decoder_flops(bench.config, m, length), reading(model, n, m, size=2)
     for name, label in (("fp32", "float32"), ("bf16", "bf16"), ("graph", "bf16, replayed as a CUDA graph")):
         if name in times:
             note = bench.share(times[name], flops=flops, moved=moved)
@@ -184,9 +188,9 @@ def captured(work: Callable[[], object]) -> Callable[[], object]:
 class Step:
     """The training loop's step on one batch that stays the same."""
 
-    def __init__(self, batch: Batch, device: torch.device, *, plain: bool, compiled: bool = False) -> None:
-        self.batch, self.device, self.plain = batch, device, plain
-        model = built(CONFIG).train().to(device)
+    def __init__(self, batch: Batch, bench: Bench, *, plain: bool, compiled: bool = False) -> None:
+        self.batch, self.device, self.config, self.plain = batch, bench.device, bench.config, plain
+        model = built(self.config).train().to(self.device)
         self.model = model if plain else channels_last(model)
         if compiled:
             self.model.vision.compile(dynamic=False)
@@ -207,7 +211,7 @@ class Step:
     def __call__(self) -> float:
         batch = self.batch.to(self.device)
         with tf32(False), autocast(self.device, "fp32" if self.plain else "bf16"):
-            outputs = self.objective.predict(normalise(batch.images, batch.sizes_hw, CONFIG), batch)
+            outputs = self.objective.predict(normalise(batch.images, batch.sizes_hw, self.config), batch)
         with tf32(False):
             loss = self.objective.loss(outputs, batch)
             self.optimiser.zero_grad(set_to_none=True)
@@ -218,13 +222,13 @@ class Step:
         return loss.item()
 
 
-def step_batch(n: int, side: int, length: int) -> Batch:
+def step_batch(n: int, side: int, length: int, n_bins: int) -> Batch:
     """n random pictures with a sentence and a contour each, on the host."""
     generator = torch.Generator().manual_seed(0)
     draw = partial(torch.randint, generator=generator)
     pixels = draw(0, 256, (n, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    targets = draw(0, CONFIG.n_bins, (n, length))
-    targets[:, -1] = CONFIG.n_bins
+    targets = draw(0, n_bins, (n, length))
+    targets[:, -1] = n_bins
     batch = Batch(
         images=pixels, sizes_hw=torch.full((n, 2), side), image_of_sentence=torch.arange(n),
         words=draw(1, 100, (n, 6)), word_mask=torch.ones(n, 6, dtype=torch.bool), targets=targets,
@@ -244,11 +248,11 @@ def peak(bench: Bench, work: Callable[[], object]) -> str:
 
 def bench_step(bench: Bench, profile: bool) -> None:
     n, side = (2, 64) if bench.quick else (64, 640)
-    length = built(CONFIG).layout.length
-    batch = step_batch(n, side, length)
+    length, n_bins = built(bench.config).layout.length, bench.config.n_bins
+    batch = step_batch(n, side, length, n_bins)
     counter = FlopCounterMode(display=False)
-    ours = Step(batch, bench.device, plain=False)
-    few = Step(step_batch(2, side, length), bench.device, plain=False)
+    ours = Step(batch, bench, plain=False)
+    few = Step(step_batch(2, side, length, n_bins), bench, plain=False)
     few()
     with counter:
         few()
@@ -264,7 +268,7 @@ def bench_step(bench: Bench, profile: bool) -> None:
     small = n
     while True:
         try:
-            plain = Step(batch if small == n else step_batch(small, side, length), bench.device, plain=True)
+            plain = Step(batch if small == n else step_batch(small, side, length, n_bins), bench, plain=True)
             times |= bench.turns({"plain": plain})
             break
         except torch.OutOfMemoryError:
@@ -279,13 +283,13 @@ def bench_step(bench: Bench, profile: bool) -> None:
     if bench.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.backends.cudnn.benchmark = True
-        tuned = Step(batch, bench.device, plain=False)
+        tuned = Step(batch, bench, plain=False)
         found["bf16, convolutions chosen by trial"] = bench.turns({"": tuned})[""]
         torch.backends.cudnn.benchmark = False
         del tuned
         torch.cuda.empty_cache()
         start = time.perf_counter()
-        compiled = Step(batch, bench.device, plain=False, compiled=True)
+        compiled = Step(batch, bench, plain=False, compiled=True)
         compiled()
         print(f"X2: compiling took {time.perf_counter() - start:.0f} s", flush=True)
         found["bf16, backbone and fusion compiled"] = bench.turns({"": compiled})[""]
@@ -314,7 +318,7 @@ def show_profile(bench: Bench, work: Callable[[], object]) -> None:
 
 def bench_prediction(bench: Bench, profile: bool) -> None:
     n, side, sentences = (2, 64, 2) if bench.quick else (16, 640, 7)
-    model = channels_last(built(CONFIG).eval().to(bench.device))
+    model = channels_last(built(bench.config).eval().to(bench.device))
     pixels = torch.randint(0, 256, (n, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     pixels = pixels.to(bench.device)
     sizes, owner = torch.full((n, 2), side), torch.arange(n).repeat_interleave(sentences).to(bench.device)
@@ -324,7 +328,7 @@ def bench_prediction(bench: Bench, profile: bool) -> None:
     @torch.inference_mode()
     def encode() -> Memory:
         with autocast(bench.device, "bf16"):
-            vision = model.encode_images(normalise(pixels, sizes, CONFIG), sizes)
+            vision = model.encode_images(normalise(pixels, sizes, bench.config), sizes)
             return model.fuse(vision, owner, model.encode_text(words, mask))
 
     memory = encode()

@@ -32,8 +32,9 @@ from stages.models.vocabulary import sequence_layout
 from stages.training.batch import Batch
 from stages.training.plan import Entry
 from stages.training.targets import SlotWeights, sequence_targets
-from stages.world import ALONE, World
+from stages.world import ALONE, World, usable_cores
 
+MOST_WORKERS = 8  # more prepare no more than a large GPU takes
 MOSTLY = 0.3  # share of a box inside the window from which on its sentence is trained before others
 
 
@@ -267,6 +268,16 @@ def filled(points_xy: list[NDArray[np.float64]], size_hw: tuple[int, ...]) -> ND
         if len(known) >= 3:
             mask[:] = rle_to_mask(polygon_to_rle(known, (int(size_hw[0]), int(size_hw[1]))))
     return out
+
+
+def used_workers(asked: int | None, device: torch.device, processes: int) -> int:
+    """`--workers`, or what suits the device; of several processes on this machine, each one's share of the cores.
+
+    A GPU takes a step of photographs in a tenth of the time that one process needs to prepare it (docs/BENCHMARKS.md).
+    """
+    if asked is not None or device.type == "cpu":
+        return asked or 0
+    return min(MOST_WORKERS, max(1, usable_cores() // processes))
 
 
 class BatchLoader:

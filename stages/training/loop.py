@@ -20,7 +20,7 @@ from stages.reporter import Reporter
 from stages.training.batch import Batch
 from stages.training.checkpoint import load_resume, save_resume
 from stages.training.interruption import uninterrupted
-from stages.training.loader import BatchLoader, StepDataset
+from stages.training.loader import BatchLoader, StepDataset, used_workers
 from stages.training.objectives import Objective, build_objective
 from stages.training.optimiser import MovingAverage, build_optimiser, schedule_factor, set_rate, trainable
 from stages.training.plan import StepPlan
@@ -82,7 +82,7 @@ class Trainer:
         self.model = channels_last(model.to(device))
         self.trained = list(trainable(self.model))
         self.codec, self.settings, self.plan = codec, settings, plan
-        self.batches = BatchLoader(steps, settings.workers)
+        self.batches = BatchLoader(steps, used_workers(settings.workers, device, world.size))
         self.validate = validate
         self.device, self.reporter = device, reporter
         self.resume_file, self.fingerprint = resume_file, fingerprint

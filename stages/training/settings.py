@@ -73,9 +73,10 @@ class TrainingSettings(Augmentation, StageConfig):
     precision: Literal["auto", "fp32", "bf16"] = _running(
         "auto", "auto: bf16 on a GPU that has it, else fp32; the one used is recorded"
     )
-    workers: int = option(
-        0, "processes that prepare batches; 0 = none beside the main one", semantic=False, min=0
-    )
+    workers: int | None = option(
+        None, "processes that prepare batches; 0 = none beside the main one, which is the default on a CPU; on a GPU one a core, at most 8",
+        semantic=False, min=0,
+    )  # fmt: skip
     save_every: int = option(
         200, "steps between saves of the state that --resume needs", semantic=False, min=1
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -27,11 +28,12 @@ def bench(project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert {"geometry", "loader", "model", "training"} <= set(module.NAMES)
+    assert {"geometry", "gpu", "loader", "model", "training"} <= set(module.NAMES)
     (tmp_path / "bench_bad.py").write_text("print('half')\nraise SystemExit(4)\n")
     (tmp_path / "bench_good.py").write_text(GOOD)
     monkeypatch.setattr(module, "SCRIPTS", tmp_path)
-    monkeypatch.setattr(module, "NAMES", ["bad", "good", "training"])
+    monkeypatch.setattr(module, "NAMES", ["bad", "good", "gpu", "training"])
+    monkeypatch.setattr(module.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["bench.py", "--out", str(tmp_path / "out")])
     return module
 
@@ -45,8 +47,28 @@ def test_rows_of_all_scripts_come_together(bench: ModuleType, tmp_path: Path) ->
     assert "| good |  | train | faster: 1.5x |" in lines
     assert "| good | | 2 threads | |" in lines
     assert "| bad | | **failed** with code 4 | |" in lines
-    assert any(line.startswith("| | X1 |") and "needs a GPU" in line for line in lines)
+    assert any(line.startswith("| | gpu | X1 ") and "no GPU here" in line for line in lines)
     found = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert [script["exit_code"] for script in found["scripts"]] == [4, 0]
     assert found["scripts"][1]["rows"][1] == {"step": "train", "faster": "1.5x"}
-    assert set(found["left_out"]) == {"X1", "X2", "training"}
+    assert set(found["left_out"]) == {"gpu", "training"}
+
+
+def test_the_rows_of_a_gpu_on_small_sizes(project_root: Path, tmp_path: Path) -> None:
+    call = [
+        sys.executable,
+        "scripts/bench_gpu.py",
+        "--device",
+        "cpu",
+        "--quick",
+        "--repeats",
+        "1",
+        "--json",
+        tmp_path / "rows",
+    ]
+    done = subprocess.run(call, cwd=project_root, text=True, capture_output=True, check=True)
+    assert "100.00 % of the tokens of float32 are the textbook's" in done.stdout
+    rows = json.loads((tmp_path / "rows").read_text())["rows"]
+    assert [row["id"] for row in rows] == ["X1", "X1", "E1", "X2"]
+    assert all(row["reference"] > 0 and row["ours"] > 0 for row in rows)
+    assert all("of the matrix limit" in row["note"] for row in rows if row["id"] != "E1")
