@@ -61,7 +61,7 @@ class Config(StageConfig):
     seed: int = _release(0, "seed of --expressions one-random", min=0, added=True)
     weights: Literal["best", "ema", "raw"] = option("best", "weights of the model to use")
     precision: Literal["fp32", "bf16"] = _running(
-        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
+        "fp32", "bf16: for a GPU; tokens differ slightly", added=True
     )
     batch_size: int = option(32, "images in a batch", min=1, semantic=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps", semantic=False)

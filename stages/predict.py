@@ -58,7 +58,7 @@ class Config(StageConfig):
 
     weights: Literal["best", "ema", "raw"] = option("best", "weights of the model to use")
     precision: Literal["fp32", "bf16"] = _running(
-        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
+        "fp32", "bf16: for a GPU; tokens differ slightly", added=True
     )
     contour: Literal["decoder", "auxiliary"] = option(
         "decoder", "contours from the decoder's points, or traced around the auxiliary mask", added=True,

@@ -71,7 +71,7 @@ class Config(StageConfig):
         "best", "weights that predict: best or last average (the teacher), or raw"
     )
     precision: Literal["fp32", "bf16"] = _running(
-        "fp32", "bf16 is faster on a GPU and predicts other tokens", added=True
+        "fp32", "bf16: for a GPU; tokens differ slightly", added=True
     )
     audit_split: str = _validation("val", "split on whose masks the predictions are measured; empty = none")
     audit_expressions: int = _validation(
