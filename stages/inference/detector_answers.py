@@ -3,6 +3,7 @@
 from typing import cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,7 +29,7 @@ class DetectorAnswers:
         memory = group.memory
         assert isinstance(memory, DetectorMemory)
         detections, best = self.model.best(memory, keep_maps=keep_maps)
-        rows = best.new_tensor(range(len(best)))
+        rows = torch.arange(len(best), device=best.device)
         out = Predictions.empty(group.sentences, 1)
         out.tokens[:, 0] = best.cpu().numpy()
         out.token_probability[:, 0] = detections.scores()[rows, best].float().cpu().numpy()

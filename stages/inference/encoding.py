@@ -103,8 +103,9 @@ def _encoded(
             words, mask = map(
                 torch.from_numpy, loaded.codec.encode([dataset.texts[s] for s in sentences[here]])
             )
-            text = loaded.model.encode_text(words.to(loaded.device), mask)
-            memory = loaded.model.fuse(vision, torch.from_numpy(at).to(loaded.device), text)
+            text = loaded.model.encode_text(words.to(loaded.device, non_blocking=True), mask)
+            owner = torch.from_numpy(at).to(loaded.device, non_blocking=True)
+            memory = loaded.model.fuse(vision, owner, text)
             prompt = None if boxes is None else boxes[here]
             yield EncodedGroup(here, sentences[here], memory, [frames[i] for i in at], prompt)
 
@@ -123,7 +124,7 @@ def _encode_views(
         pictures.append(render(picture, frames[-1]))
     canvas = on_canvas(pictures, config.image.multiple)
     sizes = torch.tensor([f.size_hw for f in frames])
-    pixels = torch.from_numpy(canvas).permute(0, 3, 1, 2).to(loaded.device)
+    pixels = torch.from_numpy(canvas).permute(0, 3, 1, 2).to(loaded.device, non_blocking=True)
     return frames, loaded.model.encode_images(normalise(pixels, sizes, config), sizes)
 
 

@@ -57,7 +57,7 @@ class SequenceAnswers:
         prompt = None
         if group.prompt_xyxy is not None:
             given = box_tokens(self.loaded, group.prompt_xyxy, group.frames)
-            prompt = torch.from_numpy(given).to(self.loaded.device)
+            prompt = torch.from_numpy(given).to(self.loaded.device, non_blocking=True)
         decoded: Decoded = self.model.generate(
             group.memory, prompt, keep_logits=keep_logits, keep_maps=keep_maps
         )

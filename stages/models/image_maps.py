@@ -87,16 +87,20 @@ def _by_size(
 
 def normalise(images: Tensor, sizes_hw: Tensor, config: ModelConfig) -> Tensor:
     """(I, 3, H, W) uint8 and (I, 2) sizes on the host -> float, minus mean, over std; padding is 0."""
-    mean = torch.tensor(config.image.mean, device=images.device)[:, None, None]
-    std = torch.tensor(config.image.std, device=images.device)[:, None, None]
+    mean, std = (
+        torch.tensor(values)[:, None, None].to(images.device, non_blocking=True)
+        for values in (config.image.mean, config.image.std)
+    )
     if images.dtype == torch.uint8 and images.device.type == "cpu":
         levels = torch.arange(256, dtype=torch.uint8)[:, None].expand(3, -1, 1)
         out = _looked_up(images, (levels / 255).sub_(mean).div_(std))
     else:
         out = (images / 255).sub_(mean).div_(std)
     for picture, (h, w) in zip(out, sizes_hw.tolist(), strict=True):
-        picture[:, h:] = 0
-        picture[:, :, w:] = 0
+        if h < out.shape[2]:
+            picture[:, h:] = 0
+        if w < out.shape[3]:
+            picture[:, :, w:] = 0
     return out
 
 

@@ -76,4 +76,5 @@ def match(
         queries += query.tolist()
         targets += (target + first).tolist()
         first += count
-    return Matches(*(torch.tensor(v, dtype=torch.long, device=row.device) for v in (rows, queries, targets)))
+    found = (torch.tensor(v, dtype=torch.long) for v in (rows, queries, targets))
+    return Matches(*(v.to(row.device, non_blocking=True) for v in found))

@@ -266,7 +266,7 @@ class DetectorModel(nn.Module):
         )
         own = own.cpu()
         for size in own.unique(dim=0):
-            group = (own == size).all(1).nonzero()[:, 0].to(states.device)
+            group = (own == size).all(1).nonzero()[:, 0].to(states.device, non_blocking=True)
             h, w = (int(v) for v in size)
             part = self.mask_head(states[group], inputs[group].crop(h, w))[:, 0]
             canvas[group, : h * ratio, : w * ratio] = part.to(canvas.dtype)

@@ -64,7 +64,7 @@ class LossWeights:
 
 def single_class_map(n: int, device: torch.device) -> Tensor:
     """(N, 2): every target is of the one class (SiRi's head)."""
-    return torch.tensor([[1.0, 0.0]], device=device).expand(n, 2)
+    return torch.tensor([[1.0, 0.0]]).to(device, non_blocking=True).expand(n, 2)
 
 
 def soft_token_loss(

@@ -176,10 +176,11 @@ class DetectionObjective(Objective):
     def terms(self, outputs: Detected, batch: Batch) -> dict[str, LossSum]:
         """`layer i` holds everything that decoder layer answers for."""
         targets, found, out = self.targets(batch), outputs.detections, {}
-        count = torch.tensor(float(len(batch.boxes)), device=batch.boxes.device)
+        count = batch.boxes.new_full((), len(batch.boxes))
         for i, layer in enumerate(found.layers):
             sums, _ = layer_losses(layer, found.aligned_text, targets, self.weights, self.costs, 1.0)
-            scale = count.new_tensor([getattr(self.weights, name) for name in sums])
+            scale = torch.tensor([getattr(self.weights, name) for name in sums])
+            scale = scale.to(count.device, non_blocking=True)
             out[f"layer {i + 1}"] = LossSum(torch.stack(list(sums.values())), count, scale)
         head = self.model.grounding_head
         if head is not None and not self.model.frozen:

@@ -59,7 +59,7 @@ def _run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if name.startswith("aten::copy_"):
         return _copy(operation, *args, **kwargs)
     _refuse_mixed(name, args, kwargs, moves=to is not None)
-    _note_wait(name, args, to)
+    _note_wait(name, args, to, bool(kwargs.get("non_blocking")))
     if to is not None:
         kwargs["device"] = CPU
     run = GPU_ONLY.get(name, operation)
@@ -73,9 +73,15 @@ def _run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _copy(operation: Any, target: Tensor, source: Tensor, *rest: Any, **kwargs: Any) -> Tensor:
-    """Between devices both ways; only towards the CPU the host waits."""
+    """Between devices both ways; the host waits unless it copies to the device and need not know when."""
     if isinstance(source, Pretended) and not isinstance(target, Pretended):
         waits["copy to the host"] += 1
+    elif (
+        isinstance(target, Pretended)
+        and _on_the_cpu(source)
+        and not (rest[0] if rest else kwargs.get("non_blocking"))
+    ):
+        waits["copy from the host"] += 1
     operation(_behind(target), _behind(source), *rest, **kwargs)
     return target
 
@@ -90,7 +96,7 @@ def _refuse_mixed(name: str, args: Any, kwargs: Any, *, moves: bool) -> None:
         )
 
 
-def _note_wait(name: str, args: tuple[Any, ...], to: Any) -> None:
+def _note_wait(name: str, args: tuple[Any, ...], to: Any, non_blocking: bool) -> None:
     by_mask = name.startswith(("aten::index.", "aten::index_put")) and any(
         t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1]
     )
@@ -102,6 +108,12 @@ def _note_wait(name: str, args: tuple[Any, ...], to: Any) -> None:
         waits[name] += 1
     elif to is not None and torch.device(to) == CPU:
         waits["copy to the host"] += 1
+    elif to is not None and not non_blocking and args and _on_the_cpu(args[0]):
+        waits["copy from the host"] += 1
+
+
+def _on_the_cpu(value: Any) -> bool:
+    return isinstance(value, Tensor) and not isinstance(value, Pretended) and value.dim() > 0
 
 
 def _behind(value: Any) -> Any:

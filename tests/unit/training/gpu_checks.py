@@ -92,10 +92,14 @@ def test_the_pretended_gpu_notices_what_a_gpu_would() -> None:
             assert not waits
             assert bool((x > 4).any()) and x[x > 3].shape == (2,) and x.nonzero().shape == (5, 1)
             assert x.cpu().device.type == "cpu" and x.tolist()[5] == 5
+            assert torch.ones(2).to(device, non_blocking=True).device == device  # no wait
+            assert torch.ones(2).to(device).device == torch.tensor([1.0], device=device).device == device
+            x[:2].copy_(torch.ones(2))
             waited.update(waits)
     assert waited == {
         "aten::_local_scalar_dense": 1,
         "aten::index.Tensor": 1,
         "aten::nonzero": 1,
         "copy to the host": 2,
+        "copy from the host": 3,
     }
