@@ -2,13 +2,15 @@
 
 Each row is a ratio inside one run: the sides take turns, medians of the clock with the device waited for.
 
-    python scripts/bench_gpu.py [--repeats 5] [--only X1 X2 E1] [--profile] [--json rows.json]
+    python scripts/bench_gpu.py [--repeats 5] [--only X1 X2 E1 F1] [--profile] [--json rows.json]
 
 X1: greedy decoding given the memory of 256 sentences. Textbook: tests/oracles/model_textbook.py in float32, which
     projects the memory anew at every position and loops over sentences.
 X2: a training step of the whole model on 64 pictures of 640 px with one sentence each, with all that the training loop
     does. Plain: float32 without TF32, no channels last, torch's plain Adam.
 E1: prediction from the pixels on: 16 pictures with 7 sentences each, the share of the decoder in it.
+F1: the same two from photographs of COCO's size in an artifact: one process that prepares them, and the helpers that a GPU
+    gets by itself (workers of a training, threads of a prediction).
 Limits: the products of matrices of the work (counted by torch's flop counter in X2) at the rate of an 8192^3 product in
 bfloat16, and the bytes that must be read and written at the rate of a copy within the GPU, both measured in this run.
 `--device cpu --quick` tries the script itself on small sizes.
@@ -21,6 +23,7 @@ import contextlib
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -29,21 +32,30 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 import torch
+from bench_loader import make_dataset
 from bench_model import built, decoder_flops, head_inputs, position_weights
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from stages.data.dataset import ReferringDataset
+from stages.data.text import WordCodec
+from stages.inference import encoding
 from stages.inference.devices import autocast
+from stages.inference.predictions import predict_sentences
 from stages.models.image_maps import normalise
 from stages.models.memory import Memory
 from stages.models.presets import preset
 from stages.models.seqtr import PointSequenceModel
 from stages.training.batch import Batch
+from stages.training.loader import BatchLoader, ContourTable, StepDataset, used_workers
 from stages.training.objectives import build_objective
 from stages.training.optimiser import MovingAverage, build_optimiser, trainable
+from stages.training.plan import StepPlan
 from stages.training.settings import TrainingSettings
-from stages.weights.model_file import channels_last
+from stages.training.targets import SlotWeights
+from stages.weights.model_file import LoadedModel, channels_last
 from tests.oracles import model_textbook as textbook
 
 FULL, SMALL = (
@@ -188,7 +200,7 @@ def captured(work: Callable[[], object]) -> Callable[[], object]:
 class Step:
     """The training loop's step on one batch that stays the same."""
 
-    def __init__(self, batch: Batch, bench: Bench, *, plain: bool, compiled: bool = False) -> None:
+    def __init__(self, batch: Batch | None, bench: Bench, *, plain: bool, compiled: bool = False) -> None:
         self.batch, self.device, self.config, self.plain = batch, bench.device, bench.config, plain
         model = built(self.config).train().to(self.device)
         self.model = model if plain else channels_last(model)
@@ -208,8 +220,10 @@ class Step:
             )
         self.average = MovingAverage(self.model, 0.999)
 
-    def __call__(self) -> float:
-        batch = self.batch.to(self.device)
+    def __call__(self, batch: Batch | None = None) -> float:
+        batch = batch or self.batch
+        assert batch
+        batch = batch.to(self.device)
         with tf32(False), autocast(self.device, "fp32" if self.plain else "bf16"):
             outputs = self.objective.predict(normalise(batch.images, batch.sizes_hw, self.config), batch)
         with tf32(False):
@@ -348,12 +362,53 @@ def bench_prediction(bench: Bench, profile: bool) -> None:
         show_profile(bench, decode)
 
 
+# ---------------------------------------------------------------- F1
+
+
+def bench_feeding(bench: Bench) -> None:
+    n, n_images = (2, 8) if bench.quick else (64, 512)
+    helpers = 1 if bench.quick else used_workers(None, bench.device, 1)
+    with tempfile.TemporaryDirectory(prefix="bench-gpu-") as temporary:
+        data = ReferringDataset.open(make_dataset(Path(temporary), n_images), masks="none")
+        step, config = Step(None, bench, plain=False), bench.config
+        codec = WordCodec.from_sentences(data.texts, config.text.max_words)
+        no_contours = ContourTable.of_contours(len(data.boxes_xyxy), {}, {})
+        steps = StepDataset(data, codec, config, no_contours, TrainingSettings(colour=0.0), SlotWeights(), 0)
+        plan = StepPlan(data, np.arange(len(data.texts)), images=n, per_image=1, seed=0)
+        rate = {}
+        for workers in (0, helpers):
+            loader = BatchLoader(steps, workers)
+            for epoch in range(2):  # the first starts the workers
+                start, count = time.perf_counter(), 0
+                for batch in loader.epoch(plan.epoch(epoch)):
+                    step(batch)
+                    count += len(batch.images)
+                bench.wait()
+                rate[workers] = count / (time.perf_counter() - start)
+        work = f"training from photographs, {n} a step, bf16: no worker, {helpers} workers, a picture"
+        bench.add("F1", work, 1 / rate[0], 1 / rate[helpers], "", f"{rate[helpers]:.0f} pictures/s")
+        loaded = LoadedModel(step.model.eval(), config, codec, bench.device)
+        sentences, chosen = np.arange(len(data.texts)), encoding.decoding_threads
+        for threads in (0, helpers):
+            encoding.decoding_threads = lambda _, threads=threads: threads
+            for some in (sentences[: len(sentences) // 4], sentences):  # the first warms up
+                start = time.perf_counter()
+                predict_sentences(loaded, data, some, batch_images=min(n, 32))
+                rate[threads] = len(some) / (time.perf_counter() - start)
+        encoding.decoding_threads = chosen
+        work = f"prediction from photographs, {len(sentences) / n_images:.0f} sentences each, float32: no thread, {helpers} threads, a sentence"
+        note = f"{rate[helpers]:.0f} sentences/s"
+        bench.add("F1", work, 1 / rate[0], 1 / rate[helpers], "", note)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", nargs="*", choices=("X1", "X2", "E1"), default=("X1", "E1", "X2"))
+    parser.add_argument(
+        "--only", nargs="*", choices=("X1", "X2", "E1", "F1"), default=("X1", "E1", "F1", "X2")
+    )
     parser.add_argument(
         "--profile", action="store_true", help="also the kernels that take most time, on stderr"
     )
@@ -376,6 +431,8 @@ def main() -> None:
             bench_decoding(bench)
         elif row == "X2":
             bench_step(bench, arguments.profile)
+        elif row == "F1":
+            bench_feeding(bench)
         else:
             bench_prediction(bench, arguments.profile)
     if arguments.json:
