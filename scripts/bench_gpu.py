@@ -9,8 +9,8 @@ X1: greedy decoding given the memory of 256 sentences. Textbook: tests/oracles/m
 X2: a training step of the whole model on 64 pictures of 640 px with one sentence each, with all that the training loop
     does. Plain: float32 without TF32, no channels last, torch's plain Adam.
 E1: prediction from the pixels on: 16 pictures with 7 sentences each, the share of the decoder in it.
-F1: the same two from photographs of COCO's size in an artifact: one process that prepares them, and the helpers that a GPU
-    gets by itself (workers of a training, threads of a prediction).
+F1: the step of X2 fed with photographs of COCO's size from an artifact, prepared by no worker and by as many as a GPU gets by
+    itself.
 Limits: the products of matrices of the work (counted by torch's flop counter in X2) at the rate of an 8192^3 product in
 bfloat16, and the bytes that must be read and written at the rate of a copy within the GPU, both measured in this run.
 `--device cpu --quick` tries the script itself on small sizes.
@@ -41,9 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stages.data.dataset import ReferringDataset
 from stages.data.text import WordCodec
-from stages.inference import encoding
 from stages.inference.devices import autocast
-from stages.inference.predictions import predict_sentences
 from stages.models.image_maps import normalise
 from stages.models.memory import Memory
 from stages.models.presets import preset
@@ -55,7 +53,7 @@ from stages.training.optimiser import MovingAverage, build_optimiser, trainable
 from stages.training.plan import StepPlan
 from stages.training.settings import TrainingSettings
 from stages.training.targets import SlotWeights
-from stages.weights.model_file import LoadedModel, channels_last
+from stages.weights.model_file import channels_last
 from tests.oracles import model_textbook as textbook
 
 FULL, SMALL = (
@@ -387,18 +385,6 @@ def bench_feeding(bench: Bench) -> None:
                 rate[workers] = count / (time.perf_counter() - start)
         work = f"training from photographs, {n} a step, bf16: no worker, {helpers} workers, a picture"
         bench.add("F1", work, 1 / rate[0], 1 / rate[helpers], "", f"{rate[helpers]:.0f} pictures/s")
-        loaded = LoadedModel(step.model.eval(), config, codec, bench.device)
-        sentences, chosen = np.arange(len(data.texts)), encoding.decoding_threads
-        for threads in (0, helpers):
-            encoding.decoding_threads = lambda _, threads=threads: threads
-            for some in (sentences[: len(sentences) // 4], sentences):  # the first warms up
-                start = time.perf_counter()
-                predict_sentences(loaded, data, some, batch_images=min(n, 32))
-                rate[threads] = len(some) / (time.perf_counter() - start)
-        encoding.decoding_threads = chosen
-        work = f"prediction from photographs, {len(sentences) / n_images:.0f} sentences each, float32: no thread, {helpers} threads, a sentence"
-        note = f"{rate[helpers]:.0f} sentences/s"
-        bench.add("F1", work, 1 / rate[0], 1 / rate[helpers], "", note)
 
 
 def main() -> None:

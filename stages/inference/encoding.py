@@ -3,7 +3,8 @@
 The order of the expressions in a batch, and what else is in it, does not change a result.
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,10 +17,10 @@ from stages.inference.answers import EncodedGroup
 from stages.inference.devices import autocast
 from stages.inference.families import answers_of
 from stages.inference.picture_groups import picture_groups
-from stages.inference.pictures_ahead import Load, decoding_threads, pictures_ahead
 from stages.models.image_maps import VisionMaps, normalise
 from stages.weights.model_file import LoadedModel
 
+Load = Callable[[int], NDArray[np.uint8]]  # position of a picture -> (H, W, 3) RGB
 SENTENCES_AT_ONCE = 4  # decoding batch, in multiples of the image batch
 
 
@@ -58,15 +59,12 @@ def encoded_groups(
     groups: rows of `sentences` that are computed together, if not all of them in `picture_groups`.
     """
     images = dataset.referent_image[dataset.sentence_referent[sentences]]
-    groups = picture_groups(images, batch_images) if groups is None else groups
-    order = [int(i) for rows in groups for i in np.unique(images[rows])]
-    threads = decoding_threads(loaded.device)
     # a picture is decoded once for all of its windows
-    with pictures_ahead(dataset.image, order, kept=batch_images, threads=threads) as load:
-        for rows in groups:
-            for group in _encoded(loaded, dataset, load, sentences[rows], batch_images, box_prompt):
-                group.rows = rows[group.rows]
-                yield group
+    load = functools.lru_cache(batch_images)(dataset.image)
+    for rows in picture_groups(images, batch_images) if groups is None else groups:
+        for group in _encoded(loaded, dataset, load, sentences[rows], batch_images, box_prompt):
+            group.rows = rows[group.rows]
+            yield group
 
 
 def _encoded(

@@ -13,6 +13,8 @@ import torch
 
 from stages.models.losses import LossSum, token_sums
 from stages.training.batch import ON_HOST, Batch
+from stages.training.loader import MOST_WORKERS, used_workers
+from stages.world import usable_cores
 
 
 def a_batch() -> Batch:
@@ -74,3 +76,11 @@ def test_terms_of_one_count_have_weights_of_their_own() -> None:
     both = LossSum(torch.tensor([3.0, 5.0]), torch.tensor(2.0), torch.tensor([1.0, 10.0]))
     assert both.mean() == 3 / 2 + 10 * 5 / 2
     assert LossSum(torch.tensor(0.0), torch.tensor(0.0)).mean() == 0
+
+
+def test_a_gpu_gets_workers_and_a_cpu_none() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert used_workers(None, cpu, 1) == 0 and used_workers(2, cpu, 1) == 2
+    assert used_workers(0, gpu, 1) == 0 and used_workers(3, gpu, 1) == 3
+    assert used_workers(None, gpu, 1) == min(MOST_WORKERS, usable_cores())
+    assert used_workers(None, gpu, 1000) == 1
