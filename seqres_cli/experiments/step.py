@@ -14,6 +14,7 @@ from stages.errors import SeqresError, StaleOutputError
 
 Found = Literal["absent", "current", "stale"]  # stale: the file is there, but was made from something else
 _INPUT_PROBLEM = 3  # exit code
+_GO_ON_WHEN_ASKED = ("train-rec", "train-res")  # others that were interrupted go on by themselves
 
 
 def out_of(words: Sequence[str]) -> Path:
@@ -45,7 +46,9 @@ def run(words: Sequence[str]) -> int:
     print("$ seqres", shlex.join(words), flush=True)
     replace = ["--force"] if look(words) != "current" and out_of(words).exists() else []
     out = out_of(words)  # beside it, trainings keep their state: .rec.h5.resume, .rec.h5.rounds
-    if any(out.with_name(f".{out.name}.{kind}").exists() for kind in ("resume", "rounds")):
+    if words[0] in _GO_ON_WHEN_ASKED and any(
+        out.with_name(f".{out.name}.{kind}").exists() for kind in ("resume", "rounds")
+    ):
         code = main([*words, *replace, "--resume"])
         if code != _INPUT_PROBLEM:  # the state belongs to other settings
             return code
