@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from seqres_cli.experiments import step
 from seqres_cli.main import main
 from stages import prepare_data, pseudo_label, refine_masks, resample_points
 from stages.artifacts import RunOptions, open_artifact, verify_artifact
@@ -133,12 +134,21 @@ def test_an_image_is_encoded_once_also_over_a_kill(
     assert not out.exists() and len(rest.read_bytes().splitlines()) == 3
     rest.write_bytes(rest.read_bytes() + b'{"rows": [[6, "refi')  # as a kill within a write leaves it
     stop_at = 99
+    left = rest.read_bytes()
     resumed = refine_masks.run(config(pair), dataset=photos, out=out)
     assert len(encoded) == PHOTOGRAPHS
     assert not rest.exists()
     whole = refine_masks.run(config(pair), dataset=photos, out=tmp_path / "whole.h5")
     assert resumed.digest == whole.digest and resumed.summary == whole.summary
     assert len(encoded) == 2 * PHOTOGRAPHS
+    # as a step of `seqres reproduce`, which asks trainings alone to go on
+    in_step = tmp_path / "step.h5"
+    in_step.with_name(".step.h5.resume").write_bytes(left)
+    words = ["--dataset", str(photos), "--segmenter", str(pair), "--device", "cpu", "--out", str(in_step)]
+    assert step.run(["refine-masks", *words]) == 0
+    with open_artifact(in_step, "pseudo_points") as a:
+        assert a.digest == whole.digest
+    assert len(encoded) == 2 * PHOTOGRAPHS + 1
 
 
 @pytest.mark.parametrize(
