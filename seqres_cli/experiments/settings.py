@@ -21,7 +21,7 @@ FIGURE1 = {
     "tiny": _TINY, "smoke": (0.05, 0.25, 1.0), "standard": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0),
     "objects-tiny": _TINY, "objects-smoke": (0.05, 0.25, 1.0), "objects": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0),
 }  # fmt: skip
-ZOOMS = ("zoom", "zoom-augmented")  # recipes whose window follows --zoom
+ZOOMS = ("zoom", "zoom-augmented", "zoom-augmented-short")  # recipes whose window follows --zoom
 SIRI_ROUNDS = 1  # trainings after the first one
 LATER_PROMPT = "box"  # recipe of pseudo-label in the second round
 # Further evaluations of a model: column -> (beginning of the file's name; the recipe is eval-…)
