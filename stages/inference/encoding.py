@@ -18,6 +18,7 @@ from stages.inference.devices import autocast
 from stages.inference.families import answers_of
 from stages.inference.picture_groups import picture_groups
 from stages.models.image_maps import VisionMaps, normalise
+from stages.models.to_device import to_device
 from stages.weights.model_file import LoadedModel
 
 Load = Callable[[int], NDArray[np.uint8]]  # position of a picture -> (H, W, 3) RGB
@@ -101,8 +102,8 @@ def _encoded(
             words, mask = map(
                 torch.from_numpy, loaded.codec.encode([dataset.texts[s] for s in sentences[here]])
             )
-            text = loaded.model.encode_text(words.to(loaded.device, non_blocking=True), mask)
-            owner = torch.from_numpy(at).to(loaded.device, non_blocking=True)
+            text = loaded.model.encode_text(to_device(words, loaded.device), mask)
+            owner = to_device(torch.from_numpy(at), loaded.device)
             memory = loaded.model.fuse(vision, owner, text)
             prompt = None if boxes is None else boxes[here]
             yield EncodedGroup(here, sentences[here], memory, [frames[i] for i in at], prompt)
@@ -122,7 +123,7 @@ def _encode_views(
         pictures.append(render(picture, frames[-1]))
     canvas = on_canvas(pictures, config.image.multiple)
     sizes = torch.tensor([f.size_hw for f in frames])
-    pixels = torch.from_numpy(canvas).permute(0, 3, 1, 2).to(loaded.device, non_blocking=True)
+    pixels = to_device(torch.from_numpy(canvas).permute(0, 3, 1, 2), loaded.device)
     return frames, loaded.model.encode_images(normalise(pixels, sizes, config), sizes)
 
 

@@ -13,6 +13,7 @@ from stages.inference.answers import EncodedGroup, Predictions
 from stages.inference.auxiliary_contours import ContourSource, auxiliary_contours, require_auxiliary_masks
 from stages.models.semantics import semantics_of
 from stages.models.seqtr import Decoded, PointSequenceModel
+from stages.models.to_device import to_device
 from stages.models.vocabulary import BOX_SLOTS, SequenceLayout
 from stages.weights.model_file import LoadedModel
 
@@ -57,7 +58,7 @@ class SequenceAnswers:
         prompt = None
         if group.prompt_xyxy is not None:
             given = box_tokens(self.loaded, group.prompt_xyxy, group.frames)
-            prompt = torch.from_numpy(given).to(self.loaded.device, non_blocking=True)
+            prompt = to_device(torch.from_numpy(given), self.loaded.device)
         decoded: Decoded = self.model.generate(
             group.memory, prompt, keep_logits=keep_logits, keep_maps=keep_maps
         )

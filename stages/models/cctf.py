@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.models.memory import Memory
+from stages.models.to_device import to_device
 
 
 @dataclass
@@ -62,7 +63,7 @@ def memory_content_release(memory: Memory, n_bins: int) -> Content:
     """x looks up a ROW and y a COLUMN of the batch's grid, and padding takes part in the means."""
     cells, nothing = _cells(memory)
     lines = torch.cat((cells.mean(2), cells.mean(1), nothing), 1)
-    extent = torch.tensor([memory.grid_hw]).to(cells.device, non_blocking=True).expand(len(cells), 2)
+    extent = to_device(torch.tensor([memory.grid_hw]), cells.device).expand(len(cells), 2)
     return ReleaseContent(lines, extent, memory.grid_hw[0], n_bins)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stages.models.config import ModelConfig
+from stages.models.to_device import to_device
 
 
 @dataclass
@@ -60,7 +61,7 @@ def encode_images(
     at_once = at_once or torch.equal(own, canvas_hw.expand_as(own))
     all_valid = bool((used >= canvas_hw).all())
     maps = encode(images) if at_once else _by_size(encode, images, own, stride)
-    own, used = (cells.to(images.device, non_blocking=True) for cells in (own, used))
+    own, used = (to_device(cells, images.device) for cells in (own, used))
     row = torch.arange(h, device=images.device)[None, :, None] < used[:, 0, None, None]
     column = torch.arange(w, device=images.device)[None, None] < used[:, 1, None, None]
     return VisionMaps(maps[0], row & column, own, used, all_valid, maps[1:])
@@ -72,7 +73,7 @@ def _by_size(
     """Groups of images of the same own size, each put on the batch's canvas; own_cells_hw (I, 2) on the host."""
     canvases: list[Tensor] = []
     for size in own_cells_hw.unique(dim=0):
-        group = (own_cells_hw == size).all(1).nonzero()[:, 0].to(images.device, non_blocking=True)
+        group = to_device((own_cells_hw == size).all(1).nonzero()[:, 0], images.device)
         h, w = (int(v) * stride for v in size)
         parts = encode(images[group, :, :h, :w])
         if not canvases:
@@ -88,7 +89,7 @@ def _by_size(
 def normalise(images: Tensor, sizes_hw: Tensor, config: ModelConfig) -> Tensor:
     """(I, 3, H, W) uint8 and (I, 2) sizes on the host -> float, minus mean, over std; padding is 0."""
     mean, std = (
-        torch.tensor(values)[:, None, None].to(images.device, non_blocking=True)
+        to_device(torch.tensor(values)[:, None, None], images.device)
         for values in (config.image.mean, config.image.std)
     )
     if images.dtype == torch.uint8 and images.device.type == "cpu":

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from stages.models.config import TextConfig
+from stages.models.to_device import to_device
 
 
 @dataclass
@@ -41,14 +42,14 @@ class GruEncoder(nn.Module):
         # which takes fp16 for recurrent layers on CUDA, never bf16
         with torch.autocast(tokens.device.type, enabled=False):
             words = self._packed(vectors, mask.sum(1).cpu()) if self.packed else self.lstm(vectors)[0]
-        mask = mask.to(tokens.device, non_blocking=True)
+        mask = to_device(mask, tokens.device)
         return SentenceFeatures(words, mask, max_over_words(words, mask))
 
     def _packed(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         """(S, L, C), lengths (S,) on the host. Sorted here: torch copies its order of the sentences back to the host."""
         lengths, order = lengths.sort(descending=True)
-        back = order.argsort().to(vectors.device, non_blocking=True)
-        vectors = vectors.index_select(0, order.to(vectors.device, non_blocking=True))
+        back = to_device(order.argsort(), vectors.device)
+        vectors = vectors.index_select(0, to_device(order, vectors.device))
         packed = self.lstm(pack_padded_sequence(vectors, lengths, batch_first=True))[0]
         words, _ = pad_packed_sequence(packed, batch_first=True, total_length=vectors.shape[1])
         return words.index_select(0, back)
@@ -68,7 +69,7 @@ class AutoTextEncoder(nn.Module):
             self.encoder.requires_grad_(False)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> SentenceFeatures:
-        mask = mask.to(tokens.device, non_blocking=True)
+        mask = to_device(mask, tokens.device)
         words = self.encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         return SentenceFeatures(words, mask, max_over_words(words, mask))
 

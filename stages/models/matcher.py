@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stages.models.detection_boxes import centre_to_corners, giou
+from stages.models.to_device import to_device
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def match(
     """
     s, n = len(logits), len(row)
     counts = torch.bincount(row.cpu(), minlength=s)
-    row = row.to(logits.device, non_blocking=True)
+    row = to_device(row, logits.device)
     cost = match_cost(logits, boxes, row, positive_map, target_boxes, costs or MatchCosts())
     if n == s and bool((counts == 1).all()):
         return Matches(row, cost.argmin(1), torch.arange(n, device=row.device))
@@ -77,4 +78,4 @@ def match(
         targets += (target + first).tolist()
         first += count
     found = (torch.tensor(v, dtype=torch.long) for v in (rows, queries, targets))
-    return Matches(*(v.to(row.device, non_blocking=True) for v in found))
+    return Matches(*(to_device(v, row.device) for v in found))

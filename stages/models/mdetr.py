@@ -24,6 +24,7 @@ from stages.models.positions import sine_positions
 from stages.models.query_decoder import BoxHead, QueryDecoder, TextProjection
 from stages.models.semantics import semantics_of
 from stages.models.seqtr import TokenGroupNorm
+from stages.models.to_device import to_device
 from stages.models.transformer import Encoder
 from stages.models.vision import build_vision
 from stages.models.vocabulary import sequence_layout
@@ -266,7 +267,7 @@ class DetectorModel(nn.Module):
         )
         own = own.cpu()
         for size in own.unique(dim=0):
-            group = (own == size).all(1).nonzero()[:, 0].to(states.device, non_blocking=True)
+            group = to_device((own == size).all(1).nonzero()[:, 0], states.device)
             h, w = (int(v) for v in size)
             part = self.mask_head(states[group], inputs[group].crop(h, w))[:, 0]
             canvas[group, : h * ratio, : w * ratio] = part.to(canvas.dtype)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stages.models.detection_boxes import centre_to_corners, giou
 from stages.models.matcher import MatchCosts, Matches, match
+from stages.models.to_device import to_device
 
 
 @dataclass
@@ -64,7 +65,7 @@ class LossWeights:
 
 def single_class_map(n: int, device: torch.device) -> Tensor:
     """(N, 2): every target is of the one class (SiRi's head)."""
-    return torch.tensor([[1.0, 0.0]]).to(device, non_blocking=True).expand(n, 2)
+    return to_device(torch.tensor([[1.0, 0.0]]), device).expand(n, 2)
 
 
 def soft_token_loss(

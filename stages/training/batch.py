@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.models.to_device import to_device
+
 # What decides which work a step has to do; a step that reads it from the device waits for all that the device still does
 ON_HOST = ("sizes_hw", "word_mask", "mask_weight")
 _SMALL = 1 << 16  # bytes of a tensor that costs less in a pipe than in shared memory
@@ -51,7 +53,7 @@ class Batch:
         return cls(**{n: torch.from_numpy(np.asarray(a)) for n, a in arrays.items()})
 
     def to(self, device: torch.device) -> Batch:
-        return self._each(lambda part: part.to(device, non_blocking=True), but=ON_HOST)
+        return self._each(lambda part: to_device(part, device), but=ON_HOST)
 
     def pin_memory(self) -> Batch:
         """What a loader with `pin_memory=True` calls, so that `to` runs beside the step before."""

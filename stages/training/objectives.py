@@ -29,6 +29,7 @@ from stages.models.mdetr_criterion import (
     single_class_map,
 )
 from stages.models.seqtr import PointSequenceModel, Taught
+from stages.models.to_device import to_device
 from stages.training.batch import Batch
 from stages.training.settings import TrainingSettings
 from stages.world import ALONE, World
@@ -90,7 +91,7 @@ class SequenceObjective(Objective):
         if self.model.config.zoom_margin is None:
             return box_mask_term(head, outputs.auxiliary, batch, self.settings.auxiliary_mask_weight)
         share = torch.nn.functional.avg_pool2d(batch.masks.float(), head.part_size)
-        weight = batch.mask_weight.to(share.device, non_blocking=True)
+        weight = to_device(batch.mask_weight, share.device)
         loss = auxiliary_mask_loss(*outputs.auxiliary, share, weight)
         return dataclasses.replace(loss, scale=self.settings.auxiliary_mask_weight)
 
@@ -147,7 +148,7 @@ class DetectionObjective(Objective):
     def targets(self, batch: Batch) -> DetectionTargets:
         """One target a sentence: its box relative to the image, its words as soft tokens (or the single class)."""
         s, classes, device = len(batch.boxes), self.model.config.detector.classes, batch.boxes.device
-        sizes_hw, words = (x.to(device, non_blocking=True) for x in (batch.sizes_hw, batch.word_mask))
+        sizes_hw, words = (to_device(x, device) for x in (batch.sizes_hw, batch.word_mask))
         sizes = sizes_hw[batch.image_of_sentence].flip(1).repeat(1, 2).float()
         positive = single_class_map(s, device)
         if classes > 1:
@@ -162,7 +163,7 @@ class DetectionObjective(Objective):
         found: Detections = self.model(
             images, batch.sizes_hw, batch.image_of_sentence, batch.words, batch.word_mask
         )
-        rows = batch.mask_weight.nonzero()[:, 0].to(images.device, non_blocking=True)
+        rows = to_device(batch.mask_weight.nonzero()[:, 0], images.device)
         if self.model.mask_head is None:
             return Detected(found, rows)
         if not len(rows):  # one mask of weight 0 keeps the mask head in the graph
@@ -180,7 +181,7 @@ class DetectionObjective(Objective):
         for i, layer in enumerate(found.layers):
             sums, _ = layer_losses(layer, found.aligned_text, targets, self.weights, self.costs, 1.0)
             scale = torch.tensor([getattr(self.weights, name) for name in sums])
-            scale = scale.to(count.device, non_blocking=True)
+            scale = to_device(scale, count.device)
             out[f"layer {i + 1}"] = LossSum(torch.stack(list(sums.values())), count, scale)
         head = self.model.grounding_head
         if head is not None and not self.model.frozen:
@@ -194,7 +195,7 @@ class DetectionObjective(Objective):
         """Weighted sum of known masks (K, h, w), compared in the model's frame without its padding."""
         truth = batch.masks[rows].float()
         h, w = truth.shape[-2:]
-        sizes = batch.sizes_hw.to(truth.device, non_blocking=True)[batch.image_of_sentence[rows]]
+        sizes = to_device(batch.sizes_hw, truth.device)[batch.image_of_sentence[rows]]
         inside_y = torch.arange(h, device=truth.device) < sizes[:, :1]
         inside_x = torch.arange(w, device=truth.device) < sizes[:, 1:]
         valid = (inside_y[:, :, None] & inside_x[:, None]).flatten(1)
@@ -205,7 +206,7 @@ class DetectionObjective(Objective):
         ):  # fmt: skip
             if weight:
                 loss = loss + weight * term(predicted, truth, valid)
-        share = batch.mask_weight.to(truth.device, non_blocking=True)[rows]
+        share = to_device(batch.mask_weight, truth.device)[rows]
         return LossSum((loss * share).sum(), (share > 0).sum().float())
 
 
