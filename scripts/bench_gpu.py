@@ -1,6 +1,7 @@
 """Speed on a GPU: rows X1 and X2 of the performance targets, full-size `partial-res-darknet53`, random weights.
 
-Each row is a ratio inside one run: the sides take turns, medians of the clock with the device waited for.
+Each row is a ratio inside one run, medians of the clock with the device waited for. The sides of X1 and E1 take turns, those of
+X2 and F1 run one after another, as one alone may fill the GPU.
 
     python scripts/bench_gpu.py [--repeats 5] [--only X1 X2 E1 F1] [--profile] [--json rows.json]
 
