@@ -227,12 +227,13 @@ class Step:
             outputs = self.objective.predict(normalise(batch.images, batch.sizes_hw, self.config), batch)
         with tf32(False):
             loss = self.objective.loss(outputs, batch)
+            value = loss.item()  # before the backward pass, as the loop asks whether it is finite
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
         nn.utils.clip_grad_norm_(self.trained, CLIP)
         self.optimiser.step()
         self.average.update()
-        return loss.item()
+        return value
 
 
 def step_batch(n: int, side: int, length: int, n_bins: int) -> Batch:

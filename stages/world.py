@@ -35,10 +35,11 @@ class LostProcessError(SeqresError):
 
 @dataclass(frozen=True)
 class World:
-    """Process `rank` of `size`; this class is the only process there is, and has nobody to wait for."""
+    """Process `rank` of `size`, `on_this_machine` of them here; this class is the only process there is, and has nobody to wait for."""
 
     rank: int = 0
     size: int = 1
+    on_this_machine: int = 1
 
     @property
     def first(self) -> bool:
@@ -175,7 +176,7 @@ def join(rank: int, size: int, local_rank: int, local_size: int) -> World:
             "cpu:gloo,cuda:nccl" if own_gpu else "gloo",
             store=dist.PrefixStore("seqres", store), rank=rank, world_size=size, timeout=_LONGEST_WAIT,
         )  # fmt: skip
-    return JoinedWorld(rank, size, store, own_gpu)
+    return JoinedWorld(rank, size, local_size, store, own_gpu)
 
 
 @contextlib.contextmanager

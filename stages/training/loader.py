@@ -271,7 +271,7 @@ def filled(points_xy: list[NDArray[np.float64]], size_hw: tuple[int, ...]) -> ND
 
 
 def used_workers(asked: int | None, device: torch.device, processes: int) -> int:
-    """`--workers`, or what suits the device; of several processes on this machine, each one's share of the cores.
+    """`--workers`, or what suits the device: each one's share of the cores, of so many processes on this machine.
 
     A GPU takes a step of photographs in a tenth of the time that one process needs to prepare it (docs/BENCHMARKS.md).
     """

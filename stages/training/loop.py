@@ -82,7 +82,7 @@ class Trainer:
         self.model = channels_last(model.to(device))
         self.trained = list(trainable(self.model))
         self.codec, self.settings, self.plan = codec, settings, plan
-        self.batches = BatchLoader(steps, used_workers(settings.workers, device, world.size))
+        self.batches = BatchLoader(steps, used_workers(settings.workers, device, world.on_this_machine))
         self.validate = validate
         self.device, self.reporter = device, reporter
         self.resume_file, self.fingerprint = resume_file, fingerprint

@@ -173,6 +173,15 @@ def test_who_never_came_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
     assert not torch.distributed.is_initialized()
 
 
+def test_each_knows_how_many_share_its_machine(tmp_path: Path) -> None:
+    """Which loaders divide the cores by, however many others work elsewhere."""
+
+    def work(world: World) -> None:
+        assert (world.size, world.on_this_machine) == (2, 2)
+
+    in_processes(2, work, tmp_path)
+
+
 def talk(world: World) -> None:
     while True:
         world.gather(0)
