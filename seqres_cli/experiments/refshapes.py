@@ -84,7 +84,7 @@ def plan(settings: Settings, out: Path, asked: Sequence[str]) -> Plan:
     groups = {
         "ablation": ablation,
         "attention": _SHOWN["attention"],
-        "curve": [*(n for names in curve_names.values() for n in names), *_ALL_MASKS],
+        "curve": [n for kind, names in curve_names.items() for n in (*names, _CURVES[kind]["all"])],
         "all-masks": list(_ALL_MASKS),
         **{kind: [curve["method"]] for kind, curve in _CURVES.items() if kind not in methods},
     }
