@@ -111,8 +111,11 @@ def test_both_curves_of_the_full_method_have_one_budget() -> None:
         *((f"full@{share}", f"pseudo@{share}") for share in ("0.5", "5", "10")),
     ]
     for plain, labelled in pairs:
-        of = [config(STANDARD, f"seed0/{rows[name].runs[0].model.stem}.h5") for name in (plain, labelled)]
-        assert of[0] == of[1]
+        budgets = [
+            [config(STANDARD, str(training.relative_to(OUT))) for training in rows[name].runs[0].trainings]
+            for name in (plain, labelled)
+        ]
+        assert budgets[0] == budgets[1]
         assert not rows[plain].runs[0].labels and rows[labelled].runs[0].labels
 
 
