@@ -11,7 +11,7 @@
 SCALE   ?= smoke
 SEED    ?= 0
 # Share of training referents whose mask may be seen
-RATIO   ?= $(if $(filter tiny,$(SCALE)),0.3,0.01)
+RATIO   ?= $(or $(if $(filter tiny,$(SCALE)),0.3),$(if $(filter standard,$(SCALE)),0.01),0.05)
 # An existing dataset artifact instead of RefShapes, and the preset of train-rec
 DATA    ?=
 MODEL   ?= $(if $(filter smoke,$(SCALE)),objects-small,refshapes-small)

@@ -81,7 +81,7 @@ def test_demo_and_clean_with_any_name(make: Make, checkout: Path, tmp_path: Path
     folder = Path(os.path.normpath(checkout / out)) / "demo"
     assert (folder / "report" / "cards.js").exists()
     made = {p.name for p in folder.glob("*.h5")}
-    assert {"dataset.h5", "rec.h5", "final-0.01.h5", "attention-0.01.h5"} <= made
+    assert {"dataset.h5", "rec.h5", "final-0.05.h5", "attention-0.05.h5"} <= made
     make("clean", word)
     assert not folder.exists()
     assert not folder.parent.exists() or folder.parent == checkout.parent
@@ -110,16 +110,16 @@ def test_clean_removes_what_was_made_and_nothing_else(make: Make, checkout: Path
     make("demo")
     demo = checkout / "runs" / "demo"
     (demo / "notes.txt").write_text("mine")
-    (demo / "attention-0.01_figures" / "drawn.png").write_text("mine")
+    (demo / "attention-0.05_figures" / "drawn.png").write_text("mine")
     (demo / ".rec.h5.resume").write_text("")
     (checkout / "runs" / "photos").mkdir()
     (checkout / "runs" / "photos" / "a.jpg").write_text("mine")
     (checkout / "dist").mkdir()
     done = make("clean")
-    assert "left in ./runs/demo, as make did not make it: attention-0.01_figures notes.txt" in done.stdout
+    assert "left in ./runs/demo, as make did not make it: attention-0.05_figures notes.txt" in done.stdout
     left = sorted(str(p.relative_to(checkout)) for p in checkout.glob("runs/**/*") if p.is_file())
     assert left == [
-        "runs/demo/attention-0.01_figures/drawn.png", "runs/demo/notes.txt", "runs/photos/a.jpg",
+        "runs/demo/attention-0.05_figures/drawn.png", "runs/demo/notes.txt", "runs/photos/a.jpg",
     ]  # fmt: skip
     assert (checkout / "dist").exists()
     make("clean")  # what is left is no reason to fail

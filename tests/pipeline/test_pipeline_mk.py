@@ -129,14 +129,14 @@ def test_everything_is_made_once_and_a_second_call_does_nothing(build: Build) ->
     }
     made = build()
     assert len(made) == len(set(made))
-    assert set(made) == shared | of_ratio("0.01")
+    assert set(made) == shared | of_ratio("0.05")
     assert build() == []
 
 
 def test_another_ratio_makes_only_what_depends_on_it(build: Build) -> None:
     build()
     assert set(build("RATIO=0.1")) == of_ratio("0.1")
-    assert build("RATIO=0.01") == []
+    assert build("RATIO=0.05") == []
 
 
 def test_a_second_round_labels_with_the_model_of_the_first(build: Build, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_changed_recipe_is_asked_about(build: Build, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["dataset.h5", "rec.h5", "split-0.01.h5", "pseudo-0.01.h5", "refined-0.01.h5", "eval/all-masks.h5"],
+    ["dataset.h5", "rec.h5", "split-0.05.h5", "pseudo-0.05.h5", "refined-0.05.h5", "eval/all-masks.h5"],
 )
 def test_a_deleted_file_is_made_again_and_what_follows_is_only_asked(
     build: Build, tmp_path: Path, name: str
@@ -221,8 +221,8 @@ def test_new_flags_run_their_stage_again_and_replace_its_file(build: Build) -> N
     build()
     # the stand-in's inputs are only names, so nothing after the changed file is different
     assert sorted(build("RESAMPLE_FLAGS=--fit none --score-threshold 0.2")) == [
-        "paper-points-0.01.h5",
-        "points-0.01.h5",
+        "paper-points-0.05.h5",
+        "points-0.05.h5",
     ]
     assert build("RESAMPLE_FLAGS=--fit none --score-threshold 0.2") == []
 
@@ -230,8 +230,8 @@ def test_new_flags_run_their_stage_again_and_replace_its_file(build: Build) -> N
 def test_the_seed_goes_to_everything_that_draws(build: Build) -> None:
     build()
     assert set(build("SEED=1")) == {
-        "dataset.h5", "rec.h5", "split-0.01.h5", "split-1.0.h5", "naive-0.01.h5", "paper-first-0.01.h5", "paper-0.01.h5",
-        "first-0.01.h5", "final-0.01.h5", "all-masks.h5",
+        "dataset.h5", "rec.h5", "split-0.05.h5", "split-1.0.h5", "naive-0.05.h5", "paper-first-0.05.h5", "paper-0.05.h5",
+        "first-0.05.h5", "final-0.05.h5", "all-masks.h5",
     }  # fmt: skip
 
 
@@ -273,11 +273,11 @@ def test_branches_run_side_by_side_and_every_line_says_whose_it_is(
     os.mkfifo(tmp_path / "log.meet")
     stand_in = tmp_path / "seqres"
     stand_in.write_text(STAND_IN.replace('call="$*"', MEETING + 'call="$*"', 1))
-    assert {"naive-0.01.h5", "first-0.01.h5"} <= set(build())
+    assert {"naive-0.05.h5", "first-0.05.h5"} <= set(build())
     lines = capfd.readouterr().out.splitlines()
-    assert "naive-0.01:      naive waits" in lines and "naive-0.01:      naive heard first" in lines
-    assert "first-0.01:      first comes" in lines
-    assert f"first-0.01:      seqres train-res --dataset {tmp_path}/out/dataset.h5" in "\n".join(lines)
+    assert "naive-0.05:      naive waits" in lines and "naive-0.05:      naive heard first" in lines
+    assert "first-0.05:      first comes" in lines
+    assert f"first-0.05:      seqres train-res --dataset {tmp_path}/out/dataset.h5" in "\n".join(lines)
 
 
 def test_what_most_others_wait_for_has_all_cores(
@@ -292,8 +292,8 @@ def test_what_most_others_wait_for_has_all_cores(
     assert {name for name, words in threads.items() if words.split() == ["threads", "6"]} == {
         "dataset",
         "rec",
-        "refined-0.01",
-        "final-0.01",
+        "refined-0.05",
+        "final-0.05",
     }
     assert {words.split()[1] for words in threads.values()} == {"1", "6"}
 
