@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stages.training.loop import Trainer
 
 STAGE = "train-rec"
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 _often = in_panel("Set most often")
 _architecture = in_panel("Sequence and model")
 _start = in_panel("Training data and start")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from stages.training.loop import Trainer
 
 STAGE = "train-res"
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 ELLIPSE_POINTS = 80
 _often = in_panel("Set most often")
 _architecture = in_panel("Sequence and model")
@@ -90,8 +90,8 @@ class Config(TrainingSettings):
         0.0, "weight of the ellipse in the box, for referents known by their box alone; 0 = off", min=0.0, added=True,
     )  # fmt: skip
     mask_images: int = _start(
-        0, "images in a step that show a visible mask, with --points or --ellipse-weight; 0 = by chance", min=0,
-        added=True,
+        0, "images in a step at least that show a visible mask, with --points or --ellipse-weight; 0 = by chance",
+        min=0, added=True,
     )  # fmt: skip
     init_keep: Literal["all", "encoder"] = _start(
         "all", "what of --init is kept: all, or all but the decoder and token embeddings", added=True
@@ -244,14 +244,13 @@ class _Material:
     """What is trained on: contours with their counts by origin, and sentences.
 
     Attributes:
-        known: (S,) whose contour is known. main: (M,) of them, those that an epoch walks through.
-        masked: the others of them. box_only: sentences that train their box.
+        known: (S,) whose contour is known. masked: (M,) of them, those with a visible mask; none where all have one.
+        box_only: sentences that train their box.
     """
 
     contours: ContourTable
     counts: dict[str, int]
     known: NDArray[np.int64]
-    main: NDArray[np.int64]
     masked: NDArray[np.int64]
     box_only: NDArray[np.int64]
 
@@ -277,11 +276,9 @@ def _material(
     train = data.sentences_of(referents)
     owner = data.sentence_referent[train]
     known = contours.weight[owner] > 0
-    masked = known & data.mask_visible[owner]
-    guessed = counts["pseudo"] + counts["ellipses"] > 0
-    main = known & ~masked if config.mask_images and counts["masks"] and guessed else known
+    masked = known & data.mask_visible[owner] & (counts["pseudo"] + counts["ellipses"] > 0)
     box_only = train[~known] if m.answers_boxes and not m.detector.frozen else train[:0]
-    return _Material(contours, counts, train[known], train[main], train[known & ~main], box_only)
+    return _Material(contours, counts, train[known], train[masked], box_only)
 
 
 def _trainer(
@@ -307,7 +304,7 @@ def _trainer(
     from stages.weights.model_file import LoadedModel, load_state
 
     plan = StepPlan(
-        data, material.main, images=config.batch_images, per_image=config.expressions_per_image, seed=config.seed,
+        data, material.known, images=config.batch_images, per_image=config.expressions_per_image, seed=config.seed,
         steps=config.steps_per_epoch,
         beside=[(material.box_only, config.box_only_images), (material.masked, config.mask_images)],
     )  # fmt: skip

@@ -46,10 +46,10 @@ class DetectorMemory(Memory):
         """For the sentences `rows` (K,) int64."""
         h, w = self.grid_hw
         assert self.projected is not None and self.image_of_sentence is not None
-        tokens, projected = self.tokens[rows, : self.cells], self.projected[rows]
-        cells, projected = (x.transpose(1, 2).unflatten(-1, (h, w)) for x in (tokens, projected))
-        valid = self.mask[rows, : self.cells].unflatten(-1, (h, w))
-        return MaskInputs(cells, valid, projected, [x[self.image_of_sentence[rows]] for x in self.levels])
+        both = (x.index_select(0, rows) for x in (self.tokens[:, : self.cells], self.projected))
+        cells, projected = (x.transpose(1, 2).unflatten(-1, (h, w)) for x in both)
+        valid, images = self.mask[rows, : self.cells].unflatten(-1, (h, w)), self.image_of_sentence[rows]
+        return MaskInputs(cells, valid, projected, [x.index_select(0, images) for x in self.levels])
 
 
 @dataclass
@@ -228,7 +228,7 @@ class DetectorModel(nn.Module):
     def fuse(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> DetectorMemory:
         """Cells and words side by side through the encoder."""
         h, w = vision.cells.shape[-2:]
-        cells = vision.cells.flatten(2).transpose(1, 2)[image_of_sentence]  # (S, H*W, C)
+        cells = vision.cells.flatten(2).transpose(1, 2).index_select(0, image_of_sentence)  # (S, H*W, C)
         positions = sine_positions(vision.valid, self.config.d_model).to(cells.dtype)[image_of_sentence]
         valid = vision.valid.flatten(1)[image_of_sentence]
         if self.sentence_gate is not None:

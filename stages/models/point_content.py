@@ -38,8 +38,12 @@ def sample(fine: FineMap, x: Tensor, y: Tensor) -> Tensor:
     v1 = (v0 + 1).minimum(fine.own_hw[:, :1] - 1)
     flat = fine.cells.permute(0, 2, 3, 1).reshape(-1, c)
     base = fine.image_of_sentence[:, None] * (h * w)
-    top = flat[base + v0 * w + u0] * (1 - du) + flat[base + v0 * w + u1] * du
-    bottom = flat[base + v1 * w + u0] * (1 - du) + flat[base + v1 * w + u1] * du
+
+    def at(u: Tensor, v: Tensor) -> Tensor:
+        return flat.index_select(0, (base + v * w + u).flatten()).view(*u.shape, c)
+
+    top = at(u0, v0) * (1 - du) + at(u1, v0) * du
+    bottom = at(u0, v1) * (1 - du) + at(u1, v1) * du
     return top * (1 - dv) + bottom * dv
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from stages.training.optimiser import MovingAverage
 from stages.training.settings import TrainingSettings
 from stages.training.targets import SlotWeights
 from stages.weights.model_file import load_model
-from tests.oracles.random_models import CONFIGS, write_random_model
+from tests.oracles.random_models import BATCH_WORDS, CONFIGS, random_batch, write_random_model
 
 
 def test_normalised_pictures_stay_as_they_lie_in_memory() -> None:
@@ -107,3 +108,26 @@ def test_padding_beyond_the_longest_expression_is_not_trained_on(tiny_dataset: P
 def test_a_column_is_opened_once(tiny_dataset: Path) -> None:
     with open_artifact(tiny_dataset, kind="dataset") as a:
         assert a.dataset("masks/rle/values") is a.dataset("masks/rle/values")
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_no_gradient_is_added_up_by_a_race(name: str) -> None:
+    """On a CPU the gradient of x[rows] is added up by all threads at once: where a row comes twice, in any order, so that
+    two trainings of one seed end with other weights. index_select and gather add it up in one order.
+    """
+    torch.manual_seed(0)
+    model, batch = build_model(CONFIGS[name], BATCH_WORDS), random_batch(name)
+    objective = build_objective(model, TrainingSettings(device="cpu", auxiliary_mask_weight=1.0))
+    outputs = objective.predict(normalise(batch.images, batch.sizes_hw, model.config), batch)
+    open_nodes: list[Any] = [objective.loss(outputs, batch).grad_fn]
+    seen = set(open_nodes)
+    assert batch.image_of_sentence.bincount().max() > 1
+    while open_nodes:
+        node = open_nodes.pop()
+        if node.name() == "IndexBackward0":
+            rows = torch.broadcast_tensors(*(i for i in node._saved_indices if i is not None))
+            assert len(torch.stack(rows).flatten(1).unique(dim=1).T) == rows[0].numel(), node.metadata
+        reached = {following for following, _ in node.next_functions if following is not None}
+        open_nodes += reached - seen
+        seen |= reached
+    assert len(seen) > 50
