@@ -142,7 +142,9 @@ class PointSequenceModel(nn.Module):
     def fuse(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> Memory:
         """tanh(vision) * tanh(sentence) at every cell, optional text tokens, projection, encoder -> Memory."""
         h, w = vision.cells.shape[-2:]
-        cells = vision.cells.tanh().flatten(2).transpose(1, 2).index_select(0, image_of_sentence)  # (S, H*W, C)
+        cells = (
+            vision.cells.tanh().flatten(2).transpose(1, 2).index_select(0, image_of_sentence)
+        )  # (S, H*W, C)
         sentence = text.sentence.tanh()[:, None]
         parts, masks = [cells * sentence], [vision.valid.flatten(1)[image_of_sentence]]
         all_valid = vision.all_valid

@@ -157,7 +157,9 @@ def shown_in(
         with open_artifact(tiny_dataset) as a, open_artifact(tiny_split) as split:
             first_sentence = a["referents/sentence_offsets"]
             hidden = np.flatnonzero((a["referents/split"] == 0) & ~split["visible"])[:labels]
-            rows = [(int(r), int(first_sentence[r]), 0.9, diamond(a["referents/box_xyxy"][r])) for r in hidden]
+            rows = [
+                (int(r), int(first_sentence[r]), 0.9, diamond(a["referents/box_xyxy"][r])) for r in hidden
+            ]
         pseudo = write_pseudo(tmp_path / "pseudo.h5", tiny_dataset, rows)
         resample_points.run(
             resample_points.Config(score_threshold=2.0), dataset=tiny_dataset, pseudo=pseudo, out=points
