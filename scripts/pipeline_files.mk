@@ -36,9 +36,9 @@ override SEQRES := $(if $(shell command -v $(call quoted,$(SEQRES))),$(call quot
 # not (3); --force then replaces it if it is on the list. Anything else that is wrong is told by the run itself.
 # Each line that is written says which file it is about, as another stage may be writing at the same time.
 SHELL := bash
-# Cores of the stages for which most else waits (with -j, and OMP_NUM_THREADS for the others)
+# Cores of the stages for which all else waits (with -j, and OMP_NUM_THREADS for the others)
 CORES ?=
-calls = $(if $(CORES),$(if $(filter prepare rec refine final,$(2)),OMP_NUM_THREADS=$(CORES) ))$(SEQRES)
+calls = $(if $(CORES),$(if $(filter prepare rec,$(2)),OMP_NUM_THREADS=$(CORES) ))$(SEQRES)
 words = $(1) $(if $(filter prepare,$(2)),,--dataset $(D)) $(3) $($(2))
 define run
 @mkdir -p $(@D)
@@ -64,9 +64,10 @@ clean:
 
 # ------------------------------------------------------------------ what is asked for
 # The last round's files and scores. Every file by its name: one that make knows from patterns only would not be made again.
+# What comes first is begun first: the longest chain, the paper's, then what fills the other cores.
 D      := $(or $(DATA),$(OUT)/dataset.h5)
-FILES  := $(patsubst %,$(OUT)/%.h5,rec $(addsuffix -RATIO,split first paper-first naive) all-masks \
-  $(addsuffix -RATIO,paper-pseudo paper-points paper $(addsuffix $(TAG),pseudo refined points final attention)))
+FILES  := $(patsubst %,$(OUT)/%.h5,rec $(addsuffix -RATIO,split first $(addsuffix $(TAG),pseudo refined points final) \
+  $(addprefix paper,-first -pseudo -points) paper) all-masks $(addsuffix -RATIO,naive attention$(TAG)))
 SCORES := $(patsubst %,$(OUT)/eval/%.h5,boxes-only $(addsuffix -$(RATIO),naive paper $(if $(TAG),$(TEACHER)) final$(TAG)) \
   all-masks)
 # What tells how long a row was trained
