@@ -64,10 +64,9 @@ clean:
 
 # ------------------------------------------------------------------ what is asked for
 # The last round's files and scores. Every file by its name: one that make knows from patterns only would not be made again.
-# What comes first is begun first: the longest chain, the paper's, then what fills the other cores.
 D      := $(or $(DATA),$(OUT)/dataset.h5)
-FILES  := $(patsubst %,$(OUT)/%.h5,rec $(addsuffix -RATIO,split first $(addsuffix $(TAG),pseudo refined points final) \
-  $(addprefix paper,-first -pseudo -points) paper) all-masks $(addsuffix -RATIO,naive attention$(TAG)))
+FILES  := $(patsubst %,$(OUT)/%.h5,rec $(addsuffix -RATIO,split first paper-first naive) all-masks \
+  $(addsuffix -RATIO,paper-pseudo paper-points paper $(addsuffix $(TAG),pseudo refined points final attention)))
 SCORES := $(patsubst %,$(OUT)/eval/%.h5,boxes-only $(addsuffix -$(RATIO),naive paper $(if $(TAG),$(TEACHER)) final$(TAG)) \
   all-masks)
 # What tells how long a row was trained
