@@ -142,9 +142,8 @@ class PointSequenceModel(nn.Module):
     def fuse(self, vision: VisionMaps, image_of_sentence: Tensor, text: SentenceFeatures) -> Memory:
         """tanh(vision) * tanh(sentence) at every cell, optional text tokens, projection, encoder -> Memory."""
         h, w = vision.cells.shape[-2:]
-        cells = (
-            vision.cells.tanh().flatten(2).transpose(1, 2).index_select(0, image_of_sentence)
-        )  # (S, H*W, C)
+        of_image = vision.cells.tanh().flatten(2).transpose(1, 2)  # (I, H*W, C)
+        cells = of_image.index_select(0, image_of_sentence)
         sentence = text.sentence.tanh()[:, None]
         parts, masks = [cells * sentence], [vision.valid.flatten(1)[image_of_sentence]]
         all_valid = vision.all_valid
