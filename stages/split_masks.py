@@ -15,8 +15,6 @@ count as seen, too: the split carries them, and training reads them. The true ma
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +24,7 @@ import numpy as np
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.artifacts.whole_file import require_plain_file
 from stages.config import StageConfig, in_panel, option
+from stages.data.ranks import ranks_by_seed
 from stages.errors import ArtifactError, UsageError, nearest_hint
 from stages.reporter import Reporter, SilentReporter
 
@@ -113,7 +112,7 @@ def run(
     if settled := job.settled():
         return settled if export_list is None else _export_of_existing(job, settled, Path(export_list))
     if export_list is not None:
-        from stages.data.annotation_list import check_list
+        from stages.data.annotation_list import check_list, write_list
 
         check_list(Path(export_list), None, force=options.force)
 
@@ -133,7 +132,7 @@ def run(
         _write(w, config, data, choice, chosen, visible, carried)
         w.json("summary", summary)
     if export_list is not None:
-        _export(data, choice.rank, int(chosen.sum()), Path(export_list), force=options.force)
+        write_list(Path(export_list), data, choice.rank, int(chosen.sum()), force=options.force)
     return job.result(summary)
 
 
@@ -304,27 +303,17 @@ def _strategy_name(config: Config) -> str:
     ]
 
 
-def _export(data: Artifact, rank: np.ndarray, count: int, path: Path, *, force: bool) -> None:
-    """Write the referents of the first ranks, best first; nothing is done where the file holds just them."""
-    from stages.artifacts.whole_file import write_whole
-    from stages.data.annotation_list import check_list, list_text
-
-    order = np.argsort(np.where(rank < 0, len(rank), rank), kind="stable")
-    text = list_text(data, order[:count])
-    if check_list(path, text, force=force):
-        write_whole(path, text.encode("utf-8"))
-
-
 def _export_of_existing(job: StageJob, settled: StageResult, path: Path) -> StageResult:
     """The list of a split that is up to date (or, in a dry run, whether it would be written)."""
     if settled.status == "up-to-date":
         from stages.artifacts import open_artifact
+        from stages.data.annotation_list import write_list
 
         with open_artifact(job.out, kind="split") as split:
             count = split.whole_attr("n_chosen", int(split["visible"].sum()))
             rank = split["rank"]
         if not job.options.dry_run:
-            _export(job.artifact("dataset"), rank, count, path, force=False)
+            write_list(path, job.artifact("dataset"), rank, count, force=False)
         elif not path.exists():
             return replace(settled, status="would-run", reasons=(f"{path} does not exist",))
     return settled
@@ -361,30 +350,28 @@ def _choose(
     rec: Path | None,
     reporter: Reporter,
 ) -> _Choice:
+    """By a list, by chance, or as the model says; within an image by chance."""
     ref_ids = data["referents/ref_id"]
     rank = np.full(len(ref_ids), -1, np.int64)
-    by_seed = [_key(config.seed, r) for r in ref_ids[candidates].tolist()]
+    ids = ref_ids[candidates]
     if config.import_list is not None:
-        here = [r not in listed for r in ref_ids[candidates].tolist()]
-        rank[candidates] = _ranks(list(zip(here, by_seed, strict=True)))
+        rank[candidates] = ranks_by_seed(ids, config.seed, first=[r not in listed for r in ids.tolist()])
         return _Choice(rank, len(listed), None, {})
-    if config.unit == "referent":
-        ids, unit, what = ref_ids[candidates], np.arange(len(candidates)), "masks"
-    else:
-        image_ids = data["images/id"][data["referents/image_index"][candidates]]
-        ids, unit = np.unique(image_ids, return_inverse=True)
+    of, unit, what = ids, np.arange(len(ids)), "masks"
+    if config.unit == "image":
+        of, unit = np.unique(
+            data["images/id"][data["referents/image_index"][candidates]], return_inverse=True
+        )
         what = "images with a mask"
-    count = _how_many(config, len(ids), what)
-    place = _ranks([_key(config.seed, i) for i in ids.tolist()])
-    values: np.ndarray | None = None
+    count, place = _how_many(config, len(of), what), ranks_by_seed(of, config.seed)
+    uncertainty: np.ndarray | None = None
     summary: dict[str, Any] = {}
     if rec is not None:
         place, values, summary = _ask_model(config, data.path, rec, candidates, unit, place, count, reporter)
-    rank[candidates] = _ranks(list(zip(place[unit].tolist(), by_seed, strict=True)))
-    uncertainty = None
-    if values is not None:
-        uncertainty = np.full(len(rank), np.nan, np.float32)
-        uncertainty[candidates] = values
+        if values is not None:
+            uncertainty = np.full(len(rank), np.nan, np.float32)
+            uncertainty[candidates] = values
+    rank[candidates] = ranks_by_seed(ids, config.seed, first=place[unit].tolist())
     return _Choice(rank, int((place[unit] < count).sum()), uncertainty, summary)
 
 
@@ -404,45 +391,19 @@ def _ask_model(
     from stages.data.dataset import ReferringDataset
     from stages.inference.annotation import box_disagreement, box_entropy, box_features
     from stages.inference.devices import choose_device
-    from stages.metrics.coverage import spread_order, unit_features
+    from stages.metrics.coverage import most_first, spread_first
     from stages.weights.model_file import load_model
 
     loaded, view = load_model(rec, choose_device(config.device)), ReferringDataset.open(dataset, masks="none")
-    size = np.bincount(unit)
     if config.strategy == "uncertain":
         ask = box_entropy if config.uncertainty == "entropy" else box_disagreement
         values = ask(loaded, view, candidates, batch_images=config.batch_images, reporter=reporter)
-        order = np.lexsort((by_seed, -np.bincount(unit, values) / size))
-        means = {
-            "mean": float(values.mean()),
-            "mean_chosen": float(values[np.isin(unit, order[:count])].mean()),
-        }
-        return _places(order), values, {"uncertainty": {"of": config.uncertainty, **means}}
+        place = most_first(values, unit, by_seed)
+        means = {"mean": float(values.mean()), "mean_chosen": float(values[place[unit] < count].mean())}
+        return place, values, {"uncertainty": {"of": config.uncertainty, **means}}
     features = box_features(loaded, view, candidates, batch_images=config.batch_images, reporter=reporter)
-    pooled = np.zeros((len(size), features.shape[1]))
-    np.add.at(pooled, unit, features)
-    first, distance = spread_order(
-        unit_features(pooled / size[:, None]), count, seed=config.seed, reporter=reporter
-    )
-    rest = np.argsort(by_seed)  # whom the model does not order, and doubles of those it does: by chance
-    order = np.concatenate([first, rest[~np.isin(rest, first)]])
-    return _places(order), None, {"mean_distance_to_chosen": float(distance.mean())}
-
-
-def _places(order: np.ndarray) -> np.ndarray:
-    """The place of each unit in an order of all of them: the inverse permutation."""
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return place
-
-
-def _key(seed: int, identity: int) -> tuple[bytes, int]:
-    return hashlib.sha256(f"{seed}/{identity}".encode()).digest(), identity
-
-
-def _ranks(keys: Sequence[Any]) -> np.ndarray:
-    """Position of each key in sorted order, (N,) int64."""
-    return _places(np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64))
+    place, distance = spread_first(features, unit, by_seed, count, seed=config.seed, reporter=reporter)
+    return place, None, {"mean_distance_to_chosen": distance}
 
 
 def _how_many(config: Config, available: int, what: str) -> int:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from stages.artifacts import Artifact
 from stages.artifacts.target import require_file_target, require_writable
+from stages.artifacts.whole_file import write_whole
 from stages.errors import ArtifactError, StaleOutputError
 from stages.nearest import cannot_read
 
@@ -159,6 +160,22 @@ def check_list(path: Path, text: str | None, *, force: bool) -> bool:
         )
     require_writable(path)
     return True
+
+
+def write_list(
+    path: Path, dataset: Artifact, rank: NDArray[np.integer], count: int, *, force: bool
+) -> None:  # fmt: skip
+    """Write the referents of the first `count` ranks, best first; nothing is done where the file holds just them.
+
+    rank: (R,) of all referents, -1 = not to be listed.
+
+    Raises:
+        StaleOutputError: a file with other content is there, and not `force`.
+    """
+    order = np.argsort(np.where(rank < 0, len(rank), rank), kind="stable")
+    text = list_text(dataset, order[:count])
+    if check_list(path, text, force=force):
+        write_whole(path, text.encode("utf-8"))
 
 
 def _number(value: float) -> str:

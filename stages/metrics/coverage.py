@@ -8,6 +8,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.data.ranks import places_of
 from stages.reporter import Reporter, SilentReporter
 
 
@@ -49,6 +50,42 @@ def spread_order(
             nearest[pick] = 0.0
             task.advance()
     return np.array(order, np.int64), np.sqrt(nearest)
+
+
+def spread_first(
+    features: NDArray[np.float32],
+    unit: NDArray[np.integer],
+    by_chance: NDArray[np.int64],
+    count: int,
+    *,
+    seed: int,
+    reporter: Reporter | None = None,
+) -> tuple[NDArray[np.int64], float]:
+    """Units (images, or referents themselves) in the order of `spread_order`, the others behind them by chance.
+
+    Args:
+        features: (K, D) of the members; a unit has the mean of its members.
+        unit: (K,) in [0, U).
+        by_chance: (U,) place of each unit where nothing is known about it.
+        count: how many units are ordered by their features.
+
+    Returns:
+        place (U,) int64; mean distance of a unit to the nearest of the first `count`.
+    """
+    pooled = np.zeros((len(by_chance), features.shape[1]))
+    np.add.at(pooled, unit, features)
+    pooled /= np.bincount(unit)[:, None]
+    first, distance = spread_order(unit_features(pooled), count, seed=seed, reporter=reporter)
+    rest = np.argsort(by_chance)  # also doubles of those in front
+    order = np.concatenate([first, rest[~np.isin(rest, first)]])
+    return places_of(order), float(distance.mean())
+
+
+def most_first(
+    values: NDArray[np.floating], unit: NDArray[np.integer], by_chance: NDArray[np.int64]
+) -> NDArray[np.int64]:  # fmt: skip
+    """(U,) place of each unit by the mean `values` (K,) of its members, largest first, equal ones by chance."""
+    return places_of(np.lexsort((by_chance, -np.bincount(unit, values) / np.bincount(unit))))
 
 
 def _draw(seed: int, step: int) -> float:
