@@ -24,8 +24,8 @@ import numpy as np
 from stages.artifacts.job import RunOptions, StageJob, StageResult
 from stages.artifacts.whole_file import require_plain_file
 from stages.config import StageConfig, in_panel, option
-from stages.data.ranks import ranks_by_seed
 from stages.errors import ArtifactError, UsageError, nearest_hint
+from stages.metrics.ranks import ranks_by_seed
 from stages.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:

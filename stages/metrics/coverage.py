@@ -8,7 +8,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.ranks import places_of
+from stages.metrics.ranks import places_of
 from stages.reporter import Reporter, SilentReporter
 
 
