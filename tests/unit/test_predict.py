@@ -17,35 +17,17 @@ from stages import evaluate, predict, prepare_data
 from stages.artifacts import RunOptions, open_artifact
 from stages.artifacts.provenance import storable
 from stages.data.dataset import ReferringDataset
-from stages.data.photographs import Photographs, requests_of_phrases, requests_of_table
 from stages.data.readers.table import read_table
 from stages.data.readers.table_file import open_table
 from stages.errors import ArtifactError, StaleOutputError, UsageError
-from stages.figures.predictions import prediction_figure
 from stages.geometry.boxes import clip_boxes
 from stages.geometry.rasterise import polygon_to_rle
+from tests.oracles.kept_warnings import KeptWarnings
 from tests.oracles.random_models import CONFIGS, write_random_model
 from tests.oracles.small_artifacts import write_dataset
 
 SENTENCES = 7
 TAKES_BOX = ["box-contour", "multitask", "second look, box-contour"]
-
-
-class Notes:
-    """A reporter that keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def info(self, message: str) -> None: ...
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def progress(self, description: str, total: int | None, unit: str = "it") -> Any:
-        from stages.reporter import SilentReporter
-
-        return SilentReporter().progress(description, total, unit)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +137,7 @@ def test_pycocotools_reads_the_masks(models: dict[str, Path], photo: Path, tmp_p
 
 def test_a_given_box_starts_the_sequence(models: dict[str, Path], photo: Path, tmp_path: Path) -> None:
     out, box = tmp_path / "a.json", [20.0, 10.0, 70.0, 50.0]
-    notes = Notes()
+    notes = KeptWarnings()
     predict.run(
         predict.Config(), model=models["box-contour"], image=photo, phrase=["star"], box=["20,10 70, 50"], out=out,
         reporter=notes,
@@ -171,7 +153,7 @@ def test_models_that_take_no_box_say_so(
     models: dict[str, Path], photo: Path, tmp_path: Path, name: str
 ) -> None:
     outs = tmp_path / "with.json", tmp_path / "without.json"
-    notes = Notes()
+    notes = KeptWarnings()
     for out, box in zip(outs, ([(20, 10, 70, 50)], []), strict=True):
         predict.run(
             predict.Config(), model=models[name], image=photo, phrase=["star"], box=box, out=out, reporter=notes
@@ -221,7 +203,7 @@ def test_a_table_may_give_boxes_for_some_lines_and_share_pictures(
 def test_unknown_words_and_long_phrases_are_told(
     models: dict[str, Path], photo: Path, tmp_path: Path
 ) -> None:
-    notes = Notes()
+    notes = KeptWarnings()
     phrases = ["the Purple star!", "red red red red red red red"]
     predict.run(
         predict.Config(), model=models["contour"], image=photo, phrase=phrases, out=tmp_path / "a.json",
@@ -371,98 +353,7 @@ def test_overlays_are_drawn_and_made_again_when_gone(
         go()
 
 
-@pytest.mark.parametrize("size", [(1, 400), (400, 1), (3, 3), (2000, 1500)])
-def test_figures_of_any_shape(size: tuple[int, int]) -> None:
-    none = np.full(4, np.nan)
-    figure = prediction_figure(
-        np.zeros((*size, 3), np.uint8), "a phrase with some words", mask=np.ones(size, np.bool_),
-        points_xy=np.array([[0, 0], [1, 0], [1, 1]], np.float32), box_xyxy=np.array([0, 0, 1, 1]), given_box_xyxy=none,
-    )  # fmt: skip
-    assert figure.ndim == 3 and max(figure.shape) < 1600
-
-
 # ---- errors ----
-
-
-def test_broken_requests_are_listed_with_their_lines(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png", 60, 90)
-    (tmp_path / "b.jpg").write_bytes(b"\xff\xd8 no picture")
-    whole = cv2.imencode(".jpg", np.zeros((40, 40, 3), np.uint8))[1].tobytes()
-    (tmp_path / "cut.jpg").write_bytes(whole[:-30])
-    table = tmp_path / "list.csv"
-    table.write_text(
-        "image,phrase,x1,y1,x2,y2\na.png,star,,,,\nb.jpg,star,,,,\nno.jpg,star,,,,\nno.jpg,moon,,,,\n"
-        "cut.jpg,star,,,,\na.png,star,80,10,120,50\na.png,star,80,10,90.4,50\na.png,star,9,9,9,9\n"
-    )
-    with pytest.raises(ArtifactError, match="5 requests cannot be answered") as caught:
-        Photographs.open(requests_of_table(table))
-    assert [fact.split(" (")[0] for fact in caught.value.facts] == [
-        "line 3: image b.jpg: cannot be decoded",
-        "line 4: image no.jpg: no such file",
-        "line 6: image cut.jpg: cannot be decoded: its end is missing",
-        "line 7: box",
-        "line 9: box",
-    ]
-    assert "lies outside its 90x60 image" in caught.value.facts[3]
-    table.write_text("image,phrase,x1,y1,x2,y2\na.png,star,80,10,90.4,50\n")
-    opened = Photographs.open(requests_of_table(table))
-    assert opened.boxes_xyxy.tolist() == [[80, 10, 90, 50]], "an overshoot of less than a pixel is cut"
-    assert opened.notices == {"boxes cut to their image": 1}
-
-
-def test_invalid_lines_are_listed(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png", 60, 90)
-    table = tmp_path / "list.csv"
-    table.write_text(
-        "image,phrase,x1,y1,x2,y2\na.png, ,,,,\n,star,,,,\na.png,star,1,2,,4\na.png,star,1,2,wide,4\na.png,star,1,2,nan,4\n"
-    )
-    with pytest.raises(ArtifactError, match="5 invalid lines") as caught:
-        requests_of_table(table)
-    assert caught.value.facts == (
-        "line 2: empty expression",
-        "line 3: no image",
-        "line 4: a box without x2",
-        "line 5: box ['1', '2', 'wide', '4'] is not four numbers",
-        "line 6: a box without x2",
-    )
-    lines = [
-        {"image": "a.png", "phrase": "star", "x1": x1, "y1": 2, "x2": 30, "y2": 40}
-        for x1 in ([1], {}, 10**400, True)
-    ]
-    (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(ArtifactError, match="4 invalid lines") as caught:
-        requests_of_table(tmp_path / "list.jsonl")
-    assert caught.value.facts[0] == "line 1: box [[1], 2, 30, 40] is not four numbers"
-    assert max(map(len, caught.value.facts)) < 200
-    table.write_text("picture,phrase\na.png,star\n")
-    with pytest.raises(ArtifactError, match="has no column image"):
-        requests_of_table(table)
-    table.write_text("image,phrase\n,star\n")
-    with pytest.raises(ArtifactError, match="1 invalid line"):
-        requests_of_table(table)
-    table.write_text("image,phrase\n../a.png,star\n")
-    with pytest.raises(ArtifactError, match="leaves the image folder"):
-        requests_of_table(table)
-
-
-def test_giant_pictures_are_refused_by_their_header(tmp_path: Path) -> None:
-    huge = tmp_path / "huge.png"
-    chunk = b"\x00\x00\x00\rIHDR" + (60_000).to_bytes(4) + (60_000).to_bytes(4) + b"\x08\x02\x00\x00\x00"
-    huge.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
-    with pytest.raises(ArtifactError, match="is 60000x60000, more than the 256 megapixels"):
-        Photographs.open(requests_of_phrases(huge, ["star"]))
-
-
-def test_a_picture_that_breaks_inside_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    write_picture(path, 60, 90)
-    photographs = Photographs.open(requests_of_phrases(path, ["star"]))
-    path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(ArtifactError, match=r"a\.png cannot be decoded"):
-        photographs.image(0)
-    path.unlink()
-    with pytest.raises(ArtifactError, match="cannot read image"):
-        photographs.image(0)
 
 
 def test_bad_requests(models: dict[str, Path], photo: Path, tmp_path: Path) -> None:
@@ -531,18 +422,3 @@ def test_what_is_predicted_stays_in_the_picture_and_is_a_coco_result(
     come_back = read_table(open_table(out), None)
     assert come_back.texts == ["sun", "moon"]
     assert come_back.boxes_xyxy.tolist() == [row["box_xyxy"] for row in rows]
-
-
-@pytest.mark.parametrize("text", ["[12, 8, 60, 50]", "12;8;60;50", "(12 8 60 50)", "12,8,60,50"])
-def test_boxes_as_programs_print_them(photo: Path, text: str) -> None:
-    (request,) = requests_of_phrases(photo, ["sun"], [text])
-    assert request.box_xyxy == (12, 8, 60, 50)
-
-
-def test_a_picture_that_is_not_there_is_told_with_the_one_that_is(photo: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"no such file, there is .*photo\.png"):
-        Photographs.open(requests_of_phrases(photo.with_suffix(".jpg"), ["sun"]))
-    page = tmp_path / "page.jpg"
-    page.write_text("<!DOCTYPE html><title>sign in</title>")
-    with pytest.raises(ArtifactError, match="is a web page"):
-        Photographs.open(requests_of_phrases(page, ["sun"]))

@@ -18,18 +18,10 @@ from stages.data.dataset import ReferringDataset
 from stages.data.images import header_size
 from stages.errors import ArtifactError, StaleOutputError, UsageError
 from stages.prepare_data import PUBLISHED, Config, run
-from stages.reporter import SilentReporter
+from tests.oracles.kept_warnings import KeptWarnings
 from tests.oracles.refer_folder import ReferFolder
 
 _COUNTS = tomllib.loads(PUBLISHED.read_text("utf-8"))
-
-
-class Listener(SilentReporter):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 @pytest.fixture
@@ -132,7 +124,7 @@ def test_bad_pictures_are_named_or_left_out(
     assert words in caught.value.facts[0]
     assert "--skip-missing" in str(caught.value.hint)
     assert not out.exists()
-    listener = Listener()
+    listener = KeptWarnings()
     config = Config(source="refer", root=str(folder.root), name="toy", embed_images=embed, skip_missing=True)
     summary = run(config, out=out, reporter=listener).summary
     assert summary["splits"]["total"]["images"] == 2

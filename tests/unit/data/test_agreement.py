@@ -17,7 +17,7 @@ from stages.data.readers.tables import ReferringTables
 from stages.errors import ArtifactError
 from stages.geometry.boxes import reads_as_shares
 from stages.prepare_data import Config, run
-from stages.reporter import SilentReporter
+from tests.oracles.kept_warnings import KeptWarnings
 from tests.oracles.refer_folder import ReferFolder
 
 H, W = 240, 320
@@ -116,16 +116,11 @@ def test_run_lengths_along_the_rows_of_a_refer_folder(tmp_path: Path) -> None:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.reshape(-1).astype(int), [0]]))).tolist()
     there["segmentation"] = {"size": [*mask.shape], "counts": np.diff([0, *edges, mask.size]).tolist()}
 
-    warnings: list[str] = []
-
-    class Listener(SilentReporter):
-        def warn(self, message: str) -> None:
-            warnings.append(message)
-
+    heard = KeptWarnings()
     config = Config(source="refer", root=str(folder.write()), name="toy")
-    summary = run(config, out=tmp_path / "d.h5", reporter=Listener()).summary
+    summary = run(config, out=tmp_path / "d.h5", reporter=heard).summary
     assert summary["notices"]["masks that do not belong to their box"] >= 1
-    assert any("go along the rows" in warning for warning in warnings)
+    assert any("go along the rows" in warning for warning in heard.warnings)
 
 
 @pytest.mark.parametrize("box", [(0.1, 0.2, 0.5, 0.6), (0.4, 0.5, 0.2, 0.3), (0, 0, 0.5, 1)])

@@ -7,6 +7,7 @@ import pytest
 
 from stages.figures import overlays
 from stages.figures.overlays import BOX, CHOSEN, PREDICTED
+from stages.figures.predictions import prediction_figure
 
 GREY = np.full((40, 60, 3), 120, np.uint8)
 SQUARE = np.array([[10.0, 5], [30, 5], [30, 25], [10, 25]])
@@ -106,3 +107,13 @@ def test_png_keeps_red_red() -> None:
     red[..., 0] = 255
     back = cv2.imdecode(np.frombuffer(overlays.png_bytes(red), np.uint8), cv2.IMREAD_COLOR)
     assert tuple(back[0, 0]) == (0, 0, 255)  # cv2 reads BGR
+
+
+@pytest.mark.parametrize("size", [(1, 400), (400, 1), (3, 3), (2000, 1500)])
+def test_pictures_of_any_shape_have_an_answer_drawn(size: tuple[int, int]) -> None:
+    none = np.full(4, np.nan)
+    figure = prediction_figure(
+        np.zeros((*size, 3), np.uint8), "a phrase with some words", mask=np.ones(size, np.bool_),
+        points_xy=np.array([[0, 0], [1, 0], [1, 1]], np.float32), box_xyxy=np.array([0, 0, 1, 1]), given_box_xyxy=none,
+    )  # fmt: skip
+    assert figure.ndim == 3 and max(figure.shape) < 1600

@@ -15,6 +15,7 @@ from stages.models.build import build_model
 from stages.models.presets import preset
 from stages.reporter import SilentReporter
 from stages.training.start import READERS, differences
+from tests.oracles.kept_warnings import KeptWarnings
 from tests.oracles.small_artifacts import diamond, write_pseudo
 from tests.unit.training.conftest import FAST
 
@@ -249,20 +250,15 @@ def test_a_model_that_saw_other_masks_is_told(
 ) -> None:
     from stages import split_masks
 
-    warnings: list[str] = []
-
-    class Listening(SilentReporter):
-        def warn(self, message: str) -> None:
-            warnings.append(message)
-
     fewer = tmp_path / "fewer.h5"
     split_masks.run(split_masks.Config(ratio=0.2), dataset=tiny_dataset, out=fewer)
-    out = second(reporter=Listening())
-    assert warnings == []
+    heard = KeptWarnings()
+    out = second(reporter=heard)
+    assert heard.warnings == []
     out.unlink()
-    second(split=fewer, reporter=Listening())
-    assert len(warnings) == 1
-    assert "may know masks that" in warnings[0]
+    second(split=fewer, reporter=heard)
+    assert len(heard.warnings) == 1
+    assert "may know masks that" in heard.warnings[0]
 
 
 def test_the_teacher_is_the_moving_average(

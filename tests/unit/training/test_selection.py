@@ -14,19 +14,11 @@ from stages.artifacts import open_artifact, write_artifact
 from stages.data.dataset import ReferringDataset
 from stages.errors import UsageError
 from stages.inference.predictions import predict_sentences
-from stages.reporter import SilentReporter
 from stages.training import plan
 from stages.training.selection import CHOICE, held_out_referents, held_out_score
+from tests.oracles.kept_warnings import KeptWarnings
 from tests.oracles.small_artifacts import diamond, write_pseudo
 from tests.unit.training.conftest import FAST
-
-
-class Heard(SilentReporter):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +151,7 @@ def test_old_models_were_chosen_on_their_validation_split(
     tiny_dataset: Path, held: SimpleNamespace, tmp_path: Path
 ) -> None:
     """A file without `selection`: said in the table, and a warning where that split is scored."""
-    old, heard = tmp_path / "old.h5", Heard()
+    old, heard = tmp_path / "old.h5", KeptWarnings()
     record = {"config": {"validation_split": {"value": "val"}}}
     with (
         open_artifact(held.rec) as a,

@@ -18,21 +18,11 @@ from stages.data import crop_refinement
 from stages.errors import ArtifactError, HiddenMaskError, SeqresError, TrainingError, UsageError
 from stages.models import semantics
 from stages.models.losses import LossSum
-from stages.reporter import SilentReporter
 from stages.training import loop
 from stages.training.checkpoint import resume_path
+from tests.oracles.kept_warnings import KeptWarnings
 from tests.oracles.small_artifacts import diamond, write_pseudo
 from tests.unit.training.conftest import FAST
-
-
-class Notes(SilentReporter):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def rec_config(**changes: Any) -> train_rec.Config:
@@ -130,7 +120,7 @@ def test_a_resume_state_that_cannot_be_saved_is_told_and_no_more(
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    notes = Notes()
+    notes = KeptWarnings()
     monkeypatch.setattr("stages.training.loop.save_resume", full)
     train_rec.run(rec_config(), dataset=tiny_dataset, out=tmp_path / "rec.h5", reporter=notes)
     assert same_weights(tmp_path / "rec.h5", rec)
@@ -145,7 +135,7 @@ def test_an_interruption_tells_what_is_saved(
             raise KeyboardInterrupt
         return step(self, batch)
 
-    step, stop, notes = loop.Trainer._step, 1, Notes()
+    step, stop, notes = loop.Trainer._step, 1, KeptWarnings()
     monkeypatch.setattr(loop.Trainer, "_step", interrupted)
     for at, words in (0, "nothing yet"), (1, "epoch 1, step 1"), (99, "epoch 2, step 0"):
         stop = at
